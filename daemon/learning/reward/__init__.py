@@ -1,0 +1,1 @@
+"""Judges: the last frames of rollouts and their instructions in, verdicts out."""
