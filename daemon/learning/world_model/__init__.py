@@ -1,0 +1,1 @@
+"""The world model: an autoencoder, a causal video transformer, and exact cached imagination."""
