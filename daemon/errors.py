@@ -1,0 +1,174 @@
+"""Errors of the daemon: one root, each class with a stable code, building its own sentence.
+
+    DaemonError
+    ├── SettingUnknown, SettingInvalid        the environment of a process
+    ├── SpecUnknownField, SpecInvalid         what an iteration was asked to do
+    ├── CountsInvalid                         statistics
+    ├── DataDirectoryBusy                     a second daemon on the same data
+    ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
+    ├── PhaseUnknown, PhaseStalled            the worker
+    └── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut      the REST client
+
+`daemon/api/problems.py` is the only place where a code becomes an HTTP status.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+class DaemonError(Exception):
+    """Root of everything the daemon refuses or fails at."""
+
+    code: ClassVar[str] = "daemon_error"
+    retryable: ClassVar[bool] = False
+
+
+class SettingUnknown(DaemonError):
+    code = "setting_unknown"
+
+    def __init__(self, *, names: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(
+            f"the environment sets {', '.join(names)}, which gymnastd does not know. "
+            f"Known names: {', '.join(known)}. Unset or rename it."
+        )
+
+
+class SettingInvalid(DaemonError):
+    code = "setting_invalid"
+
+    def __init__(self, *, faults: Mapping[str, str]) -> None:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
+        super().__init__(f"settings are refused: {listed}. Correct them and start again.")
+        self.faults = dict(faults)
+
+
+class SpecInvalid(DaemonError):
+    """A field of an iteration spec is missing, out of bounds or of the wrong type."""
+
+    code = "spec_invalid"
+
+    def __init__(self, *, faults: Mapping[str, str]) -> None:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
+        super().__init__(f"the iteration spec is refused: {listed}. Nothing was stored.")
+        self.faults = dict(faults)
+
+
+class SpecUnknownField(SpecInvalid):
+    """An iteration spec names a field that does not exist; guessing what it meant would be worse."""
+
+    code = "spec_unknown_field"
+
+
+class CountsInvalid(DaemonError):
+    code = "counts_invalid"
+
+    def __init__(self, *, successes: int, episodes: int) -> None:
+        super().__init__(
+            f"{successes} successes of {episodes} episodes cannot be: expected 0 <= successes <= episodes."
+        )
+
+
+class DataDirectoryBusy(DaemonError):
+    code = "data_directory_busy"
+
+    def __init__(self, *, data_dir: Path, holder: str) -> None:
+        super().__init__(
+            f"data directory {data_dir} is in use by another gymnastd ({holder}). "
+            "Stop it, or give this one another GYMNASTD_DATA_DIR."
+        )
+
+
+class RequestInvalid(DaemonError):
+    code = "request_invalid"
+
+    def __init__(self, *, faults: Mapping[str, str]) -> None:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
+        super().__init__(f"the request is refused: {listed}.")
+        self.faults = dict(faults)
+
+
+class RequestTooLarge(DaemonError):
+    code = "request_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes. Send a smaller one.")
+
+
+class PageNotFound(DaemonError):
+    code = "page_not_found"
+
+    def __init__(self, *, what: str, key: object) -> None:
+        super().__init__(f"there is no {what} {key}. List what there is and ask for one of those.")
+
+
+class NotReady(DaemonError):
+    code = "not_ready"
+    retryable = True
+
+    def __init__(self, *, checks: Mapping[str, str]) -> None:
+        failing = "; ".join(f"{name}: {found}" for name, found in checks.items() if found != "ok")
+        super().__init__(f"the daemon cannot work yet: {failing}. Ask again soon; see its log if this stays.")
+        self.checks = dict(checks)
+
+
+class PhaseUnknown(DaemonError):
+    code = "phase_unknown"
+
+    def __init__(self, *, phase: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"this worker cannot run phase {phase}; it knows {', '.join(known)}. "
+            "Start workers of the same release as the daemon."
+        )
+
+
+class PhaseStalled(DaemonError):
+    code = "phase_stalled"
+    retryable = True
+
+    def __init__(self, *, phase: str, silent_s: float) -> None:
+        super().__init__(
+            f"phase {phase} reported no progress for {silent_s:.0f} s; its worker gives it up "
+            "and the next attempt starts when the lease has run out."
+        )
+
+
+class DaemonUnreachable(DaemonError):
+    code = "daemon_unreachable"
+    retryable = True
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(
+            f"no gymnastd answers at {url} ({reason}). Start one with `gymnastd serve`, "
+            "or give its address with --url."
+        )
+
+
+class DaemonRefused(DaemonError):
+    """The daemon answered with a problem; `problem_code` is the daemon's own code."""
+
+    code = "daemon_refused"
+
+    def __init__(self, *, url: str, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problem_code = str(problem.get("code", "unknown"))
+        detail = problem.get("detail", "no detail was given")
+        super().__init__(f"{url} answered {status} {self.problem_code}: {detail}")
+
+
+class IterationFailed(DaemonError):
+    code = "iteration_failed"
+
+    def __init__(self, *, number: int, error_code: str, message: str) -> None:
+        super().__init__(f"iteration {number} failed with {error_code}: {message}")
+
+
+class WaitTimedOut(DaemonError):
+    code = "wait_timed_out"
+    retryable = True
+
+    def __init__(self, *, number: int, state: str, waited_s: float) -> None:
+        super().__init__(
+            f"iteration {number} is still {state} after {waited_s:.0f} s of waiting; it goes on. "
+            f"Look again with `gymnastd status {number}`."
+        )

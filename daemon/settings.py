@@ -1,0 +1,116 @@
+"""Where a process runs: paths, addresses, counts of processes. Two machines would differ here.
+
+Read from the environment, prefix `GYMNASTD_`; a name that is not a setting is an error, because a
+misspelt one would otherwise be a silent default. What an iteration does is in `daemon/spec.py`.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from daemon.errors import SettingInvalid, SettingUnknown
+
+PREFIX = "GYMNASTD_"
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Build with `load_settings()` or, in tests, with keywords.
+
+    Raises:
+        SettingUnknown: the environment holds a `GYMNASTD_` name that is none of these.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    data_dir: Path = Field(
+        default=Path("data"), description="blobs, checkpoints, the SQLite file, work files"
+    )
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL; unset means SQLite in data_dir"
+    )
+    host: str = Field(default="127.0.0.1", description="address the REST API binds to")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8400, description="0 takes a free port")
+    trust_network: bool = Field(
+        default=False, description="allow a host that is not loopback; the API has no authentication yet"
+    )
+    station_url: str = Field(default="http://127.0.0.1:8410", description="the robot station to collect from")
+    worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=1, description="worker processes that serve starts; 0 when they are started by hand"
+    )
+    threads_per_worker: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=2, description="CPU threads of torch"
+    )
+    lease_ttl_s: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
+        default=15.0, description="a worker that is silent this long has lost its phase run"
+    )
+    stall_after_s: Annotated[float, Field(gt=0.0)] = Field(
+        default=900.0, description="a phase that reports no progress this long is given up by its worker"
+    )
+    poll_s: Annotated[float, Field(gt=0.0, le=60.0)] = Field(
+        default=0.5, description="how often an idle worker asks for a phase run"
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _environment_is_known(cls, values: Any) -> Any:
+        known = tuple(sorted(PREFIX + name.upper() for name in cls.model_fields))
+        found = (name for name in os.environ if name.upper().startswith(PREFIX))
+        unknown = sorted(name for name in found if name.upper() not in known)
+        if unknown:
+            raise SettingUnknown(names=unknown, known=known)
+        return values
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_exists(cls, level: str) -> str:
+        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("expected DEBUG, INFO, WARNING or ERROR")
+        return level.upper()
+
+    @field_validator("station_url")
+    @classmethod
+    def _station_is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("expected an address like http://127.0.0.1:8410")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _strangers_stay_out(self) -> Self:
+        if not (self.trust_network or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host} is not loopback; set GYMNASTD_TRUST_NETWORK=true if that is meant"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment; keywords win over it.
+
+    Raises:
+        SettingUnknown: a `GYMNASTD_` name is none of ours.
+        SettingInvalid: a value cannot be, with the name of each.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as refused:
+        faults = {
+            str(error["loc"][0]) if error["loc"] else "settings": error["msg"] for error in refused.errors()
+        }
+        raise SettingInvalid(faults=faults) from None

@@ -1,0 +1,114 @@
+"""What one iteration is asked to do. Two iterations would differ here; two machines differ in settings.
+
+The spec comes in with the request, is stored with the iteration as JSON and can be run again from there.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from daemon.errors import SpecInvalid, SpecUnknownField
+
+TaskId = Literal["open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]
+TASK_IDS: tuple[TaskId, ...] = (
+    "open_drawer",
+    "close_drawer",
+    "put_eggplant_blue_sink",
+    "put_eggplant_yellow_basket",
+)
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
+
+
+class SpecModel(BaseModel):
+    """Frozen, closed to unknown fields, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CollectSpec(SpecModel):
+    """Real episodes with the current policy."""
+
+    episodes_per_task: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
+    held_out_every: Annotated[int, Field(strict=True, ge=2, le=1000)] = Field(
+        default=5, description="every n-th episode of a task is kept from training, to measure on"
+    )
+    temperature: Annotated[float, Field(ge=0.0, le=5.0)] = Field(default=0.0, description="0 acts greedily")
+
+
+class FinetuneSpec(SpecModel):
+    """Finetuning of the world model on the fresh episodes."""
+
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 200
+    batch: Annotated[int, Field(strict=True, ge=1, le=4096)] = 32
+    frames: Annotated[int, Field(strict=True, ge=2, le=64)] = Field(default=10, description="per window")
+    learning_rate: LearningRate = 2e-4
+    fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+
+
+class UpdateSpec(SpecModel):
+    """GRPO updates of the policy inside the world model."""
+
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 8
+    groups: Annotated[int, Field(strict=True, ge=1, le=4096)] = 12
+    group_size: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
+    temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
+    learning_rate: LearningRate = 5e-5
+    clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    clip_high: Annotated[float, Field(gt=0.0, lt=10.0)] = 0.28
+    epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+
+
+class IterationSpec(SpecModel):
+    """One iteration: collect, finetune the world model, update the policy."""
+
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")
+    collect: CollectSpec = CollectSpec()
+    world_model: FinetuneSpec = FinetuneSpec()
+    policy: UpdateSpec = UpdateSpec()
+
+    @model_validator(mode="after")
+    def _tasks_are_named_once(self) -> Self:
+        if self.tasks is not None and (not self.tasks or len(set(self.tasks)) != len(self.tasks)):
+            raise ValueError("tasks must name at least one task, each once, or be null for all")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """Give the JSON document that is stored, every default written out."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """Give the sha256 of the canonical JSON document: equal specs, equal digests."""
+        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def parse_spec(document: object) -> IterationSpec:
+    """Read a spec from a JSON document.
+
+    Raises:
+        SpecUnknownField: it names a field that does not exist.
+        SpecInvalid: a field is out of bounds or of the wrong type.
+    """
+    try:
+        return IterationSpec.model_validate(document)
+    except ValidationError as refused:
+        raise spec_refusal(refused.errors()) from None
+
+
+def spec_refusal(errors: Any) -> SpecInvalid:
+    """Turn pydantic's list of errors into ours, naming each field by its dotted path."""
+    faults = {dotted(error["loc"]): str(error["msg"]) for error in errors}
+    unknown = any(error["type"] == "extra_forbidden" for error in errors)
+    return (SpecUnknownField if unknown else SpecInvalid)(faults=faults)
+
+
+def dotted(location: tuple[int | str, ...]) -> str:
+    """Write the place of a fault as the user would: `collect.episodes_per_task`."""
+    return ".".join(str(part) for part in location) or "body"
