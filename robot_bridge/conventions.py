@@ -3,9 +3,10 @@
 Two conventions live here: `bridge_v2` (how the arm is commanded and how episodes are stored) and the
 ten-number action of WorldGym's world model. Frames, episodes and limits do not.
 
-bridge_v2 action [7]: [dx, dy, dz metres, droll, dpitch, dyaw radians, gripper 0 closed .. 1 open]. The delta is
-along and about the *world* axes, about the gripper, on the *previous target* (not on the measured pose).
-bridge_v2 state [7]: [x, y, z metres, roll, pitch, yaw radians of R·D0ᵀ, gripper]; pointing down is roll = pitch = 0.
+bridge_v2 action [7]: [dx, dy, dz metres, droll, dpitch, dyaw radians, gripper 0 closed .. 1 open]. The delta
+is along and about the *world* axes, about the gripper, on the *previous target* (not on the measured pose).
+bridge_v2 state [7]: [x, y, z metres, roll, pitch, yaw radians of R·D0ᵀ, gripper]; roll and pitch
+are 0 when the gripper points straight down.
 
 Source: Walke et al. 2023 (BridgeData V2, arXiv:2308.12952) for bridge_v2; Quevedo et al. 2025 (WorldGym,
 arXiv:2506.00613) for the ten-number action.
@@ -128,8 +129,8 @@ def rotation_angle(rotation: F64) -> float:
 def compose_target(previous: Pose, action: ArrayLike) -> Pose:
     """The target that a bridge_v2 action [7] asks for, given the target before it.
 
-    The rotation turns about the gripper, so it leaves the position alone; the gripper's own number is not part
-    of a pose.
+    The rotation turns about the gripper, so it leaves the position alone; the gripper's own number is not
+    part of a pose.
 
     Raises:
         BadAction: not seven finite numbers.
@@ -182,8 +183,8 @@ def checked_action(action: ArrayLike) -> F32:
 def to_world_model_action(actions: ArrayLike) -> F32:
     """bridge_v2 actions [..., 7] as WorldGym's ten numbers [..., 10].
 
-    xyz ×35 clipped to ±1.74, rotation ×5.6 clipped to ±1.39, gripper -1 open / +1 closed (open above 0.5), three
-    zeros for the base that a WidowX does not have.
+    xyz ×35 clipped to ±1.74, rotation ×5.6 clipped to ±1.39, gripper -1 open / +1 closed (open above 0.5),
+    three zeros for the base that a WidowX does not have.
 
     Raises:
         BadAction: the last axis is not 7, or a number is not finite.

@@ -22,8 +22,8 @@
     ├── StationUnreachable       no answer: nobody knows whether anything moved; asking again is safe
     └── StationMisbehaved        an answer that is not robot-station/v1
 
-A class states its sentence once, as a template over named parts; raising it fills the parts in. The parts also
-travel in the problem body, so that a client raises the class the station raised.
+A class states its sentence once, as a template over named parts; raising it fills the parts in. The parts
+also travel in the problem body, so that a client raises the class the station raised.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class TooLarge(StationRefused):
 class VersionMismatch(StationRefused):
     code = "version_mismatch"
     sentence = (
-        "protocol major version {found} was asked for, this station speaks {expected}. Update the older side."
+        "protocol version {found} was asked for, this station speaks {expected}. Update the older side."
     )
 
 
@@ -152,12 +152,12 @@ class LeaseRequired(StationRefused):
 class LeaseConflict(StationRefused):
     code = "lease_conflict"
     retryable = True
-    sentence = "the robot is leased to {holder!r} for {remaining_s:.1f} s more. Wait, or ask the holder to release it."
+    sentence = "the robot is leased to {holder!r} for {remaining_s:.1f} s more. Wait or ask the holder."
 
 
 class FenceStale(StationRefused):
     code = "fence_stale"
-    sentence = "fence {found} is out of date, the current one is {current}. Another holder came: acquire a new lease."
+    sentence = "fence {found} is out of date, {current} is current. Another holder came: acquire a new lease."
 
 
 class StepOutOfOrder(StationRefused):
@@ -208,7 +208,7 @@ class SpoolFull(StationRefused):
 
 class UnknownOutcome(StationRefused):
     code = "unknown_outcome"
-    sentence = "episode {episode_id}: nobody knows whether step {found} moved the arm. It was aborted, never repeated."
+    sentence = "episode {episode_id}: nobody knows whether step {found} moved the arm. It was aborted."
 
 
 class SpoolCorrupt(RobotBridgeError):
