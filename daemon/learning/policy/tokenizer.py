@@ -1,0 +1,88 @@
+"""Instructions as tokens: a small byte-level tokenizer that can read any sentence.
+
+Byte-pair merges are learned from a handful of instructions; because the alphabet is all 256 bytes, a
+sentence in new words, or in another script, still becomes tokens. It travels inside checkpoints as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from daemon.learning.errors import LearningError
+
+VOCABULARY = 384  # 2 special tokens, 256 bytes, and merges
+MAX_TOKENS = 32  # longer instructions are cut; AutoEval's four take 4 to 8
+PAD, START = "<pad>", "<start>"
+
+
+class TokenizerUnreadable(LearningError):
+    """Text that is not a serialised tokenizer of ours."""
+
+    code = "tokenizer_unreadable"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"tokenizer JSON cannot be read: {reason}. Take it from an intact checkpoint.")
+
+
+def build_tokenizer(corpus: Iterable[str], *, vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Learn merges from a few instructions; lower case, so that "Open" and "open" are one word."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, START],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(list(corpus), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
+    )
+    return _wrap(tokenizer)
+
+
+def to_json(tokenizer: PreTrainedTokenizerFast) -> str:
+    return str(tokenizer.backend_tokenizer.to_str())
+
+
+def from_json(text: str) -> PreTrainedTokenizerFast:
+    """Rebuild a tokenizer from `to_json`'s text.
+
+    Raises:
+        TokenizerUnreadable: the text is not a tokenizer, or lacks our special tokens.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception for any malformed text
+        raise TokenizerUnreadable(reason=str(error)) from error
+    if tokenizer.token_to_id(PAD) is None or tokenizer.token_to_id(START) is None:
+        raise TokenizerUnreadable(reason=f"the tokens {PAD} and {START} are missing")
+    return _wrap(tokenizer)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast, instructions: Sequence[str], *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Tokens and mask of a batch of instructions: int64 [B, W] and bool [B, W], W its longest.
+
+    Every row starts with the start token, so an empty instruction still has one token.
+    """
+    encoded = tokenizer(
+        list(instructions), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+    )
+    return encoded["input_ids"].to(device), encoded["attention_mask"].to(device).bool()
+
+
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=START)
