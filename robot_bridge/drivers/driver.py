@@ -63,7 +63,7 @@ class CameraDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDescription:
-    """A task that the robot knows: its instruction and the box [3] to [3] (metres) that targets must stay in."""
+    """A task that the robot knows, and the box (metres, corner to corner) that its targets must stay in."""
 
     task_id: str
     instruction: str
