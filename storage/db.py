@@ -1,0 +1,207 @@
+"""The database: one engine, sessions that read, sessions that write, and the way to the newest tables.
+
+SQLite (a file, write-ahead log) and PostgreSQL behave alike to callers: `read` sees one snapshot and cannot
+write, `write` is one transaction that commits as a whole or leaves nothing. Queries live elsewhere.
+"""
+
+import json
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from storage.errors import DatabaseNewer, DatabaseOutdated, DatabaseUrlInvalid
+
+log = logging.getLogger(__name__)
+
+SQLITE_NAME = "gymnastd.sqlite3"
+BUSY_TIMEOUT_MS = 15_000  # how long a writer waits for the writer before it
+MIGRATION_LOCK = "migrations"
+
+
+def default_url(data_dir: Path) -> str:
+    """The SQLite file that is used when no database is named."""
+    return f"sqlite:///{data_dir.resolve() / SQLITE_NAME}"
+
+
+class Database:
+    """One database of the daemon; share it between threads, never between processes.
+
+    Raises:
+        DatabaseUrlInvalid: the url names neither a SQLite file nor PostgreSQL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _checked_url(url)
+        if self.is_sqlite:
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self._readers = self.engine.execution_options(**_reading(self.is_sqlite))
+        self._writers = self.engine.execution_options(gymnastd_mode="write")
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session on one snapshot; writing in it is an error of the database."""
+        with Session(self._readers, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that is one transaction: committed when the block ends, undone when it raises.
+
+        It takes SQLite's write lock at its first statement, so what is done before (files, hashes) holds
+        nobody up. Rows stay readable after the block.
+        """
+        with Session(self._writers, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def upgrade(self, revision: str = "head") -> None:
+        """Bring the tables to the newest revision; several callers at once wait for each other.
+
+        Raises:
+            DatabaseNewer: the database was made by a later release.
+        """
+        self._migrate(lambda config: command.upgrade(config, revision))
+
+    def downgrade(self, revision: str) -> None:
+        """Undo migrations down to a revision; "base" empties the database."""
+        self._migrate(lambda config: command.downgrade(config, revision))
+
+    def revision(self) -> str | None:
+        """The revision that the database is at; none before the first upgrade."""
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def require_current(self) -> None:
+        """Check that the database answers and has this release's tables.
+
+        Raises:
+            DatabaseOutdated: migrations are missing.
+            DatabaseNewer: the database was made by a later release.
+        """
+        found, scripts = self.revision(), ScriptDirectory.from_config(_config())
+        newest = str(scripts.get_current_head())
+        _refuse_newer(found, scripts)
+        if found != newest:
+            raise DatabaseOutdated(found=found, newest=newest)
+
+    def dispose(self) -> None:
+        """Close every connection; the object can be used again afterwards."""
+        self.engine.dispose()
+
+    def _migrate(self, step: Callable[[Config], None]) -> None:
+        config = _config()
+        with (
+            self._writers.connect() as connection,
+            self._without_foreign_keys(connection),
+            connection.begin(),
+        ):
+            _lock(connection, MIGRATION_LOCK)
+            found = MigrationContext.configure(connection).get_current_revision()
+            _refuse_newer(found, ScriptDirectory.from_config(config))
+            config.attributes["connection"] = connection
+            step(config)
+        revision = self.revision()
+        if revision != found:
+            log.info("database migrated backend=%s revision=%s", self.url.get_backend_name(), revision)
+
+    @contextmanager
+    def _without_foreign_keys(self, connection: sa.Connection) -> Iterator[None]:
+        """SQLite rebuilds a table to alter it; the rows that point at it must not be dragged along."""
+        if not self.is_sqlite:
+            yield
+            return
+        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        driver.execute("PRAGMA foreign_keys = OFF")  # without effect inside a transaction, so before it
+        try:
+            yield
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+
+
+def serialise(session: Session, name: str) -> None:
+    """Let one transaction at a time pass, per name, until it ends.
+
+    SQLite has a single writer anyway; PostgreSQL takes an advisory lock.
+    """
+    _lock(session.connection(), name)
+
+
+def _lock(connection: sa.Connection, name: str) -> None:
+    if connection.dialect.name == "postgresql":
+        key = zlib.crc32(f"gymnastd:{name}".encode())
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+def _checked_url(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise DatabaseUrlInvalid(url=repr(url[:20])) from error
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"} and parsed.database not in {None, "", ":memory:"}:
+        return parsed
+    raise DatabaseUrlInvalid(url=parsed.render_as_string(hide_password=True))
+
+
+def _reading(is_sqlite: bool) -> dict[str, Any]:
+    if is_sqlite:
+        return {"gymnastd_mode": "read"}
+    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(url, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, json_serializer=partial(json.dumps, allow_nan=False))
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; _begin_sqlite does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("gymnastd_mode") == "read"
+    connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reading else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("migrations")).replace("%", "%%"))
+    return config
+
+
+def _refuse_newer(found: str | None, scripts: ScriptDirectory) -> None:
+    known = {script.revision for script in scripts.walk_revisions()}
+    if found is not None and found not in known:
+        raise DatabaseNewer(found=found, newest=str(scripts.get_current_head()))

@@ -1,0 +1,127 @@
+"""Iterations: asked for once, numbered 1, 2, 3, …, found again, cancelled.
+
+What happens inside one is the business of `phase_runs`; how a spec looks is the business of the daemon.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from storage import phase_runs
+from storage.canonical import as_json, json_digest
+from storage.db import serialise
+from storage.errors import CursorInvalid, IdempotencyMismatch, RowMissing
+from storage.states import move
+from storage.tables import IterationRow
+
+UNFINISHED = ("requested", "running")
+
+
+def request_iteration(
+    session: Session, *, spec: Mapping[str, Any], idempotency_key: str | None, now: datetime
+) -> tuple[IterationRow, bool]:
+    """Ask for an iteration.
+
+    Returns:
+        The row, and whether it is new: the same key with the same spec finds the first request again.
+
+    Raises:
+        IdempotencyMismatch: the key was used for another spec.
+        NotJson: the spec holds something that JSON cannot.
+    """
+    digest = json_digest(spec, what="the spec")
+    serialise(session, "iterations")
+    if idempotency_key is not None:
+        before = _by_key(session, idempotency_key)
+        if before is not None:
+            if before.spec_digest != digest:
+                raise IdempotencyMismatch(
+                    key=idempotency_key, number=before.number, stored=before.spec_digest, found=digest
+                )
+            return before, False
+    row = IterationRow(
+        number=_next_number(session),
+        state="requested",
+        spec=as_json(spec, what="the spec"),
+        spec_digest=digest,
+        idempotency_key=idempotency_key,
+        requested_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row, True
+
+
+def get(session: Session, iteration_id: str) -> IterationRow:
+    """One iteration.
+
+    Raises:
+        RowMissing: there is none with this id.
+    """
+    row = session.get(IterationRow, iteration_id)
+    if row is None:
+        raise RowMissing(kind="iteration", row_id=iteration_id)
+    return row
+
+
+def list_iterations(
+    session: Session, *, cursor: str | None = None, limit: int = 50
+) -> tuple[list[IterationRow], str | None]:
+    """A page of iterations, newest first, and the cursor of the page after it, if there is one.
+
+    Raises:
+        CursorInvalid: the cursor is not one that this function returned.
+    """
+    query = sa.select(IterationRow).order_by(IterationRow.number.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(IterationRow.number < _number_of(cursor))
+    rows = list(session.scalars(query))
+    return rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None
+
+
+def unfinished(session: Session) -> list[IterationRow]:
+    """Every iteration that is requested or running, oldest first."""
+    query = sa.select(IterationRow).where(IterationRow.state.in_(UNFINISHED)).order_by(IterationRow.number)
+    return list(session.scalars(query))
+
+
+def fail(session: Session, row: IterationRow, *, error_code: str, message: str, now: datetime) -> None:
+    """End an iteration as failed, with the reason, and every run of it that is not over.
+
+    Raises:
+        IllegalMove: it is over already.
+    """
+    move(row, "failed", now=now)
+    row.error_code, row.error_message = error_code, message
+    phase_runs.cancel(session, row.id, now=now)
+
+
+def cancel(session: Session, iteration_id: str, *, now: datetime) -> IterationRow:
+    """End an iteration because somebody asked for it, and every run of it that is not over.
+
+    Raises:
+        RowMissing: there is none with this id.
+        IllegalMove: it is over already.
+    """
+    row = get(session, iteration_id)
+    move(row, "cancelled", now=now)
+    phase_runs.cancel(session, iteration_id, now=now)
+    return row
+
+
+def _by_key(session: Session, key: str) -> IterationRow | None:
+    return session.scalars(sa.select(IterationRow).where(IterationRow.idempotency_key == key)).one_or_none()
+
+
+def _next_number(session: Session) -> int:
+    highest = session.scalars(sa.select(sa.func.max(IterationRow.number))).one()
+    return (highest or 0) + 1
+
+
+def _number_of(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise CursorInvalid(cursor=cursor)
+    return int(cursor)

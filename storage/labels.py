@@ -1,0 +1,109 @@
+"""Verdicts on episodes: added, never changed; the best source counts, of equals the newest.
+
+A verdict without an answer (`success` None) is kept but never hides one that has an answer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from storage.errors import LabelSourceInvalid, RowMissing
+from storage.tables import EpisodeRow, LabelRow
+
+SOURCES = ("human", "sim_predicate", "classifier", "vlm")  # most trusted first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a judge says about an episode, and who it is; confidence is a probability or None."""
+
+    success: bool | None
+    source: str
+    at: datetime
+    judge: str | None = None
+    answer: str | None = None
+    confidence: float | None = None
+
+
+def append(session: Session, episode_id: str, verdict: Verdict, *, now: datetime) -> LabelRow:
+    """Add a verdict.
+
+    Raises:
+        LabelSourceInvalid: not one of SOURCES.
+        RowMissing: there is no such episode.
+    """
+    if verdict.source not in SOURCES:
+        raise LabelSourceInvalid(source=verdict.source, known=SOURCES)
+    if session.get(EpisodeRow, episode_id) is None:
+        raise RowMissing(kind="episode", row_id=episode_id)
+    row = LabelRow(
+        episode_id=episode_id,
+        success=verdict.success,
+        source=verdict.source,
+        judge=verdict.judge,
+        answer=verdict.answer,
+        confidence=verdict.confidence,
+        labelled_at=verdict.at,
+        recorded_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def effective_label(session: Session, episode_id: str) -> LabelRow | None:
+    """The verdict that counts, or None when nobody could tell."""
+    return effective_labels(session, [episode_id]).get(episode_id)
+
+
+def effective_labels(session: Session, episode_ids: Iterable[str]) -> dict[str, LabelRow]:
+    """The verdict that counts, for each episode that has one."""
+    ranked = _ranked(LabelRow.episode_id.in_(list(episode_ids)))
+    query = sa.select(LabelRow).join(ranked, ranked.c.id == LabelRow.id).where(ranked.c.rank == 1)
+    return {row.episode_id: row for row in session.scalars(query)}
+
+
+def history(session: Session, episode_id: str) -> list[LabelRow]:
+    """Every verdict on one episode, in the order they came in."""
+    query = sa.select(LabelRow).where(LabelRow.episode_id == episode_id).order_by(LabelRow.id)
+    return list(session.scalars(query))
+
+
+def success_counts(session: Session, iteration_id: str) -> dict[str, tuple[int, int]]:
+    """Real success of one iteration: task id to (successes, episodes).
+
+    Counts the episodes that the iteration collected, that are valid for judging a policy and that have a
+    verdict. Held-out episodes count too: they are kept from training, not from the robot.
+    """
+    ranked = _ranked(LabelRow.episode_id == EpisodeRow.id, EpisodeRow.iteration_id == iteration_id)
+    query = (
+        sa.select(
+            EpisodeRow.task_id,
+            sa.func.sum(sa.case((LabelRow.success.is_(True), 1), else_=0)),
+            sa.func.count(),
+        )
+        .join(LabelRow, LabelRow.episode_id == EpisodeRow.id)
+        .join(ranked, ranked.c.id == LabelRow.id)
+        .where(
+            EpisodeRow.iteration_id == iteration_id,
+            EpisodeRow.origin == "collect",
+            EpisodeRow.valid_for_policy_eval.is_(True),
+            ranked.c.rank == 1,
+        )
+        .group_by(EpisodeRow.task_id)
+        .order_by(EpisodeRow.task_id)
+    )
+    return {task: (int(successes), int(episodes)) for task, successes, episodes in session.execute(query)}
+
+
+def _ranked(*which: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Label ids with their rank within their episode; rank 1 counts."""
+    trust = sa.case({source: place for place, source in enumerate(SOURCES)}, value=LabelRow.source)
+    rank = sa.func.row_number().over(
+        partition_by=LabelRow.episode_id, order_by=(trust, LabelRow.labelled_at.desc(), LabelRow.id.desc())
+    )
+    query = sa.select(LabelRow.id, rank.label("rank")).where(LabelRow.success.is_not(None), *which)
+    return query.subquery()

@@ -1,0 +1,287 @@
+"""The tables, as mapped classes: what a row is, never what is done with it.
+
+Ids are UUIDs written as text, times are aware and in UTC, JSON columns hold what JSON can hold. The queries
+live in one module per noun beside this one; the history of the tables lives in migrations/.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from storage.errors import NaiveDatetime
+
+ID_LENGTH = 36  # a UUID as text
+EPISODE_ID_LENGTH = 100  # what the manifest allows
+NAME_LENGTH = 200  # station, task, holder and worker names
+SHA256_LENGTH = 64  # hexadecimal digits
+
+JsonColumn = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up by itself in SQLite
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in, the same instant in UTC out, on both databases."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise NaiveDatetime(value=value)
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Row(DeclarativeBase):
+    """Base of all mapped classes; every constraint gets a name, so that migrations can drop it."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        datetime: UtcDateTime,
+        dict[str, Any]: JsonColumn,
+    }
+
+
+def new_id() -> str:
+    """A fresh id for a row that did not bring its own."""
+    return str(uuid4())
+
+
+def _id_column(target: str, *, nullable: bool = False, index: bool = True) -> Mapped[Any]:
+    return mapped_column(sa.String(ID_LENGTH), sa.ForeignKey(target), nullable=nullable, index=index)
+
+
+class StationRow(Row):
+    """A robot station that episodes came from."""
+
+    __tablename__ = "stations"
+
+    id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), primary_key=True)
+    description: Mapped[dict[str, Any]]
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+
+
+class TaskRow(Row):
+    """What the robot is asked to do."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), primary_key=True)
+    instruction: Mapped[str] = mapped_column(sa.Text)
+    registered_at: Mapped[datetime]
+
+
+class IterationRow(Row):
+    """One cycle of collect, finetune, update, as it was asked for."""
+
+    __tablename__ = "iterations"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "state IN ('requested', 'running', 'finished', 'failed', 'cancelled')", name="state_is_known"
+        ),
+        sa.CheckConstraint("number > 0", name="number_is_positive"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
+    number: Mapped[int] = mapped_column(unique=True)
+    state: Mapped[str] = mapped_column(sa.String(16), index=True)
+    spec: Mapped[dict[str, Any]]
+    spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))
+    idempotency_key: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH), unique=True)
+    requested_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error_code: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+
+
+class PhaseRunRow(Row):
+    """One attempt at one phase of one iteration."""
+
+    __tablename__ = "phase_runs"
+    __table_args__ = (
+        sa.UniqueConstraint("iteration_id", "phase", "attempt"),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'finished', 'failed', 'abandoned')", name="state_is_known"
+        ),
+        sa.CheckConstraint("attempt > 0", name="attempt_is_positive"),
+        sa.CheckConstraint("progress >= 0 AND progress <= 1", name="progress_is_a_share"),
+        sa.Index(None, "state", "queued_at"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
+    iteration_id: Mapped[str] = _id_column("iterations.id", index=False)
+    phase: Mapped[str] = mapped_column(sa.String(32))
+    attempt: Mapped[int]
+    state: Mapped[str] = mapped_column(sa.String(16))
+    worker: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    fence: Mapped[int | None] = mapped_column(sa.BigInteger)
+    progress: Mapped[float] = mapped_column(sa.Double)
+    progress_text: Mapped[str] = mapped_column(sa.Text)
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    error_code: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+
+
+class CheckpointRow(Row):
+    """One saved state of a world model, a policy or a judge; its file is a blob."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        sa.UniqueConstraint("kind", "number"),
+        sa.CheckConstraint("kind IN ('world_model', 'policy', 'judge')", name="kind_is_known"),
+        sa.CheckConstraint("number > 0", name="number_is_positive"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    number: Mapped[int]
+    parent_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True)
+    iteration_id: Mapped[str | None] = _id_column("iterations.id", nullable=True)
+    sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), index=True)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class EpisodeRow(Row):
+    """One recorded real run; the row is the commit mark of its blobs."""
+
+    __tablename__ = "episodes"
+    __table_args__ = (
+        sa.CheckConstraint("origin IN ('collect', 'imported', 'base')", name="origin_is_known"),
+        sa.CheckConstraint("steps > 0", name="steps_is_positive"),
+        sa.Index(None, "committed_at", "id"),
+        sa.Index(None, "origin", "held_out"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(EPISODE_ID_LENGTH), primary_key=True)
+    station_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("stations.id"), index=True)
+    task_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("tasks.id"), index=True)
+    iteration_id: Mapped[str | None] = _id_column("iterations.id", nullable=True)
+    checkpoint_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True)
+    origin: Mapped[str] = mapped_column(sa.String(16))
+    held_out: Mapped[bool]
+    instruction: Mapped[str] = mapped_column(sa.Text)
+    steps: Mapped[int]
+    outcome: Mapped[str] = mapped_column(sa.String(32))
+    valid_for_policy_eval: Mapped[bool]
+    valid_for_world_model: Mapped[bool]
+    manifest: Mapped[str] = mapped_column(sa.Text)
+    manifest_sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), unique=True)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    committed_at: Mapped[datetime]
+
+
+class EpisodeBlobRow(Row):
+    """Which blob holds which part of an episode."""
+
+    __tablename__ = "episode_blobs"
+
+    episode_id: Mapped[str] = mapped_column(
+        sa.String(EPISODE_ID_LENGTH), sa.ForeignKey("episodes.id"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), index=True)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+class LabelRow(Row):
+    """One verdict on one episode, with its source. The database refuses to change or delete it."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "source IN ('human', 'sim_predicate', 'classifier', 'vlm')", name="source_is_known"
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    episode_id: Mapped[str] = mapped_column(
+        sa.String(EPISODE_ID_LENGTH), sa.ForeignKey("episodes.id"), index=True
+    )
+    success: Mapped[bool | None]
+    source: Mapped[str] = mapped_column(sa.String(16))
+    judge: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    answer: Mapped[str | None] = mapped_column(sa.Text)
+    confidence: Mapped[float | None] = mapped_column(sa.Double)
+    labelled_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+
+
+class CheckpointEpisodeRow(Row):
+    """Which episodes a checkpoint learned from."""
+
+    __tablename__ = "checkpoint_episodes"
+
+    checkpoint_id: Mapped[str] = mapped_column(
+        sa.String(ID_LENGTH), sa.ForeignKey("checkpoints.id"), primary_key=True
+    )
+    episode_id: Mapped[str] = mapped_column(
+        sa.String(EPISODE_ID_LENGTH), sa.ForeignKey("episodes.id"), primary_key=True, index=True
+    )
+
+
+class LeaseRow(Row):
+    """Who may write, until when, under which fence. It outlives its holders: no fence repeats."""
+
+    __tablename__ = "leases"
+    __table_args__ = (sa.CheckConstraint("fence >= 0", name="fence_counts_up"),)
+
+    name: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), primary_key=True)
+    holder: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    fence: Mapped[int] = mapped_column(sa.BigInteger)
+    acquired_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class MetricSummaryRow(Row):
+    """The last value of one metric of one phase run; the series lives in its metrics.jsonl."""
+
+    __tablename__ = "metric_summaries"
+
+    phase_run_id: Mapped[str] = mapped_column(
+        sa.String(ID_LENGTH), sa.ForeignKey("phase_runs.id"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), primary_key=True)
+    value: Mapped[float] = mapped_column(sa.Double)
+    recorded_at: Mapped[datetime]
+
+
+class AuditEventRow(Row):
+    """Who did what to which thing, when. The database refuses to change or delete it."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(sa.String(NAME_LENGTH))
+    action: Mapped[str] = mapped_column(sa.String(NAME_LENGTH))
+    subject: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), index=True)
+    facts: Mapped[dict[str, Any]]

