@@ -7,7 +7,8 @@
     ├── DataDirectoryBusy                     a second daemon on the same data
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
     ├── PhaseUnknown, PhaseStalled            the worker
-    └── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut      the REST client
+    ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut      the REST client
+    └── DemoFailed                            `gymnastd demo`
 
 `daemon/api/problems.py` is the only place where a code becomes an HTTP status.
 """
@@ -172,3 +173,10 @@ class WaitTimedOut(DaemonError):
             f"iteration {number} is still {state} after {waited_s:.0f} s of waiting; it goes on. "
             f"Look again with `gymnastd status {number}`."
         )
+
+
+class DemoFailed(DaemonError):
+    code = "demo_failed"
+
+    def __init__(self, *, step: str, found: str) -> None:
+        super().__init__(f"the demo stopped at {step}: {found}")

@@ -1,0 +1,127 @@
+"""What the REST API answers, field by field; `/docs` is made from this."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class SuccessRate(BaseModel):
+    """k of n real episodes, with the Wilson 95 % interval."""
+
+    successes: int
+    episodes: int
+    wilson_low: float
+    wilson_high: float
+
+
+class ErrorRecord(BaseModel):
+    code: str
+    message: str
+
+
+class PhaseRecord(BaseModel):
+    """One attempt at one phase."""
+
+    phase: str
+    attempt: int
+    state: str
+    progress: float
+    text: str
+    worker: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: dict[str, Any] | None
+    metrics: dict[str, float]
+    error: ErrorRecord | None
+
+
+class WorldModelRecord(BaseModel):
+    """`held_out_error` is null until the finetune phase has measured it before and after."""
+
+    held_out_error: dict[str, Any] | None
+
+
+class CheckpointUse(BaseModel):
+    """Checkpoint ids by kind."""
+
+    read: dict[str, str]
+    made: dict[str, str]
+
+
+class IterationSummary(BaseModel):
+    number: int
+    id: str
+    state: str
+    spec: dict[str, Any]
+    spec_digest: str
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorRecord | None
+
+
+class IterationRecord(IterationSummary):
+    """Everything that is known of one iteration. `success` is real, `imagined_success` is not."""
+
+    phases: list[PhaseRecord]
+    success: dict[str, SuccessRate]
+    overall: SuccessRate
+    world_model: WorldModelRecord
+    imagined_success: dict[str, float]
+    checkpoints: CheckpointUse
+
+
+class IterationPage(BaseModel):
+    items: list[IterationSummary]
+    next_cursor: str | None
+
+
+class TaskSuccess(SuccessRate):
+    """Success of one task in one iteration; task null is all tasks of that iteration together."""
+
+    iteration: int
+    task: str | None
+
+
+class SuccessRates(BaseModel):
+    items: list[TaskSuccess]
+
+
+class EpisodeSummary(BaseModel):
+    id: str
+    iteration: int | None
+    task: str
+    instruction: str
+    origin: str
+    held_out: bool
+    steps: int
+    success: bool | None
+    label_source: str | None
+    valid_for_policy_eval: bool
+    started_at: datetime
+    committed_at: datetime
+    video: str
+
+
+class EpisodePage(BaseModel):
+    items: list[EpisodeSummary]
+    next_cursor: str | None
+
+
+class CheckpointSummary(BaseModel):
+    id: str
+    kind: str
+    number: int
+    parent_id: str | None
+    iteration: int | None
+    sha256: str
+    size_bytes: int
+    spec_digest: str
+    card: dict[str, Any]
+    created_at: datetime
+
+
+class CheckpointList(BaseModel):
+    items: list[CheckpointSummary]

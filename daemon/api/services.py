@@ -1,0 +1,34 @@
+"""What the routes work with, made by the composition root and found on the application."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from daemon.settings import Settings
+from daemon.supervisor import Supervisor
+from storage.blobs import BlobStore
+from storage.db import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of one running daemon. `scheduling` says whether the state machine is being advanced."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    supervisor: Supervisor
+    scheduling: Callable[[], bool]
+    now: Callable[[], datetime]
+
+
+def services_of(request: Request) -> Services:
+    """Give the services of the application that got this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+Wired = Annotated[Services, Depends(services_of)]

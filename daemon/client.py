@@ -1,0 +1,157 @@
+"""A thin REST client of the daemon, for the command line, the demo and anybody's script.
+
+Every call that may be repeated is repeated after a broken connection; asking for an iteration may be,
+because the idempotency key makes the second request find the first.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import requests
+
+from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
+
+DEFAULT_URL = "http://127.0.0.1:8400"
+TERMINAL_STATES = frozenset({"finished", "failed", "cancelled"})
+ATTEMPTS = 3
+TIMEOUT_S = 30.0
+
+Json = dict[str, Any]
+
+
+class DaemonClient:
+    """Speaks to one daemon.
+
+    Raises (any call):
+        DaemonUnreachable: nothing answered, after `attempts` tries.
+        DaemonRefused: it answered with a problem; `problem_code` says which.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        session: requests.Session | None = None,
+        timeout_s: float = TIMEOUT_S,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._session = session or requests.Session()
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+
+    def ready(self) -> Json:
+        """Give the readiness checks; raises DaemonRefused (not_ready) while one fails."""
+        return self._json("GET", "/readyz")
+
+    def request_iteration(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Ask for one iteration. Without a key a fresh one is made, so that a retry cannot ask twice."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._json("POST", "/v1/iterations", body=dict(spec), headers=headers)
+
+    def iteration(self, number: int) -> Json:
+        return self._json("GET", f"/v1/iterations/{number}")
+
+    def iterations(self, *, limit: int = 50, cursor: str | None = None) -> Json:
+        return self._json("GET", "/v1/iterations", params={"limit": limit, "cursor": cursor})
+
+    def success_rates(self) -> Json:
+        return self._json("GET", "/v1/success-rates")
+
+    def episodes(self, **filters: Any) -> Json:
+        """List episodes; filters are the query parameters of `/v1/episodes`."""
+        return self._json("GET", "/v1/episodes", params=filters)
+
+    def checkpoints(self, **filters: Any) -> Json:
+        """List checkpoints; filters are the query parameters of `/v1/checkpoints`."""
+        return self._json("GET", "/v1/checkpoints", params=filters)
+
+    def video(self, episode_id: str) -> bytes:
+        """Give an episode's film as mp4."""
+        return self._answer("GET", f"/v1/episodes/{episode_id}/video.mp4").content
+
+    def wait(
+        self,
+        number: int,
+        *,
+        on_record: Callable[[Json], None] = lambda record: None,
+        poll_s: float = 1.0,
+        timeout_s: float | None = None,
+    ) -> Json:
+        """Follow an iteration until it ends, handing every record seen to `on_record`.
+
+        Raises:
+            IterationFailed: it ended in another state than finished.
+            WaitTimedOut: `timeout_s` passed first; the iteration itself goes on.
+        """
+        begun = time.monotonic()
+        while True:
+            record = self.iteration(number)
+            on_record(record)
+            if record["state"] in TERMINAL_STATES:
+                break
+            waited_s = time.monotonic() - begun
+            if timeout_s is not None and waited_s >= timeout_s:
+                raise WaitTimedOut(number=number, state=record["state"], waited_s=waited_s)
+            time.sleep(poll_s)
+        if record["state"] != "finished":
+            error = record.get("error") or {}
+            raise IterationFailed(
+                number=number,
+                error_code=str(error.get("code", record["state"])),
+                message=str(error.get("message", "no reason was recorded")),
+            )
+        return record
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        answer = self._answer(method, path, params=params, body=body, headers=headers)
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise DaemonUnreachable(url=self.url, reason="the answer is not a JSON object; is this gymnastd?")
+        return document
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        url = self.url + path
+        reason = "not tried"
+        for _ in range(self._attempts):
+            try:
+                answer = self._session.request(
+                    method, url, params=params, json=body, headers=headers, timeout=self._timeout_s
+                )
+            except (requests.ConnectionError, requests.Timeout) as broken:
+                reason = type(broken).__name__
+                continue
+            if answer.status_code >= 400:
+                raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
+            return answer
+        raise DaemonUnreachable(url=self.url, reason=reason)
+
+
+def problem_of(answer: requests.Response) -> Mapping[str, Any]:
+    """Read a problem body; whatever else answered gets the start of its text as detail."""
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    return document if isinstance(document, dict) else {"detail": answer.text[:200]}

@@ -1,0 +1,44 @@
+from daemon.curves import append_moment, curves_path, read_curves
+
+
+def test_what_is_appended_comes_back_as_one_curve_per_name(tmp_path):
+    path = curves_path(tmp_path, "run-1")
+    append_moment(path, {"update": 10, "loss": 0.5, "norm": 2.0})
+    append_moment(path, {"update": 20, "loss": 0.25})
+    assert read_curves(path) == {"loss": [(10, 0.5), (20, 0.25)], "norm": [(10, 2.0)]}
+
+
+def test_moments_without_an_axis_are_counted(tmp_path):
+    path = tmp_path / "c.jsonl"
+    append_moment(path, {"loss": 1.0})
+    append_moment(path, {"loss": 2.0})
+    assert read_curves(path) == {"loss": [(0.0, 1.0), (1.0, 2.0)]}
+
+
+def test_episodes_are_an_axis_too(tmp_path):
+    append_moment(tmp_path / "c.jsonl", {"episode": 3, "success": True})
+    assert read_curves(tmp_path / "c.jsonl") == {"success": [(3, 1.0)]}
+
+
+def test_a_number_that_is_not_finite_leaves_a_gap_and_the_file_stays_json(tmp_path):
+    append_moment(
+        tmp_path / "c.jsonl", {"update": 1, "loss": float("nan"), "norm": float("inf"), "rate": 0.5}
+    )
+    assert read_curves(tmp_path / "c.jsonl") == {"rate": [(1, 0.5)]}
+    assert "NaN" not in (tmp_path / "c.jsonl").read_text()
+
+
+def test_a_line_that_a_killed_worker_left_torn_is_skipped(tmp_path):
+    path = tmp_path / "c.jsonl"
+    append_moment(path, {"update": 1, "loss": 0.5})
+    with path.open("a") as stream:
+        stream.write('{"update": 2, "lo')
+    assert read_curves(path) == {"loss": [(1, 0.5)]}
+
+
+def test_a_run_that_recorded_nothing_has_no_curves(tmp_path):
+    assert read_curves(curves_path(tmp_path, "none")) == {}
+
+
+def test_two_runs_do_not_share_a_file(tmp_path):
+    assert curves_path(tmp_path, "a") != curves_path(tmp_path, "b")

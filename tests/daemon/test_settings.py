@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import SettingInvalid, SettingUnknown
+from daemon.settings import Settings, is_loopback, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_in_the_environment(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("GYMNASTD_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_defaults_stay_on_this_machine():
+    settings = load_settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.database_url is None
+    assert settings.worker_count == 1
+
+
+def test_the_environment_sets_a_value(monkeypatch, tmp_path):
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("GYMNASTD_WORKER_COUNT", "3")
+    settings = load_settings()
+    assert settings.data_dir == Path(tmp_path)
+    assert settings.worker_count == 3
+
+
+def test_a_keyword_wins_over_the_environment_and_none_does_not(monkeypatch):
+    monkeypatch.setenv("GYMNASTD_PORT", "9001")
+    assert load_settings(port=9002).port == 9002
+    assert load_settings(port=None).port == 9001
+
+
+@pytest.mark.parametrize("name", ["GYMNASTD_WORKERS", "GYMNASTD_DATADIR", "gymnastd_typo"])
+def test_a_misspelt_setting_is_an_error_that_lists_the_right_names(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingUnknown) as refused:
+        load_settings()
+    assert refused.value.code == "setting_unknown"
+    assert name in str(refused.value)
+    assert "GYMNASTD_WORKER_COUNT" in str(refused.value)
+
+
+def test_a_misspelt_setting_is_an_error_for_direct_construction_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("GYMNASTD_WORKERS", "1")
+    with pytest.raises(SettingUnknown):
+        Settings(data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "70000"),
+        ("port", "eighty"),
+        ("worker_count", "-1"),
+        ("lease_ttl_s", "0"),
+        ("lease_ttl_s", "nan"),
+        ("poll_s", "inf"),
+        ("station_url", "127.0.0.1:8410"),
+        ("station_url", "ftp://127.0.0.1"),
+        ("station_url", "http://"),
+        ("log_level", "LOUD"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch, name, value):
+    monkeypatch.setenv(f"GYMNASTD_{name.upper()}", value)
+    with pytest.raises(SettingInvalid) as refused:
+        load_settings()
+    assert refused.value.code == "setting_invalid"
+    assert list(refused.value.faults) == [name]
+
+
+def test_a_keyword_that_is_no_setting_is_refused():
+    with pytest.raises(SettingInvalid, match="colour"):
+        load_settings(colour="red")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "robot.example"])  # noqa: S104 - that is the point
+def test_an_address_others_can_reach_needs_to_be_meant(host):
+    with pytest.raises(SettingInvalid, match="not loopback"):
+        load_settings(host=host)
+    assert load_settings(host=host, trust_network=True).host == host
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"), [("127.0.0.9", True), ("::1", True), ("localhost", True), ("8.8.8.8", False)]
+)
+def test_loopback_is_recognised(host, answer):
+    assert is_loopback(host) is answer
+
+
+def test_a_trailing_slash_of_the_station_does_not_matter():
+    assert load_settings(station_url="http://127.0.0.1:9/").station_url == "http://127.0.0.1:9"

@@ -1,0 +1,110 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from daemon.errors import SpecInvalid, SpecUnknownField
+from daemon.spec import TASK_IDS, IterationSpec, parse_spec
+
+
+def test_an_empty_document_asks_for_the_default_iteration():
+    assert parse_spec({}) == IterationSpec()
+
+
+def test_the_stored_document_gives_the_same_spec_back():
+    spec = parse_spec({"seed": 7, "tasks": ["open_drawer"], "policy": {"updates": 3, "clip_high": 0.5}})
+    assert parse_spec(json.loads(json.dumps(spec.document()))) == spec
+
+
+def test_the_document_writes_every_default_out():
+    document = parse_spec({}).document()
+    assert document["collect"] == {"episodes_per_task": 10, "held_out_every": 5, "temperature": 0.0}
+    assert document["tasks"] is None
+    assert set(document) == {"seed", "tasks", "collect", "world_model", "policy"}
+
+
+def test_every_task_of_the_cell_may_be_asked_for():
+    assert parse_spec({"tasks": list(TASK_IDS)}).tasks == TASK_IDS
+
+
+def test_equal_specs_have_equal_digests_whatever_was_spelled_out():
+    assert parse_spec({}).digest() == parse_spec({"collect": {"episodes_per_task": 10}}).digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"tasks": ["open_drawer"]},
+        {"collect": {"temperature": 0.1}},
+        {"world_model": {"fresh_share": 0.25}},
+        {"policy": {"epochs": 1}},
+    ],
+)
+def test_any_difference_changes_the_digest(change):
+    assert parse_spec(change).digest() != parse_spec({}).digest()
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"sead": 1}, "sead"),
+        ({"collect": {"episodes": 4}}, "collect.episodes"),
+        ({"policy": {"group_size": 4, "kl": 0.1}}, "policy.kl"),
+        ({"collect": {"episodes": 4}, "seed": -1}, "collect.episodes"),
+    ],
+)
+def test_an_unknown_field_is_refused_by_name(document, field):
+    with pytest.raises(SpecUnknownField) as refused:
+        parse_spec(document)
+    assert refused.value.code == "spec_unknown_field"
+    assert field in refused.value.faults
+    assert field in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**31}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"seed": "1"}, "seed"),
+        ({"tasks": ["juggle"]}, "tasks.0"),
+        ({"collect": {"episodes_per_task": 0}}, "collect.episodes_per_task"),
+        ({"collect": {"held_out_every": 1}}, "collect.held_out_every"),
+        ({"collect": {"temperature": -0.1}}, "collect.temperature"),
+        ({"world_model": {"updates": -1}}, "world_model.updates"),
+        ({"world_model": {"frames": 1}}, "world_model.frames"),
+        ({"world_model": {"learning_rate": 0}}, "world_model.learning_rate"),
+        ({"world_model": {"learning_rate": float("nan")}}, "world_model.learning_rate"),
+        ({"world_model": {"fresh_share": 1.01}}, "world_model.fresh_share"),
+        ({"policy": {"group_size": 1}}, "policy.group_size"),
+        ({"policy": {"temperature": 0}}, "policy.temperature"),
+        ({"policy": {"clip_high": float("inf")}}, "policy.clip_high"),
+        ({"policy": {"clip_low": 1.0}}, "policy.clip_low"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_the_path_of_its_field(document, field):
+    with pytest.raises(SpecInvalid) as refused:
+        parse_spec(document)
+    assert refused.value.code == "spec_invalid"
+    assert list(refused.value.faults) == [field]
+
+
+@pytest.mark.parametrize("tasks", [[], ["open_drawer", "open_drawer"]])
+def test_tasks_are_named_once_or_not_at_all(tasks):
+    with pytest.raises(SpecInvalid, match="at least one task, each once"):
+        parse_spec({"tasks": tasks})
+
+
+@pytest.mark.parametrize("document", [None, [], "open the drawer", 3])
+def test_what_is_not_an_object_is_no_spec(document):
+    with pytest.raises(SpecInvalid):
+        parse_spec(document)
+
+
+def test_a_spec_cannot_be_changed_after_it_was_accepted():
+    spec = parse_spec({})
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.seed = 3
