@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from uuid import UUID
 
 from daemon.settings import Settings
 from daemon.spec import IterationSpec
@@ -38,9 +37,9 @@ class PhaseContext:
     blobs: BlobStore
     settings: Settings
     spec: IterationSpec
-    iteration_id: UUID
+    iteration_id: str
     iteration_number: int
-    phase_run_id: UUID
+    phase_run_id: str
     fence: int
     work_dir: Path
     report: Callable[[float, str], None]

@@ -1,0 +1,1 @@
+"""`gymnastd pretrain`: the base checkpoints, made from scratch against simulated cells."""
