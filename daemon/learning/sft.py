@@ -17,11 +17,11 @@ from torch import Tensor
 
 from daemon.learning.augment import Augmentation, augment
 from daemon.learning.batch import Clip
-from daemon.learning.errors import LearningError, NonFiniteLoss
+from daemon.learning.descent import Descent, descend
+from daemon.learning.errors import LearningError
 from daemon.learning.policy.policy import Policy
 
 GRIPPER = 6  # the last action dimension is absolute; all others are motions
-WARM_UP = 0.05  # share of the updates during which the learning rate rises
 
 
 class NoDemonstrations(LearningError):
@@ -81,32 +81,24 @@ def train_policy(
     """
     demonstrations = demonstrations_of(policy, clips)
     generator = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(
-        policy.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+
+    def loss_of_batch() -> tuple[Tensor, dict[str, Tensor]]:
+        weights = demonstrations.weights
+        chosen = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
+        return _imitation(policy, demonstrations, chosen, amount=config.augment, generator=generator)
+
+    plan = Descent(
+        phase="sft",
+        updates=config.updates,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: _rate(update, config.updates))
-    tail: list[tuple[float, float]] = []
-    policy.model.train()
-    for update in range(1, config.updates + 1):
-        chosen = torch.multinomial(
-            demonstrations.weights, config.batch, replacement=True, generator=generator
-        )
-        loss, accuracy = _loss(policy, demonstrations, chosen, config=config, generator=generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
-        _require_finite(update, loss, norm)
-        optimizer.step()
-        schedule.step()
-        metrics = {"loss": float(loss.detach()), "token_accuracy": float(accuracy), "grad_norm": float(norm)}
-        tail = [*tail, (metrics["loss"], metrics["token_accuracy"])][-max(1, config.updates // 10) :]
-        on_update(update, metrics)
-    policy.model.eval()
-    losses, accuracies = zip(*tail, strict=True) if tail else ((math.nan,), (math.nan,))
+    last = descend(policy.model, loss_of_batch, plan=plan, on_update=on_update)
     return SftReport(
         updates=config.updates,
-        loss=sum(losses) / len(losses),
-        token_accuracy=sum(accuracies) / len(accuracies),
+        loss=last.get("loss", math.nan),
+        token_accuracy=last.get("token_accuracy", math.nan),
     )
 
 
@@ -143,34 +135,19 @@ def chunk_targets(actions: Tensor, chunk: int) -> Tensor:
     return padded.unfold(0, chunk, 1).transpose(1, 2)  # [T, L, A]
 
 
-def _loss(
+def _imitation(
     policy: Policy,
     demonstrations: Demonstrations,
     chosen: Tensor,
     *,
-    config: SftConfig,
+    amount: Augmentation | None,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean cross-entropy per token in nats, and the share of tokens that were likeliest."""
     images = demonstrations.frames[chosen]  # [B, 3, H, W]
-    if config.augment is not None:
-        images = augment(images, config.augment, generator=generator)
+    if amount is not None:
+        images = augment(images, amount, generator=generator)
     targets = demonstrations.tokens[chosen].to(policy.device)  # [B, L, A]
     logits = policy.logits(images, [demonstrations.instructions[i] for i in chosen.tolist()])
     loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten())
-    return loss, (logits.argmax(-1) == targets).float().mean()
-
-
-def _rate(update: int, updates: int) -> float:
-    """Learning-rate factor: a short linear rise, then half a cosine down to zero."""
-    rise = max(1, round(WARM_UP * updates))
-    if update < rise:
-        return (update + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (update - rise) / max(1, updates - rise)))
-
-
-def _require_finite(update: int, loss: Tensor, norm: Tensor) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise NonFiniteLoss(phase="sft", update=update, quantity="loss", inputs="demonstrations")
-    if not bool(torch.isfinite(norm)):
-        raise NonFiniteLoss(phase="sft", update=update, quantity="gradient norm", inputs="demonstrations")
+    return loss, {"token_accuracy": (logits.argmax(-1) == targets).float().mean()}

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from daemon.learning.devices import autocast
 from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.policy.nano_vla import NanoVLA, NanoVLAConfig
 from daemon.learning.policy.tokenizer import (
@@ -165,8 +166,7 @@ class Policy:
             found = f"{len(instructions)} for {len(images)} images"
             raise BadTensor(name="instructions", expected="one per image", found=found)
         ids, mask = tokenize(self.tokenizer, instructions, device=self.device)
-        reduced = self.precision != torch.float32
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=reduced):
+        with autocast(self.device, self.precision):
             logits: Tensor = self.model(images.to(self.device), ids, mask)
         return logits.float()
 
