@@ -1,0 +1,158 @@
+"""Attention inside a frame and along time, with rotary positions; and the cache of past frames.
+
+Rotary attention depends only on differences of positions, so keys are stored already rotated by their
+frame's index since the start of the rollout: sliding the window drops the oldest keys and touches no
+others. A frame attends to itself and to the `max_frames - 1` frames before it, cached or not.
+
+Source: Su et al. 2021 (arXiv:2104.09864) equation 34, interleaved pairs; the two-dimensional form turns
+the first half of the pairs with the row and the second half with the column.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROTARY_BASE = 10_000.0
+
+
+@dataclass(slots=True)
+class LayerCache:
+    """Rotated keys and values of past frames in one temporal layer, each [B, S, heads, frames, D / heads]."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Past and new keys and values along the frame axis; nothing is stored."""
+        if self.keys is None or self.values is None:
+            return keys, values
+        return torch.cat((self.keys, keys), dim=3), torch.cat((self.values, values), dim=3)
+
+    def keep(self, keys: Tensor, values: Tensor, *, frames: int) -> None:
+        """Store the last `frames` frames of these keys and values."""
+        self.keys, self.values = keys[:, :, :, -frames:], values[:, :, :, -frames:]
+
+
+@dataclass(slots=True)
+class FrameCache:
+    """What the transformer remembers of the frames it has been shown, for every temporal layer.
+
+    Attributes:
+        layers: one per temporal layer.
+        frames: how many frames were ever committed; the position of the next one.
+    """
+
+    layers: list[LayerCache] = field(default_factory=list)
+    frames: int = 0
+
+    @classmethod
+    def empty(cls, layers: int) -> "FrameCache":
+        return cls(layers=[LayerCache() for _ in range(layers)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Cosines and sines of rotary angles, each [positions, D / heads], even members first."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def temporal_turn(positions: Tensor, *, width: int) -> Turn:
+    """Angles of frames at these integer positions, for heads of this width."""
+    return _turn(positions[:, None] * _frequencies(width // 2, positions.device))
+
+
+def spatial_turn(rows: int, columns: int, *, width: int, device: torch.device) -> Turn:
+    """Angles of the row-major tokens of a frame."""
+    frequencies = _frequencies(width // 4, device)
+    down = torch.arange(rows, device=device)[:, None] * frequencies  # [rows, width / 4]
+    along = torch.arange(columns, device=device)[:, None] * frequencies  # [columns, width / 4]
+    shape = (rows, columns, width // 4)
+    return _turn(torch.cat((down[:, None].expand(shape), along[None].expand(shape)), dim=-1).flatten(0, 1))
+
+
+def rotate(x: Tensor, turn: Turn) -> Tensor:
+    """Turn pairs (i, i + width / 2) of `x` [..., positions, width] by their angles."""
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x * turn.cos.to(x.dtype), swapped, turn.sin.to(x.dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with a bias only on the way out; parameter names as WorldGym's checkpoints.
+
+    The checkpoint rotates interleaved pairs (2i, 2i + 1). Reordering the rows of queries and keys alike
+    leaves every product between them as it is and puts the pairs half a head apart, where processors
+    can rotate them without shuffling.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv_proj = nn.Linear(dim, 3 * dim, bias=False)
+        self.out_proj = nn.Linear(dim, dim)
+        width = dim // heads
+        apart = torch.arange(width).unflatten(0, (-1, 2)).T.flatten()  # 0 2 4 … 1 3 5 …
+        rows = (torch.arange(2 * heads)[:, None] * width + apart).flatten()
+        order = torch.cat((rows, torch.arange(2 * dim, 3 * dim)))
+        self.register_buffer("order", order, persistent=False)
+        self.order: Tensor
+
+    def within_frame(self, x: Tensor, turn: Turn) -> Tensor:
+        """Every token attends to all tokens of its frame; `x` is [B, F, S, D]."""
+        qkv = self._projected(x).permute(3, 0, 1, 4, 2, 5).contiguous()  # [3, B, F, heads, S, width]
+        q, k = rotate(qkv[:2], turn).unbind(0)
+        mixed = _attend(q, k, qkv[2], mask=None)  # [B, F, heads, S, width]
+        out: Tensor = self.out_proj(mixed.transpose(2, 3).flatten(3))
+        return out
+
+    def along_time(self, x: Tensor, turn: Turn, *, mask: Tensor, memory: LayerCache) -> tuple[Tensor, ...]:
+        """Every token attends to its own place in its window of frames; `x` is [B, F, S, D].
+
+        Args:
+            turn: angles of the F new frames.
+            mask: [F, past + F], 0 where a new frame may look and -inf where not.
+            memory: keys and values of the past frames; read, never written.
+
+        Returns:
+            the mixed tokens [B, F, S, D], and keys and values of past and new frames.
+        """
+        qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, F, width]
+        q, k = rotate(qkv[:2], turn).unbind(0)
+        keys, values = memory.extended(k, qkv[2])
+        mixed = _attend(q, keys, values, mask=mask)  # [B, S, heads, F, width]
+        out: Tensor = self.out_proj(mixed.permute(0, 3, 1, 2, 4).flatten(3))
+        return out, keys, values
+
+    def _projected(self, x: Tensor) -> Tensor:
+        qkv: Tensor = F.linear(x, self.qkv_proj.weight[self.order])
+        return qkv.unflatten(-1, (3, self.heads, -1))
+
+
+def window_mask(new: int, past: int, *, frames: int, like: Tensor) -> Tensor:
+    """0 where one of `new` frames sees a frame: itself and the `frames - 1` before; elsewhere -inf."""
+    ages = torch.arange(past, past + new)[:, None] - torch.arange(past + new)  # [new, past + new]
+    hidden = (ages < 0) | (ages >= frames)
+    return torch.zeros_like(ages, dtype=like.dtype).masked_fill(hidden, float("-inf")).to(like.device)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
+    """Softmax attention over the last two axes; plain products beat fused kernels at so few tokens."""
+    lead = q.shape[:-2]
+    q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
+    scale = q.shape[-1] ** -0.5
+    bias = q.new_zeros(()) if mask is None else mask
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+    mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v
+    return mixed.unflatten(0, lead)
+
+
+def _frequencies(pairs: int, device: torch.device) -> Tensor:
+    return ROTARY_BASE ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+
+
+def _turn(angles: Tensor) -> Turn:
+    cos, sin = angles.cos(), angles.sin()
+    return Turn(cos=torch.cat((cos, cos), dim=-1), sin=torch.cat((-sin, sin), dim=-1))
