@@ -1,0 +1,95 @@
+"""What a policy can learn from: the decisions of informative rollouts, each with its advantage.
+
+Judged rollouts go in; one row per decision (chunk) of every rollout worth learning from comes out, ready to
+be cut into minibatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from daemon.learning.errors import BadTensor
+from daemon.learning.grpo import group_advantages, informative_groups
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.rollout import Rollouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """X decisions: what was seen, asked and done, and how it turned out for the whole rollout.
+
+    Attributes:
+        images: uint8 [X, 3, H, W].
+        instructions: X sentences.
+        tokens: int64 [X, L, A].
+        log_probs: float32 [X, L, A], under the policy that acted.
+        advantages: float32 [X], the rollout's, copied to each of its decisions.
+    """
+
+    images: Tensor
+    instructions: tuple[str, ...]
+    tokens: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def take(self, rows: Tensor) -> Decisions:
+        """The decisions with these numbers, int64 [Y]."""
+        return Decisions(
+            images=self.images[rows],
+            instructions=tuple(self.instructions[row] for row in rows.tolist()),
+            tokens=self.tokens[rows],
+            log_probs=self.log_probs[rows],
+            advantages=self.advantages[rows],
+        )
+
+
+def decisions_of(
+    rollouts: Rollouts, verdicts: Verdicts, *, group_size: int, bounds: tuple[float, float]
+) -> tuple[Decisions, Tensor]:
+    """Keep what teaches: known rollouts of groups whose success lies within bounds and has spread.
+
+    Args:
+        rollouts: B = N·G rollouts, the G of a group next to each other.
+        bounds: lowest and highest mean success of an informative group.
+
+    Returns:
+        The decisions, and which groups were informative, bool [N].
+
+    Raises:
+        BadTensor: B is no multiple of the group size, or there are not B verdicts.
+        GroupTooSmall: the group size is below 2.
+    """
+    count = len(rollouts.instructions)
+    if group_size < 1 or count % group_size or tuple(verdicts.success.shape) != (count,):
+        found = f"{list(verdicts.success.shape)} for {count} rollouts in groups of {group_size}"
+        raise BadTensor(name="verdicts", expected="one per rollout of whole groups", found=found)
+    returns = verdicts.success.cpu().float().view(-1, group_size)  # [N, G]
+    known = verdicts.known.cpu().view(-1, group_size)  # [N, G]
+    advantages = group_advantages(returns, known)  # [N, G]
+    informative = informative_groups(returns, known, low=bounds[0], high=bounds[1])  # [N]
+    rows = (known & informative[:, None]).flatten().nonzero().squeeze(1)  # rollouts that teach
+    chunks = rollouts.tokens.shape[1]
+    kept = Decisions(
+        images=rollouts.images[rows].flatten(0, 1),
+        instructions=tuple(rollouts.instructions[row] for row in rows.tolist() for _ in range(chunks)),
+        tokens=rollouts.tokens[rows].flatten(0, 1),
+        log_probs=rollouts.log_probs[rows].flatten(0, 1),
+        advantages=advantages.flatten()[rows].repeat_interleave(chunks),
+    )
+    return kept, informative
+
+
+def minibatches(decisions: Decisions, size: int, *, generator: torch.Generator) -> Iterator[Decisions]:
+    """One pass over all decisions in random order, in parts of nearly equal length of at most `size`."""
+    parts = -(-len(decisions) // size)
+    if parts:
+        order = torch.randperm(len(decisions), generator=generator)
+        for rows in torch.tensor_split(order, parts):
+            yield decisions.take(rows)

@@ -1,0 +1,115 @@
+"""Rollouts: a policy acting in an environment for K chunks, from many first observations at once.
+
+The environment may be imagined, simulated or real; it only has to keep the contract of `Env`. What a
+policy saw and decided is recorded as tensors; who judges the outcome, and who learns from it, is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import require_images
+from daemon.learning.errors import BadTensor
+from daemon.learning.policy.policy import Policy
+
+
+class Env(Protocol):
+    """A batch of environments that move in step: B images in, then chunks of actions, B images out."""
+
+    def reset(self, images: Tensor) -> None:
+        """Start B episodes from first observations uint8 [B, 3, H, W]."""
+
+    def step(self, actions: Tensor) -> Tensor:
+        """Execute a chunk float32 [B, L, A]; the observation after it, uint8 [B, 3, H, W]."""
+
+    def recent_frames(self, count: int) -> Tensor:
+        """The last `count` observations, one per action and oldest first, uint8 [B, count, 3, H, W]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """First observations, uint8 [M, 3, H, W], and what is asked of the robot there, M sentences.
+
+    Raises:
+        BadTensor: images of another type or shape, none at all, or another number of sentences.
+    """
+
+    images: Tensor
+    instructions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_images(self.images, where="starts")
+        if len(self.instructions) != len(self.images):
+            found = f"{len(self.instructions)} for {len(self.images)} images"
+            raise BadTensor(name="starts: instructions", expected="one per image", found=found)
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def take(self, rows: Sequence[int]) -> Starts:
+        """The starts with these numbers, in this order; a number may come several times."""
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        return Starts(images=self.images[chosen], instructions=tuple(self.instructions[row] for row in rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPlan:
+    """How long and how boldly to act; `final_frames` is how many of the last frames the judge wants."""
+
+    chunks: int
+    temperature: float
+    final_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """What B rollouts of K chunks saw and did.
+
+    Attributes:
+        images: uint8 [B, K, 3, H, W], the observation at each decision.
+        instructions: B sentences.
+        tokens: int64 [B, K, L, A], as drawn.
+        log_probs: float32 [B, K, L, A], of those tokens at the temperature they were drawn at.
+        final_frames: uint8 [B, F, 3, H, W], the last observations, oldest first.
+    """
+
+    images: Tensor
+    instructions: tuple[str, ...]
+    tokens: Tensor
+    log_probs: Tensor
+    final_frames: Tensor
+
+
+def rollout(
+    policy: Policy, env: Env, starts: Starts, *, plan: RolloutPlan, generator: torch.Generator | None = None
+) -> Rollouts:
+    """Act K chunks from every start, open loop within a chunk.
+
+    Raises:
+        BadTensor: the environment answers with another shape than it was started with, or the policy's
+            logits are not finite.
+    """
+    images, seen, decisions = starts.images.to(policy.device), [], []
+    env.reset(images)
+    for _ in range(plan.chunks):
+        chunk = policy.act(
+            images, starts.instructions, temperature=plan.temperature, generator=generator
+        )  # [B, L, A]
+        seen.append(images)
+        decisions.append(chunk)
+        images = env.step(chunk.actions).to(policy.device)  # [B, 3, H, W]
+        if images.shape != starts.images.shape:
+            expected, found = str(list(starts.images.shape)), str(list(images.shape))
+            raise BadTensor(name="the environment's images", expected=expected, found=found)
+    return Rollouts(
+        images=torch.stack(seen, dim=1),
+        instructions=starts.instructions,
+        tokens=torch.stack([chunk.tokens for chunk in decisions], dim=1),
+        log_probs=torch.stack([chunk.log_probs for chunk in decisions], dim=1),
+        final_frames=env.recent_frames(plan.final_frames),
+    )
