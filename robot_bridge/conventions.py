@@ -165,7 +165,7 @@ def pose_of_vector(vector: ArrayLike) -> Pose:
 
 
 def checked_action(action: ArrayLike) -> F32:
-    """One bridge_v2 action as float32 [7], its gripper clipped to [0, 1].
+    """One bridge_v2 action as float32 [7]; checked, not limited.
 
     Raises:
         BadAction: not seven finite numbers.
@@ -173,11 +173,9 @@ def checked_action(action: ArrayLike) -> F32:
     checked = _finite(action, "action", BadAction)
     if checked.shape != (ACTION_DIMS,):
         raise BadAction(thing="action", expected="seven numbers", found=f"shape {checked.shape}")
-    out = checked.astype(np.float32)
-    if not np.isfinite(out).all():
+    if np.abs(checked).max() > np.finfo(np.float32).max:
         raise BadAction(thing="action", expected="numbers that fit float32", found="one that overflows")
-    out[6] = np.clip(out[6], 0.0, 1.0)
-    return out
+    return checked.astype(np.float32)
 
 
 def to_world_model_action(actions: ArrayLike) -> F32:

@@ -14,11 +14,13 @@
     │   ├── MotorFault           the arm reports a fault
     │   └── CameraStale          the camera stopped giving fresh pictures
     ├── StationRefused           the station understood and said no (one class per problem code)
-    │   ├── BadRequest, TooLarge, VersionMismatch, UnknownEpisode, UnknownLease, UnknownBlob
+    │   ├── BadRequest, TooLarge, VersionMismatch, UnknownCall
+    │   ├── UnknownEpisode, UnknownLease, UnknownBlob
     │   ├── LeaseRequired, LeaseConflict, FenceStale
     │   ├── StepOutOfOrder, StepStale, EpisodeState, IdempotencyMismatch, LimitsViolation
     │   └── EStopped, SpoolFull, UnknownOutcome
-    ├── SpoolCorrupt             the station's own files do not read back
+    ├── SpoolCorrupt, SpoolBusy  the station's own files do not read back, or another station has them
+    ├── BindRefused              the station would listen where it must not
     ├── StationUnreachable       no answer: nobody knows whether anything moved; asking again is safe
     └── StationMisbehaved        an answer that is not robot-station/v1
 
@@ -129,6 +131,11 @@ class VersionMismatch(StationRefused):
     )
 
 
+class UnknownCall(StationRefused):
+    code = "unknown_call"
+    sentence = "this station has no call {call}. Its calls are those of robot-station/v1."
+
+
 class UnknownEpisode(StationRefused):
     code = "unknown_episode"
     sentence = "episode {episode_id} is not on this station. It was never started here, or was acknowledged."
@@ -214,6 +221,16 @@ class UnknownOutcome(StationRefused):
 class SpoolCorrupt(RobotBridgeError):
     code = "spool_corrupt"
     sentence = "spool file {path} does not read back: {reason}. Move it away and look at what wrote it."
+
+
+class SpoolBusy(RobotBridgeError):
+    code = "spool_busy"
+    sentence = "spool {path} belongs to a station that is running. Stop it, or give this one another folder."
+
+
+class BindRefused(RobotBridgeError):
+    code = "bind_refused"
+    sentence = "a station has no password yet and listens on loopback only, not on {host}. Use 127.0.0.1."
 
 
 class StationUnreachable(RobotBridgeError):

@@ -1,8 +1,8 @@
 """All pictures of one episode in one blob, with random access: JPEGs behind an offset index.
 
 Layout, little-endian: magic [8] | count u32 | width u32 | height u32 | reserved u32 (0) | offsets u64
-[count + 1] | JPEGs. Offset i is where picture i starts, counted from the end of the index; the last one is the
-length of all JPEGs. Arrays of the same episode are not here (see `steps.StepArrays`).
+[count + 1] | JPEGs. Offset i is where picture i starts, counted from the end of the index; the last one is
+the length of all JPEGs. Arrays of the same episode are not here (see `steps.StepArrays`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,278 @@
+"""robot-station/v1 on the wire: what a client may send, what a station answers. No transport, no state.
+
+A *command* with an unknown field is refused (fail closed); an *answer* may grow fields that older readers
+skip. Every command can be sent twice: leases by their Idempotency-Key, episodes by episode_id, steps by
+(episode_id, t).
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from robot_bridge.episode import Convention, Outcome, PolicyRef
+
+PROTOCOL_MAJOR: Final = 1
+PROTOCOL_MINOR: Final = 0
+PROTOCOL_HEADER: Final = "Station-Protocol"
+FENCE_HEADER: Final = "Fence"
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+DIGEST_HEADER: Final = "Manifest-Sha256"
+PROBLEM_TYPE: Final = "application/problem+json"
+
+LEASE_TTL_MAX_S: Final = 60.0
+STEPS_MAX: Final = 1000  # of one episode
+CHUNK_MAX: Final = 64  # actions in one call
+
+EpisodeId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z][0-9a-zA-Z._-]{0,99}$")]
+Corner: TypeAlias = tuple[float, float, float]
+FinishReason: TypeAlias = Literal["completed", "policy_error", "timeout_client"]
+StationState: TypeAlias = Literal["IDLE", "READY", "RUNNING", "MOVING", "ESTOPPED"]
+EpisodeProgress: TypeAlias = Literal["ready", "running"]
+
+
+class Command(BaseModel):
+    """Sent to a station: frozen, finite, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """Sent by a station: frozen; fields of a later minor version are skipped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class LeaseRequest(Command):
+    """Ask for the robot. `ttl_s` seconds without a heartbeat or an accepted step end the lease."""
+
+    holder: str = Field(min_length=1, max_length=200)
+    purpose: str = Field(default="", max_length=200)
+    ttl_s: float = Field(default=30.0, gt=0, le=LEASE_TTL_MAX_S)
+
+
+class HeartbeatRequest(Command):
+    """`seq` rises; one that was overtaken does not prolong the lease."""
+
+    seq: int = Field(ge=0)
+
+
+class NarrowedLimits(Command):
+    """Limits tighter than the station's own; what is left out stays as it is."""
+
+    box_low: Corner | None = None
+    box_high: Corner | None = None
+    step_xyz_max: float | None = Field(default=None, gt=0)
+    step_rot_max: float | None = Field(default=None, gt=0)
+
+
+class EpisodeRequest(Command):
+    """Reset the scene of a task and get ready. `instruction` None means the task's own sentence."""
+
+    episode_id: EpisodeId = Field(default_factory=lambda: str(uuid.uuid4()))
+    task_id: str = Field(min_length=1, max_length=100)
+    instruction: str | None = Field(default=None, max_length=500)
+    mode: Literal["stepped"] = "stepped"
+    max_steps: int = Field(ge=1, le=STEPS_MAX)
+    policy: PolicyRef
+    seed: int = Field(ge=0, lt=2**63)
+    limits: NarrowedLimits | None = None
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=50)
+
+
+class StepsRequest(Command):
+    """Execute actions [k][7] (bridge_v2) from step t on.
+
+    `issued_at` is the station's own clock in seconds as the client knows it from its lease; a command that
+    arrives more than `ttl_ms` later is refused. Shapes and NaN are judged by the safety pipeline, so that the
+    answer says bad_action.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    t: int = Field(ge=0, lt=STEPS_MAX)
+    actions: list[list[float]] = Field(min_length=1, max_length=CHUNK_MAX)
+    infer_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    issued_at: float | None = Field(default=None, allow_inf_nan=False)
+    ttl_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class FinishRequest(Command):
+    """End the episode; only a completed one is judged."""
+
+    reason: FinishReason = "completed"
+
+
+class AckRequest(Command):
+    """The episode with this manifest is safe elsewhere: the station may forget it."""
+
+    manifest_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EStopRequest(Command):
+    """Stop. Needs no lease."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+class ProtocolVersion(Answer):
+    major: int
+    minor: int
+
+
+class CameraAnswer(Answer):
+    name: str
+    w: int
+    h: int
+    fps: float
+    renderer: str
+
+
+class TaskAnswer(Answer):
+    """One task, and the box (metres, base frame) that targets stay in while it runs."""
+
+    task_id: str
+    instruction: str
+    box_low: Corner
+    box_high: Corner
+    reset: Literal["auto", "human", "none"] = "auto"
+    judge: Literal["classifier", "sim", "human"] = "sim"
+
+
+class LimitsAnswer(Answer):
+    step_xyz_max: float
+    step_rot_max: float
+    max_steps: int
+    max_actions_per_call: int
+
+
+class StationAnswer(Answer):
+    """Who this station is and what it allows."""
+
+    station_id: str
+    robot_model: str
+    software_digest: str
+    protocol: ProtocolVersion
+    capabilities: tuple[str, ...]
+    modes: tuple[str, ...]
+    conventions: Convention
+    control_hz: float
+    cameras: tuple[CameraAnswer, ...]
+    limits: LimitsAnswer
+    tasks: tuple[TaskAnswer, ...]
+
+
+class LeaseState(Answer):
+    """What everybody may know of a lease; its id stays with its holder."""
+
+    holder: str
+    fence: int
+    remaining_s: float
+
+
+class OpenEpisode(Answer):
+    episode_id: str
+    task_id: str
+    state: EpisodeProgress
+    next_step: int
+    clips: dict[str, int]
+
+
+class HealthAnswer(Answer):
+    live: bool
+    ready: bool
+    state: StationState
+
+
+class StatusAnswer(Answer):
+    """What the station does now; `station_time` is its clock in seconds."""
+
+    state: StationState
+    lease: LeaseState | None
+    episode: OpenEpisode | None
+    estop_reason: str | None
+    spooled_episodes: int
+    spooled_bytes: int
+    station_time: float
+
+
+class LeaseAnswer(Answer):
+    """A lease. Send `fence` with every call that moves something, and a heartbeat every `heartbeat_s`."""
+
+    lease_id: str
+    fence: int
+    ttl_s: float
+    heartbeat_s: float
+    station_time: float
+
+
+class ObservationAnswer(Answer):
+    """Observation t: a JPEG in base64, bridge_v2 proprio [7], joints [8], seconds on the robot's clock."""
+
+    t: int
+    jpeg: str
+    proprio: list[float]
+    qpos: list[float]
+    captured_at: float
+
+
+class EpisodeReadyAnswer(Answer):
+    """The scene stands, the arm is home: observation 0 and what the station will do."""
+
+    episode_id: str
+    task_id: str
+    instruction: str
+    max_steps: int
+    next_step: int
+    observation: ObservationAnswer
+
+
+class StepAnswer(Answer):
+    """One executed step and the observation it produced (t + 1). Flags are bits of `robot_bridge.safety`."""
+
+    t: int
+    executed_action: list[float]
+    target_pose: list[float]
+    flags: int
+    clips: list[str]
+    ik_ok: bool
+    observation: ObservationAnswer
+
+
+class StepsAnswer(Answer):
+    episode_id: str
+    next_step: int
+    steps: list[StepAnswer]
+
+
+class SpooledEpisode(Answer):
+    """One finished episode that waits for its acknowledgement."""
+
+    episode_id: str
+    manifest_sha256: str
+    task_id: str
+    outcome: Outcome
+    T: int
+
+
+class SpoolAnswer(Answer):
+    episodes: tuple[SpooledEpisode, ...]
+
+
+class EStopAnswer(Answer):
+    since: str
+    reason: str
+
+
+class Problem(Answer):
+    """RFC 9457 body. `parts` lets a client raise the very error the station raised."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool = False
+    parts: dict[str, str | int | float | bool | None] = Field(default_factory=dict)

@@ -1,0 +1,95 @@
+"""Whether a request may be carried out: checks that move nothing, raised as refusals of the protocol."""
+
+from __future__ import annotations
+
+from robot_bridge.drivers.driver import DriverDescription, TaskDescription
+from robot_bridge.errors import (
+    BadRequest,
+    EpisodeState,
+    IdempotencyMismatch,
+    StepOutOfOrder,
+    StepStale,
+    UnknownOutcome,
+    UnknownTask,
+)
+from robot_bridge.protocol import EpisodeRequest, StepsRequest
+from robot_bridge.safety import Limits
+from robot_bridge.station.recording import Recording
+from robot_bridge.station.spool import Spool
+
+
+def task_of(description: DriverDescription, task_id: str) -> TaskDescription:
+    """The task of that id.
+
+    Raises:
+        UnknownTask: this robot has none.
+    """
+    tasks = {task.task_id: task for task in description.tasks}
+    if task_id not in tasks:
+        raise UnknownTask(task_id=task_id, known=", ".join(tasks))
+    return tasks[task_id]
+
+
+def limits_of(description: DriverDescription, request: EpisodeRequest) -> Limits:
+    """The station's limits for the task, narrowed as far as the request wishes.
+
+    Raises:
+        UnknownTask: this robot has no such task.
+        LimitsViolation: the request would widen them.
+    """
+    task, wanted = task_of(description, request.task_id), request.limits
+    own = Limits(
+        box_low=task.box_low,
+        box_high=task.box_high,
+        step_xyz_max=description.step_xyz_max,
+        step_rot_max=description.step_rot_max,
+    )
+    if wanted is None:
+        return own
+    return own.narrowed_to(
+        Limits(
+            box_low=wanted.box_low or own.box_low,
+            box_high=wanted.box_high or own.box_high,
+            step_xyz_max=wanted.step_xyz_max or own.step_xyz_max,
+            step_rot_max=wanted.step_rot_max or own.step_rot_max,
+        )
+    )
+
+
+def require_new(spool: Spool, episode_id: str) -> None:
+    """Raises:
+    UnknownOutcome: the station died while an episode of this id ran.
+    EpisodeState: one of this id was finished here.
+    """
+    if spool.is_lost(episode_id):
+        raise UnknownOutcome(episode_id=episode_id, found="(last)")
+    if spool.holds(episode_id) or spool.acked_digest(episode_id) is not None:
+        raise EpisodeState(episode_id=episode_id, found="finished", expected="a new id")
+
+
+def require_same(recording: Recording, request: EpisodeRequest) -> None:
+    """Raises:
+    IdempotencyMismatch: the open episode was created by another request.
+    """
+    if recording.request != request:
+        raise IdempotencyMismatch(thing=f"episode {request.episode_id}")
+
+
+def require_next(recording: Recording, request: StepsRequest, *, station_time: float) -> None:
+    """Check that these actions are the next ones and still fresh.
+
+    Raises:
+        StepOutOfOrder: another step is next.
+        BadRequest: more actions than the episode has steps left.
+        StepStale: the command took longer than its time to live to get here.
+    """
+    episode_id, left = recording.request.episode_id, recording.request.max_steps - recording.count
+    if request.t != recording.count:
+        raise StepOutOfOrder(episode_id=episode_id, found=request.t, expected_step=recording.count)
+    if len(request.actions) > left:
+        reason = f"{len(request.actions)} actions, {left} steps are left of {recording.request.max_steps}"
+        raise BadRequest(thing=f"step {request.t} of episode {episode_id}", reason=reason)
+    if request.issued_at is not None and request.ttl_ms is not None:
+        late_ms = (station_time - request.issued_at) * 1000.0 - request.ttl_ms
+        if late_ms > 0:
+            raise StepStale(episode_id=episode_id, found=request.t, late_ms=round(late_ms))

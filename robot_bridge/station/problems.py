@@ -1,0 +1,88 @@
+"""The only place where a station's error becomes an HTTP status and an RFC 9457 body."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from robot_bridge.errors import BadRequest, RobotBridgeError, UnknownCall
+from robot_bridge.protocol import PROBLEM_TYPE, Problem
+
+STATUS: Final[dict[str, int]] = {
+    "bad_request": 422,
+    "bad_action": 422,
+    "limits_violation": 422,
+    "idempotency_mismatch": 422,
+    "lease_required": 403,
+    "unknown_call": 404,
+    "unknown_task": 404,
+    "unknown_episode": 404,
+    "unknown_lease": 404,
+    "unknown_blob": 404,
+    "lease_conflict": 409,
+    "step_out_of_order": 409,
+    "step_stale": 409,
+    "episode_state": 409,
+    "fence_stale": 412,
+    "too_large": 413,
+    "estopped": 423,
+    "version_mismatch": 426,
+    "camera_stale": 503,
+    "motor_fault": 503,
+    "driver_error": 503,
+    "renderer_unavailable": 503,
+    "unknown_outcome": 504,
+    "spool_full": 507,
+}
+MAX_FAULTS: Final = 5  # how many wrong fields one answer names
+
+
+def problem_of(error: RobotBridgeError) -> Problem:
+    """The body that tells a client what was refused, why, and what to do."""
+    status = STATUS.get(error.code, 500)
+    return Problem(
+        type=f"urn:robot-station:{error.code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=str(error),
+        code=error.code,
+        retryable=error.retryable,
+        parts={name: _plain(part) for name, part in error.parts.items()},
+    )
+
+
+def answer_problem(error: RobotBridgeError) -> Response:
+    """The HTTP answer to an error."""
+    problem = problem_of(error)
+    return Response(problem.model_dump_json(), status_code=problem.status, media_type=PROBLEM_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of ours, and every request that cannot be read, leave as a problem."""
+
+    @app.exception_handler(RobotBridgeError)
+    def refused(_: Request, error: RobotBridgeError) -> Response:
+        return answer_problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    def unreadable(request: Request, error: RequestValidationError) -> Response:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        reason = "; ".join(faults[:MAX_FAULTS])
+        return answer_problem(BadRequest(thing=_call_of(request), reason=reason))
+
+    @app.exception_handler(HTTPException)
+    def unrouted(request: Request, _: HTTPException) -> Response:
+        return answer_problem(UnknownCall(call=_call_of(request)))
+
+
+def _call_of(request: Request) -> str:
+    return f"{request.method} {request.url.path}"
+
+
+def _plain(part: object) -> str | int | float | bool | None:
+    return part if isinstance(part, str | int | float | bool | None) else str(part)

@@ -1,0 +1,151 @@
+"""HTTP to one station: deadlines, retries that cannot do anything twice, and problems raised as our errors.
+
+Every call of robot-station/v1 can be repeated without harm, so a lost answer is asked for again. A refusal is
+never retried here: whoever asked decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import requests
+from pydantic import ValidationError
+
+from robot_bridge.errors import (
+    RobotBridgeError,
+    StationMisbehaved,
+    StationRefused,
+    StationUnreachable,
+    VersionMismatch,
+)
+from robot_bridge.protocol import PROBLEM_TYPE, PROTOCOL_HEADER, PROTOCOL_MAJOR, PROTOCOL_MINOR, Problem
+
+CONNECT_TIMEOUT_S: Final = 3.05
+FIRST_PAUSE_S: Final = 0.1  # before the second try; doubles with every further one
+LOST: Final = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a call is made at most, and how the time between two tries is spent."""
+
+    tries: int = 4
+    pause: Callable[[float], None] = time.sleep
+
+
+class Transport:
+    """One station's base URL and the session that talks to it. Not thread safe, like `requests.Session`."""
+
+    def __init__(
+        self, base_url: str, *, session: requests.Session | None = None, retries: Retries | None = None
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._retries = retries or Retries()
+        self._session = session or requests.Session()
+        self._session.trust_env = False  # a proxy has no business between a daemon and its robot
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout_s: float,
+    ) -> requests.Response:
+        """Make a call until it is answered, at most `retries.tries` times.
+
+        Raises:
+            StationUnreachable: nobody answered.
+            StationMisbehaved: the answer is neither a success nor a problem.
+            RobotBridgeError: what the station refused, as the class it raised itself.
+        """
+        sent = {PROTOCOL_HEADER: f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}", **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        reason = ""
+        for _ in self._tries():
+            try:
+                answer = self._session.request(
+                    method,
+                    self.base_url + path,
+                    data=None if body is None else body.encode(),
+                    headers=sent,
+                    timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                    allow_redirects=False,
+                )
+            except LOST as error:
+                reason = type(error).__name__
+                continue
+            if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and not _is_problem(answer):
+                reason = f"HTTP {answer.status_code}"
+                continue
+            return self._checked(answer, f"{method} {path}")
+        raise StationUnreachable(
+            url=self.base_url, call=f"{method} {path}", tries=self._retries.tries, reason=reason
+        )
+
+    def _tries(self) -> Iterator[int]:
+        for attempt in range(self._retries.tries):
+            if attempt:
+                self._retries.pause(FIRST_PAUSE_S * 2 ** (attempt - 1))
+            yield attempt
+
+    def _checked(self, answer: requests.Response, call: str) -> requests.Response:
+        if _is_problem(answer):
+            raise self._refusal(answer, call)
+        if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+            found, expected = f"HTTP {answer.status_code}", "success or a problem"
+            raise StationMisbehaved(url=self.base_url, call=call, found=found, expected=expected)
+        return answer
+
+    def _refusal(self, answer: requests.Response, call: str) -> RobotBridgeError:
+        try:
+            return error_of_problem(Problem.model_validate_json(answer.content))
+        except ValidationError:
+            return StationMisbehaved(
+                url=self.base_url, call=call, found="an unreadable problem", expected="RFC 9457"
+            )
+
+
+def error_of_problem(problem: Problem) -> RobotBridgeError:
+    """The error a station raised; one that this version does not know becomes a plain StationRefused."""
+    known = {cls.code: cls for cls in _descendants(RobotBridgeError)}
+    error_class = known.get(problem.code)
+    if error_class is None:
+        return StationRefused(detail=f"{problem.code}: {problem.detail}")
+    try:
+        return error_class(**problem.parts)
+    except (KeyError, ValueError, TypeError):
+        return StationRefused(detail=f"{problem.code}: {problem.detail}")
+
+
+def require_same_major(found: int) -> None:
+    """Raises:
+    VersionMismatch: the station speaks another major version.
+    """
+    if found != PROTOCOL_MAJOR:
+        raise VersionMismatch(found=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}", expected=f"{found}.x")
+
+
+def _is_problem(answer: requests.Response) -> bool:
+    return answer.headers.get("Content-Type", "").split(";")[0].strip() == PROBLEM_TYPE
+
+
+def _descendants(root: type[RobotBridgeError]) -> Iterator[type[RobotBridgeError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _descendants(child)
