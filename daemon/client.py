@@ -42,9 +42,15 @@ class DaemonClient:
         self._timeout_s = timeout_s
         self._attempts = attempts
 
-    def ready(self) -> Json:
-        """Give the readiness checks; raises DaemonRefused (not_ready) while one fails."""
-        return self._json("GET", "/readyz")
+    def ready(self) -> bool:
+        """Say whether the daemon can work on iterations now."""
+        try:
+            self._json("GET", "/readyz")
+        except DaemonRefused as refused:
+            if refused.problem_code != "not_ready":
+                raise
+            return False
+        return True
 
     def request_iteration(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
         """Ask for one iteration. Without a key a fresh one is made, so that a retry cannot ask twice."""
@@ -67,6 +73,19 @@ class DaemonClient:
     def checkpoints(self, **filters: Any) -> Json:
         """List checkpoints; filters are the query parameters of `/v1/checkpoints`."""
         return self._json("GET", "/v1/checkpoints", params=filters)
+
+    def curves(self, number: int) -> Json:
+        """Give the training curves of an iteration: phase, name, then points [x, y]."""
+        return self._json("GET", f"/v1/iterations/{number}/curves")
+
+    def film_strip(self, number: int, task: str, origin: str) -> bytes | None:
+        """Give the `real` or the `imagined` strip as JPEG, or None where the iteration left none."""
+        try:
+            return self._answer("GET", f"/v1/iterations/{number}/film-strips/{task}/{origin}.jpg").content
+        except DaemonRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
 
     def video(self, episode_id: str) -> bytes:
         """Give an episode's film as mp4."""

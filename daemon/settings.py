@@ -7,7 +7,7 @@ misspelt one would otherwise be a silent default. What an iteration does is in `
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     trust_network: bool = Field(
         default=False, description="allow a host that is not loopback; the API has no authentication yet"
     )
-    station_url: str = Field(default="http://127.0.0.1:8410", description="the robot station to collect from")
+    station_url: str = Field(default="http://127.0.0.1:8401", description="the robot station to collect from")
+    preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="worker processes that serve starts; 0 when they are started by hand"
     )
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     def _station_is_http(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("expected an address like http://127.0.0.1:8410")
+            raise ValueError("expected an address like http://127.0.0.1:8401")
         return url.rstrip("/")
 
     @model_validator(mode="after")

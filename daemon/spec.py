@@ -3,13 +3,12 @@
 The spec comes in with the request, is stored with the iteration as JSON and can be run again from there.
 """
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from daemon.errors import SpecInvalid, SpecUnknownField
+from storage.canonical import json_digest
 
 TaskId = Literal["open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]
 TASK_IDS: tuple[TaskId, ...] = (
@@ -19,7 +18,6 @@ TASK_IDS: tuple[TaskId, ...] = (
     "put_eggplant_yellow_basket",
 )
 
-Count = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 
@@ -51,6 +49,13 @@ class FinetuneSpec(SpecModel):
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
 
 
+class JudgeSpec(SpecModel):
+    """Training of the judge on every labelled real frame, after the world model."""
+
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60
+    learning_rate: LearningRate = 3e-4
+
+
 class UpdateSpec(SpecModel):
     """GRPO updates of the policy inside the world model."""
 
@@ -71,6 +76,7 @@ class IterationSpec(SpecModel):
     tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")
     collect: CollectSpec = CollectSpec()
     world_model: FinetuneSpec = FinetuneSpec()
+    judge: JudgeSpec = JudgeSpec()
     policy: UpdateSpec = UpdateSpec()
 
     @model_validator(mode="after")
@@ -85,8 +91,7 @@ class IterationSpec(SpecModel):
 
     def digest(self) -> str:
         """Give the sha256 of the canonical JSON document: equal specs, equal digests."""
-        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return json_digest(self.document(), what="the spec")
 
 
 def parse_spec(document: object) -> IterationSpec:

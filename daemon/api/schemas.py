@@ -1,4 +1,4 @@
-"""What the REST API answers, field by field; `/docs` is made from this."""
+"""What the REST API answers, field by field; its documentation is made from this."""
 
 from datetime import datetime
 from typing import Any
@@ -69,7 +69,7 @@ class IterationRecord(IterationSummary):
     success: dict[str, SuccessRate]
     overall: SuccessRate
     world_model: WorldModelRecord
-    imagined_success: dict[str, float]
+    imagined_success: dict[str, Any]
     checkpoints: CheckpointUse
 
 
@@ -87,6 +87,7 @@ class TaskSuccess(SuccessRate):
 
 class SuccessRates(BaseModel):
     items: list[TaskSuccess]
+    next_cursor: str | None
 
 
 class EpisodeSummary(BaseModel):
@@ -94,12 +95,15 @@ class EpisodeSummary(BaseModel):
     iteration: int | None
     task: str
     instruction: str
+    station: str
     origin: str
     held_out: bool
     steps: int
+    outcome: str
     success: bool | None
     label_source: str | None
     valid_for_policy_eval: bool
+    policy_checkpoint: str | None
     started_at: datetime
     committed_at: datetime
     video: str
@@ -123,5 +127,17 @@ class CheckpointSummary(BaseModel):
     created_at: datetime
 
 
-class CheckpointList(BaseModel):
+class CheckpointPage(BaseModel):
     items: list[CheckpointSummary]
+    next_cursor: str | None
+
+
+class Liveness(BaseModel):
+    status: str
+
+
+class Readiness(BaseModel):
+    """`ok`, or what was found instead, by what was looked at."""
+
+    status: str
+    checks: dict[str, str]

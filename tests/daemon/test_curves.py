@@ -1,4 +1,10 @@
-from daemon.curves import append_moment, curves_path, read_curves
+from datetime import UTC, datetime
+from functools import partial
+
+from daemon.curves import append_moment as append_moment_at
+from daemon.curves import curves_path, read_curves, thinned
+
+append_moment = partial(append_moment_at, now=datetime(2026, 1, 1, 12, 0, tzinfo=UTC))
 
 
 def test_what_is_appended_comes_back_as_one_curve_per_name(tmp_path):
@@ -42,3 +48,23 @@ def test_a_run_that_recorded_nothing_has_no_curves(tmp_path):
 
 def test_two_runs_do_not_share_a_file(tmp_path):
     assert curves_path(tmp_path, "a") != curves_path(tmp_path, "b")
+
+
+def test_every_line_says_when_it_was_and_the_time_is_no_curve(tmp_path):
+    append_moment(tmp_path / "c.jsonl", {"update": 1, "loss": 0.5})
+    line = (tmp_path / "c.jsonl").read_text()
+    assert line == '{"at": "2026-01-01T12:00:00+00:00", "update": 1.0, "loss": 0.5}\n'
+
+
+def test_a_long_curve_is_thinned_but_keeps_its_ends():
+    points = [(float(x), float(x * x)) for x in range(2001)]
+    kept = thinned(points)
+    assert len(kept) == 500
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert set(kept) <= set(points)
+    assert kept == sorted(set(kept)), "in order, none twice"
+
+
+def test_a_short_curve_is_left_alone():
+    points = [(0.0, 1.0), (1.0, 2.0)]
+    assert thinned(points) == points

@@ -6,15 +6,6 @@ from daemon.errors import SettingInvalid, SettingUnknown
 from daemon.settings import Settings, is_loopback, load_settings
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_in_the_environment(monkeypatch):
-    import os
-
-    for name in list(os.environ):
-        if name.upper().startswith("GYMNASTD_"):
-            monkeypatch.delenv(name)
-
-
 def test_the_defaults_stay_on_this_machine():
     settings = load_settings()
     assert settings.host == "127.0.0.1"

@@ -20,7 +20,7 @@ def test_the_document_writes_every_default_out():
     document = parse_spec({}).document()
     assert document["collect"] == {"episodes_per_task": 10, "held_out_every": 5, "temperature": 0.0}
     assert document["tasks"] is None
-    assert set(document) == {"seed", "tasks", "collect", "world_model", "policy"}
+    assert set(document) == {"seed", "tasks", "collect", "world_model", "judge", "policy"}
 
 
 def test_every_task_of_the_cell_may_be_asked_for():
@@ -79,6 +79,7 @@ def test_an_unknown_field_is_refused_by_name(document, field):
         ({"world_model": {"learning_rate": 0}}, "world_model.learning_rate"),
         ({"world_model": {"learning_rate": float("nan")}}, "world_model.learning_rate"),
         ({"world_model": {"fresh_share": 1.01}}, "world_model.fresh_share"),
+        ({"judge": {"updates": -1}}, "judge.updates"),
         ({"policy": {"group_size": 1}}, "policy.group_size"),
         ({"policy": {"temperature": 0}}, "policy.temperature"),
         ({"policy": {"clip_high": float("inf")}}, "policy.clip_high"),

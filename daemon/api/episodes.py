@@ -1,0 +1,64 @@
+"""Recorded real episodes, and their films."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
+
+from daemon.api.pages import Cursor, Limit, Number
+from daemon.api.schemas import EpisodePage
+from daemon.api.services import Wired
+from daemon.iteration import find_iteration, iteration_numbers
+from daemon.video import encode_video
+from storage import episodes, labels
+from storage.tables import EpisodeRow, LabelRow
+
+router = APIRouter(prefix="/v1/episodes", tags=["episodes"])
+
+
+@router.get("", response_model=EpisodePage)
+def list_episodes(
+    services: Wired, limit: Limit = 50, cursor: Cursor = None, iteration: Number = None
+) -> dict[str, Any]:
+    """Give a page of episodes, newest first."""
+    with services.database.read() as session:
+        chosen = None if iteration is None else find_iteration(session, iteration).id
+        rows, next_cursor = episodes.list_episodes(session, iteration_id=chosen, cursor=cursor, limit=limit)
+        return {"items": _summaries(session, rows), "next_cursor": next_cursor}
+
+
+@router.get("/{episode_id}/video.mp4", response_class=Response)
+def get_video(episode_id: str, services: Wired) -> Response:
+    """Give an episode's film at the robot's own speed."""
+    with services.database.read() as session:
+        episode = episodes.load(session, services.blobs, episode_id)
+    film = encode_video(episode.frames.decode_all(), frames_per_s=episode.manifest.control_hz)
+    return Response(film, media_type="video/mp4", headers={"ETag": f'"{episode.digest}"'})
+
+
+def _summaries(session: Session, rows: list[EpisodeRow]) -> list[dict[str, Any]]:
+    verdicts = labels.effective_labels(session, [row.id for row in rows])
+    numbers = iteration_numbers(session, {row.iteration_id for row in rows if row.iteration_id})
+    return [_summary(row, verdicts.get(row.id), numbers) for row in rows]
+
+
+def _summary(row: EpisodeRow, label: LabelRow | None, numbers: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "iteration": numbers.get(row.iteration_id or ""),
+        "task": row.task_id,
+        "instruction": row.instruction,
+        "station": row.station_id,
+        "origin": row.origin,
+        "held_out": row.held_out,
+        "steps": row.steps,
+        "outcome": row.outcome,
+        "success": label.success if label else None,
+        "label_source": label.source if label else None,
+        "valid_for_policy_eval": row.valid_for_policy_eval,
+        "policy_checkpoint": row.checkpoint_id,
+        "started_at": row.started_at,
+        "committed_at": row.committed_at,
+        "video": f"/v1/episodes/{row.id}/video.mp4",
+    }

@@ -1,0 +1,45 @@
+"""Is the process alive, and can it work? Two questions, because a restart helps with the first only."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy.exc import SQLAlchemyError
+
+from daemon.api.schemas import Liveness, Readiness
+from daemon.api.services import Services, Wired
+from daemon.errors import NotReady
+from storage.errors import StorageError
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", response_model=Liveness)
+def alive() -> dict[str, str]:
+    """Answer, which is all there is to it."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=Readiness)
+def ready(services: Wired) -> dict[str, Any]:
+    """Say whether iterations can be worked on: database, state machine, workers. 503 while one is missing."""
+    checks = {
+        "database": _database(services),
+        "scheduler": "ok" if services.scheduling() else "not running",
+        "workers": _workers(services),
+    }
+    if any(found != "ok" for found in checks.values()):
+        raise NotReady(checks=checks)
+    return {"status": "ok", "checks": checks}
+
+
+def _database(services: Services) -> str:
+    try:
+        services.database.require_current()
+    except (StorageError, SQLAlchemyError) as failed:
+        return f"{type(failed).__name__}: {failed}"
+    return "ok"
+
+
+def _workers(services: Services) -> str:
+    wanted, alive_now = services.settings.worker_count, services.supervisor.alive()
+    return "ok" if alive_now >= wanted else f"{alive_now} of {wanted} alive"

@@ -1,0 +1,82 @@
+"""Iterations: ask for one, follow it, see what it measured."""
+
+import logging
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Response
+
+from daemon.api.pages import Cursor, Limit
+from daemon.api.schemas import IterationPage, IterationRecord
+from daemon.api.services import Services, Wired
+from daemon.curves import Points, curves_path, read_curves
+from daemon.errors import PageNotFound
+from daemon.iteration import film_strips, find_iteration, iteration_record, iteration_summary
+from daemon.spec import IterationSpec
+from storage import audit, iterations, phase_runs
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/v1/iterations", tags=["iterations"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=200, description="repeat a request with the same key: it is done once"),
+]
+
+
+@router.post("", status_code=201, response_model=IterationRecord)
+def request_iteration(
+    spec: IterationSpec, response: Response, services: Wired, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    """Ask for an iteration. 201: it is new; 200: the key found it again; 409: with another spec."""
+    now = services.now()
+    with services.database.write() as session:
+        row, created = iterations.request_iteration(
+            session, spec=spec.document(), idempotency_key=idempotency_key, now=now
+        )
+        if created:
+            facts = {"spec_digest": row.spec_digest, "idempotency_key": idempotency_key}
+            subject = f"iteration {row.number}"
+            audit.write(session, "rest", action="iteration_requested", subject=subject, facts=facts, now=now)
+        record = iteration_record(session, row)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/iterations/{row.number}"
+    log.info("iteration requested iteration=%d new=%s digest=%s", row.number, created, row.spec_digest)
+    return record
+
+
+@router.get("", response_model=IterationPage)
+def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+    """Give a page of iterations, newest first."""
+    with services.database.read() as session:
+        rows, next_cursor = iterations.list_iterations(session, cursor=cursor, limit=limit)
+        return {"items": [iteration_summary(row) for row in rows], "next_cursor": next_cursor}
+
+
+@router.get("/{number}", response_model=IterationRecord)
+def get_iteration(number: int, services: Wired) -> dict[str, Any]:
+    """Give everything that is known of one iteration."""
+    with services.database.read() as session:
+        return iteration_record(session, find_iteration(session, number))
+
+
+@router.get("/{number}/curves")
+def get_curves(number: int, services: Wired) -> dict[str, dict[str, Points]]:
+    """Give the training curves: phase, name, then points [x, y]. Of several attempts the last counts."""
+    with services.database.read() as session:
+        runs = phase_runs.of_iteration(session, find_iteration(session, number).id)
+    return {run.phase: read_curves(curves_path(services.settings.data_dir, run.id)) for run in runs}
+
+
+@router.get("/{number}/film-strips/{task}/{origin}.jpg", response_class=Response)
+def get_film_strip(number: int, task: str, origin: Literal["real", "imagined"], services: Wired) -> Response:
+    """Give the frames of one held-out episode, or what the world model made of the same start and actions."""
+    sha256 = _strip_of(number, task, origin=origin, services=services)
+    if sha256 is None:
+        raise PageNotFound(what=f"{origin} film strip of iteration {number} for task", key=task)
+    return Response(services.blobs.read(sha256), media_type="image/jpeg")
+
+
+def _strip_of(number: int, task: str, *, origin: str, services: Services) -> str | None:
+    with services.database.read() as session:
+        strips = film_strips(session, find_iteration(session, number))
+    return strips.get(task, {}).get(origin)

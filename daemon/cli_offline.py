@@ -1,0 +1,61 @@
+"""Commands that need no running daemon: pretrain, import, finetune-world-model, demo."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import_commands = typer.Typer(name="import", help="Bring recorded data in.", no_args_is_help=True)
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Where the checkpoints and their card go.")],
+    preset: Annotated[Literal["nano"], typer.Option(help="The size of the models.")] = "nano",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make the base checkpoints from scratch in the simulated cell. Takes more than an hour on two cores."""
+    from daemon.logs import configure_logging
+    from daemon.pretrain.run import pretrain as make_base
+
+    configure_logging("INFO")
+    make_base(out=out, seed=seed, report=typer.echo)
+
+
+@import_commands.command("worldgym-clips")
+def worldgym_clips(
+    folder: Annotated[Path, typer.Argument(help="Holds train/ and test/ with pairs of .mp4 and .npz.")],
+) -> None:
+    """Bring real robot clips into the replay store; those in test/ are held out. Twice adds nothing."""
+    from daemon.offline import import_clips
+    from daemon.settings import load_settings
+
+    report = import_clips(load_settings(), folder)
+    typer.echo(f"{report.episodes} episodes, {report.frames} frames; {report.added} were new")
+
+
+def finetune_world_model(
+    episodes: Annotated[
+        Literal["imported", "collect", "base"], typer.Option(help="Episodes of this origin.")
+    ] = "imported",
+    updates: Annotated[int, typer.Option(min=1)] = 200,
+) -> None:
+    """Finetune the world model on stored episodes and show the held-out error before and after."""
+    from daemon.logs import configure_logging
+    from daemon.offline import finetune_offline
+    from daemon.settings import load_settings
+
+    settings = load_settings()
+    configure_logging("WARNING")
+    finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Gets summary.json and report.html.")] = Path("demo-output"),
+    cell_seed: Annotated[int, typer.Option(min=0, help="Which cell; 0 is the one of pretraining.")] = 7,
+    iterations: Annotated[int, typer.Option(min=1)] = 2,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Run the whole loop on this machine: station, daemon, two iterations, a report."""
+    from daemon.demo import run_demo
+
+    raise typer.Exit(run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed))

@@ -1,0 +1,116 @@
+"""What the REST clients show on a terminal: tables, and progress bars while an iteration runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from daemon.client import DaemonClient
+
+Record = Mapping[str, Any]
+
+
+def follow(
+    client: DaemonClient, number: int, *, console: Console | None = None, poll_s: float = 1.0
+) -> Record:
+    """Show one bar per phase until the iteration has ended; gives its last record.
+
+    Raises:
+        IterationFailed: it did not finish; and whatever the client raises.
+    """
+    columns = (
+        TextColumn("{task.fields[phase]:<22}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars = PhaseBars(progress)
+        return client.wait(number, on_record=bars.show, poll_s=poll_s)
+
+
+class PhaseBars:
+    """One progress bar per attempt at a phase, brought up to date from iteration records."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[tuple[str, int], TaskID] = {}
+
+    def show(self, record: Record) -> None:
+        """Bring every bar up to date; attempts not seen before get one."""
+        for run in record["phases"]:
+            attempt = (run["phase"], run["attempt"])
+            if attempt not in self._bars:
+                label = run["phase"] if run["attempt"] == 1 else f"{run['phase']} #{run['attempt']}"
+                self._bars[attempt] = self._progress.add_task("", total=1.0, phase=label)
+            self._progress.update(self._bars[attempt], completed=run["progress"], description=said(run))
+            if run["finished_at"] is not None:
+                self._progress.stop_task(self._bars[attempt])
+
+
+def said(run: Record) -> str:
+    """What there is to say of an attempt: its own words while it runs, else its state and the reason."""
+    if run["state"] == "running":
+        return str(run["text"])
+    return f"{run['state']} ({run['error']['code']})" if run["error"] else str(run["state"])
+
+
+def show_iterations(items: Sequence[Record], *, console: Console | None = None) -> None:
+    """Print one line per iteration."""
+    table = Table("iteration", "state", "requested", "finished", "error")
+    for item in items:
+        error = item["error"]["code"] if item["error"] else ""
+        table.add_row(
+            str(item["number"]),
+            item["state"],
+            moment(item["requested_at"]),
+            moment(item["finished_at"]),
+            error,
+        )
+    (console or Console()).print(table if items else "no iteration yet; ask for one with `gymnastd iterate`")
+
+
+def show_iteration(record: Record, *, console: Console | None = None) -> None:
+    """Print what is known of one iteration: phases, real success, model error."""
+    out = console or Console()
+    out.print(f"iteration {record['number']} is {record['state']}")
+    if record["error"]:
+        out.print(f"  {record['error']['code']}: {record['error']['message']}", markup=False)
+    phases = Table("phase", "attempt", "state", "done", "says")
+    for run in record["phases"]:
+        phases.add_row(
+            run["phase"], str(run["attempt"]), run["state"], f"{100 * run['progress']:.0f} %", said(run)
+        )
+    out.print(phases)
+    held_out = record["world_model"]["held_out_error"]
+    if held_out:
+        out.print(f"world model, held-out error: before {held_out['before']}, after {held_out['after']}")
+    rates = [
+        {"iteration": record["number"], "task": task, **rate} for task, rate in record["success"].items()
+    ]
+    if rates:
+        show_success_rates(
+            [*rates, {"iteration": record["number"], "task": None, **record["overall"]}], console=out
+        )
+
+
+def show_success_rates(items: Sequence[Record], *, console: Console | None = None) -> None:
+    """Print real success rates as k/n with the interval."""
+    table = Table("iteration", "task", "success", "95 % interval")
+    for item in items:
+        low, high = item["wilson_low"], item["wilson_high"]
+        table.add_row(
+            str(item["iteration"]),
+            item["task"] or "all",
+            f"{item['successes']}/{item['episodes']}",
+            f"{100 * low:.0f} to {100 * high:.0f} %",
+        )
+    (console or Console()).print(table if items else "no episode has been judged yet")
+
+
+def moment(instant: str | None) -> str:
+    """Shorten a time of the daemon to the second; the zone is always UTC."""
+    return instant[:19].replace("T", " ") if instant else ""

@@ -1,0 +1,182 @@
+"""How an iteration moves on, and what is told of it.
+
+`advance` is all the state machine's glue: storage knows which moves are legal, the worker does the
+phases, and this module says what comes next. It runs again and again, and repeating it changes nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from daemon.errors import PageNotFound
+from daemon.statistics import wilson_interval
+from storage import episodes, iterations, metrics, phase_runs
+from storage.db import serialise
+from storage.states import move
+from storage.tables import IterationRow, PhaseRunRow
+
+Record = dict[str, Any]
+
+
+def advance(session: Session, *, now: datetime) -> str | None:
+    """Take the oldest unfinished iteration one step on; the ones after it wait.
+
+    The next iteration must act with the policy that this one makes, so there is never more than one running.
+
+    Returns:
+        What was done, as a phrase for the log, or None when there was nothing to do.
+    """
+    serialise(session, "advance")
+    phase_runs.abandon_expired(session, now=now)
+    waiting = iterations.unfinished(session)
+    if not waiting:
+        return None
+    row = waiting[0]
+    if row.state == "requested":
+        move(row, "running", now=now)
+    for phase in phase_runs.PHASES:
+        run = phase_runs.latest(session, row.id, phase=phase)
+        if run is None or run.state == "abandoned":
+            phase_runs.queue(session, row, phase=phase, now=now)
+            return f"phase queued iteration={row.number} phase={phase}"
+        if run.state == "failed":
+            return _fail(session, row, run, now=now)
+        if run.state != "finished":
+            return None
+    move(row, "finished", now=now)
+    return f"iteration finished iteration={row.number}"
+
+
+def _fail(session: Session, row: IterationRow, run: PhaseRunRow, *, now: datetime) -> str:
+    code = run.error_code or "unknown"
+    message = f"{run.phase}, attempt {run.attempt}: {run.error_message}"
+    iterations.fail(session, row, error_code=code, message=message, now=now)
+    return f"iteration failed iteration={row.number} phase={run.phase} code={code}"
+
+
+def find_iteration(session: Session, number: int) -> IterationRow:
+    """Find an iteration by its number.
+
+    Raises:
+        PageNotFound: there is none with this number.
+    """
+    row = session.scalars(sa.select(IterationRow).where(IterationRow.number == number)).one_or_none()
+    if row is None:
+        raise PageNotFound(what="iteration", key=number)
+    return row
+
+
+def iteration_numbers(session: Session, iteration_ids: Collection[str]) -> dict[str, int]:
+    """Give the number of each iteration, by its id."""
+    query = sa.select(IterationRow.id, IterationRow.number).where(IterationRow.id.in_(iteration_ids))
+    return {row.id: row.number for row in session.execute(query)}
+
+
+def iteration_summary(row: IterationRow) -> Record:
+    """What a list of iterations says of one."""
+    return {
+        "number": row.number,
+        "id": row.id,
+        "state": row.state,
+        "spec": row.spec,
+        "spec_digest": row.spec_digest,
+        "requested_at": row.requested_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "error": _error(row),
+    }
+
+
+def iteration_record(session: Session, row: IterationRow) -> Record:
+    """Everything that is known of an iteration.
+
+    `success` counts real episodes with a label; `imagined_success` and `held_out_error` are what the phases
+    measured. Of a phase that was tried several times, the finished attempt counts.
+    """
+    runs = phase_runs.of_iteration(session, row.id)
+    outcomes = [run.outcome for run in runs if run.state == "finished" and run.outcome is not None]
+    success = success_by_task(session, row.id)
+    return {
+        **iteration_summary(row),
+        "phases": [_phase_record(session, run) for run in runs],
+        "success": success,
+        "overall": overall_success(success),
+        "world_model": {"held_out_error": _last(outcomes, "held_out_error")},
+        "imagined_success": _last(outcomes, "imagined_success") or {},
+        "checkpoints": {
+            "read": _merged(
+                list(reversed(outcomes)), "read"
+            ),  # the first to read a kind is the one that counts
+            "made": _merged(outcomes, "made"),
+        },
+    }
+
+
+def success_by_task(session: Session, iteration_id: str) -> dict[str, Record]:
+    """Real success of each task that has a valid, labelled episode in this iteration."""
+    counts = episodes.success_counts(session, iteration_id)
+    return {task: success_rate(successes, judged) for task, (successes, judged) in sorted(counts.items())}
+
+
+def overall_success(by_task: Mapping[str, Record]) -> Record:
+    """All tasks together: episodes are added up, rates are not averaged."""
+    return success_rate(
+        sum(rate["successes"] for rate in by_task.values()),
+        sum(rate["episodes"] for rate in by_task.values()),
+    )
+
+
+def success_rate(successes: int, judged: int) -> Record:
+    """k of n with its Wilson 95 % interval."""
+    interval = wilson_interval(successes, judged)
+    return {
+        "successes": successes,
+        "episodes": judged,
+        "wilson_low": interval.low,
+        "wilson_high": interval.high,
+    }
+
+
+def film_strips(session: Session, row: IterationRow) -> dict[str, dict[str, str]]:
+    """Blob names of the real and the imagined strip of each task, as the phases left them."""
+    runs = phase_runs.of_iteration(session, row.id)
+    outcomes = [run.outcome for run in runs if run.state == "finished" and run.outcome is not None]
+    return _merged(outcomes, "film_strips")
+
+
+def _phase_record(session: Session, run: PhaseRunRow) -> Record:
+    return {
+        "phase": run.phase,
+        "attempt": run.attempt,
+        "state": run.state,
+        "progress": run.progress,
+        "text": run.progress_text,
+        "worker": run.worker,
+        "queued_at": run.queued_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "outcome": run.outcome,
+        "metrics": metrics.read(session, run.id),
+        "error": _error(run),
+    }
+
+
+def _error(row: IterationRow | PhaseRunRow) -> Record | None:
+    if row.error_code is None:
+        return None
+    return {"code": row.error_code, "message": row.error_message or ""}
+
+
+def _last(outcomes: Sequence[Mapping[str, Any]], key: str) -> Any:
+    return next((outcome[key] for outcome in reversed(outcomes) if key in outcome), None)
+
+
+def _merged(outcomes: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    """The mappings of all phases under one key; of equal names the later phase's counts."""
+    merged: dict[str, Any] = {}
+    for outcome in outcomes:
+        merged.update(outcome.get(key) or {})
+    return merged

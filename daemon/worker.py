@@ -1,0 +1,26 @@
+"""A worker, put together: the only place that knows all three phases, and with them torch.
+
+Started by `gymnastd serve`, or by hand with `gymnastd worker` on a machine that sees the same database
+and data directory.
+"""
+
+import sys
+
+from daemon.phase_worker import Phase
+from daemon.phases import collect, finetune_world_model, update_policy
+from daemon.worker_process import run_worker_process
+
+PHASES: dict[str, Phase] = {
+    "collect": collect.run,
+    "finetune_world_model": finetune_world_model.run,
+    "update_policy": update_policy.run,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker with the three phases; gives the exit status."""
+    return run_worker_process(PHASES, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
