@@ -1,7 +1,7 @@
 """What makes one robot cell differ from the next: camera, colours, light, friction, latency, furniture.
 
-Numbers only; `scene` turns them into a model. Policies and world models are pretrained on some variants and meet
-another one in the field: that gap is what the daemon closes.
+Numbers only; `scene` turns them into a model. Policies and world models are pretrained on some variants and
+meet another one in the field: that gap is what the daemon closes.
 """
 
 from __future__ import annotations

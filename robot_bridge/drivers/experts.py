@@ -1,8 +1,8 @@
 """Scripted experts: one action from the ground truth of this instant, for each of the four tasks.
 
-They decide from the state alone, never from a clock or a phase they remember, so they can take over anywhere,
-also after a policy's mistake. They never turn the gripper. Deltas are whole multiples of `GRID`, so that coarse
-action bins reproduce them.
+They decide from the state alone, never from a clock or a phase they remember, so they can take over
+anywhere, also after a policy's mistake. They never turn the gripper. Deltas are whole multiples of `GRID`, so
+that coarse action bins reproduce them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robot_bridge.drivers import fixtures
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
-from robot_bridge.drivers.tasks import DRAWER_CLOSED, CellState, accomplished
+from robot_bridge.drivers.tasks import CellState, accomplished
 
 F64 = NDArray[np.float64]
 
@@ -29,15 +29,21 @@ SHUT: Final = 0.0
 ABOVE_HANDLE: Final = 0.115  # metres, height at which the fingertips clear the drawer's front
 PULLED_OUT: Final = 0.120  # metres of slide at which the expert lets go; success is at 0.10
 PUSHED_IN: Final = 0.012
+AT_HEIGHT: Final = 0.012  # metres of height that still meet the bar
+HANDLE_REACH: Final = 0.040  # metres from the middle of the bar at which the fingers still meet it
 BESIDE_HANDLE: Final = 0.050  # metres in front of the bar where a push starts
 CARRY_HEIGHT: Final = 0.100  # clears both trays with an eggplant in the hand
 GRASP_HEIGHT: Final = 0.024
 RELEASE_HEIGHT: Final = 0.048
 RETREAT_HEIGHT: Final = 0.140
+GRASP_TOLERANCE: Final[F64] = np.array(
+    [0.010, 0.006]
+)  # metres; across the fingers an eggplant has 6 mm to spare
 
-AIM_ERROR: Final = 0.016  # metres per unit of noise: an error in where things are, kept for a whole episode
-SHAKE: Final = 0.010  # metres per unit of noise: a fresh error in every step
-GRIP_SLIP: Final = 0.10  # chance per unit of noise that the gripper does the opposite for one step
+AIM_ERROR: Final = 0.014  # metres per unit of noise: an error in where things are, kept for a whole episode
+SHAKE: Final = 0.005  # metres per unit of noise: a fresh error in every step
+GRIP_SLIP: Final = 0.04  # chance per unit of noise that the gripper does the opposite for one step
+NOISE_GAIN: Final = {"drawer": 2.0, "trays": 1.0}  # a drawer forgives more than a grasp
 
 
 def scripted_action(
@@ -48,17 +54,16 @@ def scripted_action(
     Args:
         driver: after `reset`; only its ground truth is read.
         rng: drives the noise; not used at noise 0.
-        noise: 0 is the expert; about 0.5 gives near-misses beside successes, 1 and more mostly failures.
+        noise: 0 is the expert; 0.5 succeeds about four times in five, 1 about every second time.
     """
     state = driver.ground_truth()
-    aim = np.zeros(3)
-    if noise > 0.0:
-        aim = np.random.default_rng([state.seed, 0xA13]).normal(0.0, AIM_ERROR * noise, 3)
+    level = noise * NOISE_GAIN[driver.task.scene]
+    aim = np.random.default_rng([state.seed, 0xA13]).normal(0.0, 1.0, 3) * AIM_ERROR * level
     goal, opening, step = _DECISIONS[state.task_id](state, aim)
     delta = np.clip(goal - state.target, -step, step)
     if noise > 0.0:
-        delta = delta + rng.normal(0.0, SHAKE * noise, 3)
-        opening = 1.0 - opening if rng.random() < GRIP_SLIP * noise else opening
+        delta = delta + rng.normal(0.0, SHAKE * level, 3)
+        opening = 1.0 - opening if rng.random() < GRIP_SLIP * level else opening
     delta = np.clip(np.round(delta / GRID) * GRID, -LIMIT, LIMIT)
     return np.array([*delta, 0.0, 0.0, 0.0, opening], dtype=np.float32)
 
@@ -67,44 +72,50 @@ Decision = tuple[F64, float, float]  # where the target should go [3], gripper o
 
 
 def _open_drawer(state: CellState, aim: F64) -> Decision:
+    """Straddle the bar from above, shut, pull."""
     handle = state.handle + aim
-    at_height = abs(state.target[2] - handle[2]) < 0.012
+    away = state.target - handle
     if state.drawer >= PULLED_OUT:
         return _let_go(state, clear_of=ABOVE_HANDLE)
-    if not _near(state.target[:2], handle[:2], 0.012) and not at_height:
-        return np.array([handle[0], handle[1], max(ABOVE_HANDLE, handle[2])]), OPEN, STEP
-    if not at_height:
+    if abs(away[2]) < AT_HEIGHT and abs(away[0]) < HANDLE_REACH and -0.050 < away[1] < 0.016:
+        if state.asked_opening > 0.5:
+            return state.target, SHUT, STEP
+        return state.target + np.array([0.0, -PULL_STEP, 0.0]), SHUT, PULL_STEP
+    if _near(state.target[:2], handle[:2], within=0.012):
         return handle, OPEN, STEP
-    if state.asked_opening > 0.5:
-        return state.target, SHUT, STEP
-    pulled = np.array([state.target[0], state.target[1] - 1.0, state.target[2]])
-    return pulled, SHUT, PULL_STEP
+    return _over_the_top(state, handle), OPEN, STEP
 
 
 def _close_drawer(state: CellState, aim: F64) -> Decision:
+    """Come down in front of the bar with shut fingers, push."""
     handle = state.handle + aim
+    away = state.target - handle
     start = handle + np.array([0.0, -BESIDE_HANDLE, 0.0])
     if state.drawer <= PUSHED_IN:
-        back = np.array([state.target[0], state.handle[1] - BESIDE_HANDLE, RETREAT_HEIGHT])
-        return back, SHUT, STEP
-    in_front = state.target[1] < handle[1] - 0.020
-    low = abs(state.target[2] - handle[2]) < 0.012
-    if low and (in_front or state.drawer <= DRAWER_CLOSED or _pushing(state)):
-        return np.array([handle[0], state.target[1] + 1.0, handle[2]]), SHUT, PULL_STEP
-    if in_front:
+        return np.array([state.target[0], start[1], RETREAT_HEIGHT]), SHUT, STEP
+    behind_bar = state.gripper[1] > state.handle[1]
+    if abs(away[2]) < AT_HEIGHT and abs(away[0]) < HANDLE_REACH and not behind_bar:
+        return np.array([handle[0], state.target[1] + PULL_STEP, handle[2]]), SHUT, PULL_STEP
+    if away[1] < -0.020:
         return start, SHUT, STEP
-    return np.array([start[0], start[1], max(ABOVE_HANDLE, state.target[2])]), SHUT, STEP
+    return _over_the_top(state, start), SHUT, STEP
+
+
+def _over_the_top(state: CellState, place: F64) -> F64:
+    """Towards a point above a place, first up and then across, so that nothing is caught on the way."""
+    across = place[:2] if state.target[2] > ABOVE_HANDLE - AT_HEIGHT else state.target[:2]
+    return np.array([*across, max(ABOVE_HANDLE, state.target[2])])
 
 
 def _put_in_sink(state: CellState, aim: F64) -> Decision:
-    return _put(state, aim, state.sink)
+    return _put(state, aim, tray=state.sink)
 
 
 def _put_in_basket(state: CellState, aim: F64) -> Decision:
-    return _put(state, aim, state.basket)
+    return _put(state, aim, tray=state.basket)
 
 
-def _put(state: CellState, aim: F64, tray: F64) -> Decision:
+def _put(state: CellState, aim: F64, *, tray: F64) -> Decision:
     if accomplished(state):
         return _let_go(state, clear_of=RETREAT_HEIGHT)
     if _holding(state):
@@ -116,7 +127,7 @@ def _put(state: CellState, aim: F64, tray: F64) -> Decision:
 
 def _fetch(state: CellState, thing: F64) -> Decision:
     grasp = np.array([thing[0], thing[1], GRASP_HEIGHT])
-    aligned = _near(state.target[:2], thing[:2], 0.004)
+    aligned = _near(state.target[:2], thing[:2], within=GRASP_TOLERANCE)
     if not aligned and state.target[2] < CARRY_HEIGHT - 0.03:
         return np.array([*state.target[:2], CARRY_HEIGHT]), OPEN, STEP
     if not aligned:
@@ -127,7 +138,7 @@ def _fetch(state: CellState, thing: F64) -> Decision:
 
 
 def _carry(state: CellState, above: F64) -> Decision:
-    if not _near(state.target[:2], above, 0.010):
+    if not _near(state.target[:2], above, within=0.010):
         height = max(CARRY_HEIGHT, state.target[2])
         if state.target[2] < CARRY_HEIGHT - 0.024:
             return np.array([*state.target[:2], height]), SHUT, STEP
@@ -157,7 +168,7 @@ def _over(thing: F64, tray: F64) -> bool:
     return bool((np.abs(thing[:2] - tray) < half).all())
 
 
-def _near(a: F64, b: F64, within: float) -> bool:
+def _near(a: F64, b: F64, *, within: float | F64) -> bool:
     return bool((np.abs(a - b) <= within).all())
 
 

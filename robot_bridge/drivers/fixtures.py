@@ -1,15 +1,15 @@
 """The furniture of the cell as MJCF text: drawer, sink, basket, eggplant, each with its measures.
 
-Lengths are metres in the robot's base frame (x forward, y left, table top at z = 0). Everything is a primitive
-shape with a plain colour, because both renderers must draw it alike.
+Lengths are metres in the robot's base frame (x forward, y left, table top at z = 0). Everything is a
+primitive shape with a plain colour, because both renderers must draw it alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from robot_bridge.drivers.cell import CellVariant, Vector
+from robot_bridge.drivers.mjcf import box, capsule, rgba
 
 # Drawer: a cabinet whose drawer slides towards -y; its handle is a bar along x that the fingers straddle.
 CABINET_X: Final = 0.325
@@ -52,7 +52,7 @@ def drawer_xml(variant: CellVariant) -> str:
     half_x, half_y, half_z = CABINET_HALF
     wall = 0.006
     shell = "".join(
-        _box(name, position, half, palette.cabinet)
+        box(name, palette.cabinet, at=position, half=half)
         for name, position, half in (
             ("cabinet_left", (-half_x + wall, half_y, half_z), (wall, half_y, half_z)),
             ("cabinet_right", (half_x - wall, half_y, half_z), (wall, half_y, half_z)),
@@ -79,7 +79,7 @@ def _drawer_shapes(variant: CellVariant) -> str:
     reach = HANDLE_Y - CABINET_FRONT_Y  # bar centre, relative to the cabinet's front
     inside = palette.drawer_inside
     boxes = "".join(
-        _box(name, position, half, colour)
+        box(name, colour, at=position, half=half)
         for name, position, half, colour in (
             (
                 "drawer_front",
@@ -94,15 +94,13 @@ def _drawer_shapes(variant: CellVariant) -> str:
         )
     )
     posts = "".join(
-        _capsule(f"handle_{side}", ((x, -0.008, HANDLE_Z), (x, reach, HANDLE_Z)), 0.005, palette.handle)
+        capsule(
+            f"handle_{side}", palette.handle, ends=((x, -0.008, HANDLE_Z), (x, reach, HANDLE_Z)), radius=0.005
+        )
         for side, x in (("left", -HANDLE_HALF), ("right", HANDLE_HALF))
     )
-    bar = _capsule(
-        "handle",
-        ((-HANDLE_HALF, reach, HANDLE_Z), (HANDLE_HALF, reach, HANDLE_Z)),
-        HANDLE_RADIUS,
-        palette.handle,
-    )
+    ends = ((-HANDLE_HALF, reach, HANDLE_Z), (HANDLE_HALF, reach, HANDLE_Z))
+    bar = capsule("handle", palette.handle, ends=ends, radius=HANDLE_RADIUS)
     return boxes + posts + bar
 
 
@@ -114,17 +112,17 @@ def trays_xml(variant: CellVariant) -> str:
         ("sink", SINK_CENTRE, SINK_HALF, SINK_WALL, variant.palette.sink),
         ("basket", BASKET_CENTRE, BASKET_HALF, BASKET_WALL, variant.palette.basket),
     ):
-        out += f"""
-    <body name="{name}" pos="{centre[0] + shift_x} {centre[1] + shift_y} 0">{_tray(name, half, wall, colour)}</body>"""
+        place = f"{centre[0] + shift_x} {centre[1] + shift_y} 0"
+        out += f'<body name="{name}" pos="{place}">{_tray(name, colour, half=half, wall=wall)}</body>'
     return out
 
 
-def _tray(name: str, half: tuple[float, float], wall: float, colour: Vector) -> str:
+def _tray(name: str, colour: Vector, *, half: tuple[float, float], wall: float) -> str:
     half_x, half_y = half
     outer_x, outer_y = half_x + TRAY_THICKNESS, half_y + TRAY_THICKNESS
     edge = TRAY_THICKNESS / 2
     return "".join(
-        _box(f"{name}_{part}", position, size, colour)
+        box(f"{name}_{part}", colour, at=position, half=size)
         for part, position, size in (
             ("floor", (0.0, 0.0, TRAY_FLOOR / 2), (outer_x, outer_y, TRAY_FLOOR / 2)),
             ("near", (-half_x - edge, 0.0, wall / 2), (edge, outer_y, wall / 2)),
@@ -143,25 +141,8 @@ def eggplant_xml(variant: CellVariant) -> str:
     <body name="eggplant" pos="0.3 0 0.1">
       <freejoint name="eggplant"/>
       <geom name="eggplant" type="capsule" size="{EGGPLANT_RADIUS}" density="{EGGPLANT_DENSITY}"
-        fromto="{-EGGPLANT_HALF} 0 0 {EGGPLANT_HALF} 0 0" {_rgba(variant.palette.eggplant)} condim="6"
+        fromto="{-EGGPLANT_HALF} 0 0 {EGGPLANT_HALF} 0 0" {rgba(variant.palette.eggplant)} condim="6"
         friction="{sliding * variant.friction} {torsional} {rolling}"/>
-      <geom name="eggplant_stem" type="sphere" size="0.011" pos="{tip} 0 0" {_rgba(variant.palette.stem)}
+      <geom name="eggplant_stem" type="sphere" size="0.011" pos="{tip} 0 0" {rgba(variant.palette.stem)}
         contype="0" conaffinity="0" mass="0"/>
     </body>"""
-
-
-def _box(name: str, position: Sequence[float], half: Sequence[float], colour: Vector) -> str:
-    return f'<geom name="{name}" type="box" pos="{_row(position)}" size="{_row(half)}" {_rgba(colour)}/>\n'
-
-
-def _capsule(name: str, ends: tuple[Vector, Vector], radius: float, colour: Vector) -> str:
-    line = f"{_row(ends[0])} {_row(ends[1])}"
-    return f'<geom name="{name}" type="capsule" fromto="{line}" size="{radius}" {_rgba(colour)}/>\n'
-
-
-def _row(numbers: Sequence[float]) -> str:
-    return " ".join(f"{number:.6g}" for number in numbers)
-
-
-def _rgba(colour: Vector) -> str:
-    return f'rgba="{_row(colour)} 1"'

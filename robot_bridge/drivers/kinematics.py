@@ -1,7 +1,8 @@
 """The WidowX-250s as a chain of six joints: where the gripper is, and which joints bring it somewhere.
 
-Pure numpy, so that a station for the real arm can check reachability without a simulator. The two fingers do not
-move the gripper's pose and are not part of the chain. Frames: robot base, x forward, y left, z up, metres, radians.
+Pure numpy, so that a station for the real arm can check reachability without a simulator. The two fingers do
+not move the gripper's pose and are not part of the chain. Frame: robot base, x forward, y left, z up; metres
+and radians.
 
 Source: wx250s.urdf of the vendor's description (offsets, axes, ranges); Buss 2004, "Introduction to inverse
 kinematics", section 6, for damped least squares.
@@ -46,7 +47,7 @@ _AXIS_VECTOR: Final = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """Joints [6] that come closest to a pose, how far off they are (metres, radians), and whether that is enough."""
+    """Joints [6] that come closest to a pose, and how far off they leave the gripper (metres, radians)."""
 
     joints: F64
     position_error: float
@@ -71,8 +72,8 @@ def jacobian(joints: F64) -> F64:
 def inverse(target: Pose, start: F64) -> Solution:
     """Joints [6] within their limits that take the gripper to a pose, searched from the joints it has now.
 
-    The search follows one branch, so that the arm never flips between two postures; a pose out of reach comes back
-    as the closest one found, with `ok` False.
+    The search follows one branch, so that the arm never flips between two postures. For a pose out of reach
+    the closest joints found come back, with `ok` False.
 
     Source: damped least squares, Buss 2004, equation 11.
     """

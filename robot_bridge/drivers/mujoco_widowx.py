@@ -1,7 +1,7 @@
 """A simulated WidowX-250s cell as a driver: physics, camera and ground truth of AutoEval's four tasks.
 
-Time is simulated: a step advances 0.2 s at once and returns. Grasps are contacts and friction, nothing is glued.
-The scene's text is in `scene`, what counts as success in `tasks`.
+Time is simulated: a step advances 0.2 s at once and returns. Grasps are contacts and friction, nothing is
+glued. The scene's text is in `scene`, what counts as success in `tasks`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from robot_bridge.drivers.driver import (
     TaskDescription,
 )
 from robot_bridge.drivers.rendering import Renderer, RendererChoice, open_renderer
-from robot_bridge.drivers.scene import CAMERA, PHYSICS_STEP, SceneName, scene_xml
+from robot_bridge.drivers.scene import CAMERA, LARGEST_IMAGE, PHYSICS_STEP, SceneName, scene_xml
 from robot_bridge.drivers.tasks import TASKS, CellState, Task, accomplished, place, task_of
-from robot_bridge.errors import BadAction
+from robot_bridge.errors import BadAction, BadArray
 
 ROBOT_MODEL: Final = "widowx_250s"
+SMALLEST_IMAGE: Final = 8  # pixels
 SERVO_PERIOD: Final = 0.01  # seconds between new joint set points
 MOTION_SHARE: Final = 0.7  # of a control period in which the set points travel; the rest settles
 SETTLE_SECONDS: Final = 0.3  # after a reset, before the first observation
@@ -56,20 +57,28 @@ class MujocoWidowX:
     Args:
         cell: which cell.
         renderer: "gl", "raycast", or "auto" for GL where it works.
-        image_size: pixels per side; 256 is what a station sends.
+        image_size: pixels per side, 8 to 640; 256 is what a station sends.
 
     Raises:
-        RendererUnavailable: "gl" was asked for and does not start here (at the first reset).
+        BadArray: an image size out of range.
+        RendererUnavailable: "gl" was asked for and does not start here (at the first picture).
     """
 
     def __init__(
         self, *, cell: CellVariant, renderer: RendererChoice = "auto", image_size: int = IMAGE_SIZE
     ) -> None:
+        if not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+            raise BadArray(
+                thing="image size", expected=f"{SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels", found=image_size
+            )
         self.cell = cell
         self._choice, self._size = renderer, image_size
         self._models: dict[SceneName, mujoco.MjModel] = {}
         self._renderers: dict[SceneName, Renderer] = {}
         self._clock = 0.0  # simulated seconds of all episodes before this one
+        self._opening = 1.0  # what the gripper was asked for last
+        self._joints = np.array(NEAR_HOME)  # where the arm was asked to be last
+        self._target = kinematics.forward(self._joints)
         self._begin(task_of("open_drawer"), seed=0)
 
     @property
@@ -174,10 +183,10 @@ class MujocoWidowX:
         mujoco.mj_forward(self._model, state)
 
     def _move(self, goal: NDArray[np.float64], opening: float) -> None:
-        """One control period: joint set points travel from the last goal to the new one, the fingers likewise."""
+        """One control period: the set points of joints and fingers travel from their last goal to the new."""
         start, start_opening = self._joints, self._opening
         period = 1.0 / CONTROL_HZ
-        for tick in range(round(period * 1.0 / SERVO_PERIOD)):
+        for tick in range(round(period / SERVO_PERIOD)):
             elapsed = (tick + 1) * SERVO_PERIOD
             along = np.clip((elapsed - self.cell.latency_s) / (MOTION_SHARE * period), 0.0, 1.0)
             wanted = start_opening + (opening - start_opening) * elapsed / period

@@ -1,8 +1,8 @@
 """Pictures of the cell: through OpenGL where there is any, otherwise by casting rays.
 
-Both renderers show the same camera with the same colours: one directional light and an even one, no shadows, no
-highlights, no textures. They differ at edges only. The camera delivers 640x480 squashed to a square, as the real
-one does, so its pixels are not square.
+Both renderers show the same camera with the same colours: one directional light and an even one, no shadows,
+no highlights, no textures. They differ at edges only. The camera delivers 640x480 squashed to a square, as
+the real one does, so its pixels are not square.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import os
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, Literal, Protocol
 
 import mujoco
@@ -50,7 +50,6 @@ class GlRenderer:
         self.name = f"gl-{library}"
         self._model, self._size = model, size
         self._context = _context(library, size)
-        self._current: bool = True
         with self._context.as_current():
             self._scene = mujoco.MjvScene(model, maxgeom=MAX_SHAPES)
             self._drawer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -90,19 +89,23 @@ def open_renderer(model: mujoco.MjModel, *, choice: RendererChoice, size: int) -
     if library is not None:
         return GlRenderer(model, size=size, library=library)
     if choice == "gl":
-        raise RendererUnavailable(renderer="gl", reason="neither EGL nor OSMesa starts")
+        raise RendererUnavailable(renderer="gl", reason=_reason())
     return RayCaster(model, size=size)
 
 
 def gl_library() -> str | None:
-    """Which OpenGL library to draw with: MUJOCO_GL if set, else the first that starts, else None."""
+    """The OpenGL library that draws here: the one in MUJOCO_GL, else EGL or OSMesa, if it starts."""
     asked = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if asked:
-        return asked if asked in GL_LIBRARIES else None
-    return next((library for library in GL_LIBRARIES if _starts(library)), None)
+    candidates = (asked,) if asked else GL_LIBRARIES
+    return next((library for library in candidates if library in GL_LIBRARIES and _starts(library)), None)
 
 
-@lru_cache(maxsize=None)
+def _reason() -> str:
+    asked = os.environ.get("MUJOCO_GL", "")
+    return f"MUJOCO_GL={asked} does not start" if asked else "neither EGL nor OSMesa starts"
+
+
+@cache
 def _starts(library: str) -> bool:
     """Try it in a child: a missing or broken driver can end the whole interpreter."""
     environment = {**os.environ, "MUJOCO_GL": library, "PYOPENGL_PLATFORM": library}
@@ -117,7 +120,5 @@ def _starts(library: str) -> bool:
 
 
 def _context(library: str, size: int) -> Any:
-    try:
-        return importlib.import_module(f"mujoco.{library}").GLContext(size, size)
-    except Exception as cause:
-        raise RendererUnavailable(renderer=f"gl-{library}", reason=str(cause)) from cause
+    """MuJoCo's own off-screen context; its module is known only once the library is."""
+    return importlib.import_module(f"mujoco.{library}").GLContext(size, size)

@@ -1,7 +1,7 @@
 """One cell as two MuJoCo models: the arm on its table, with the drawer or with the trays.
 
-The text is MJCF, made from primitive shapes only; `fixtures` holds the furniture, `kinematics` the arm's measures.
-What happens in the scene over time is not here.
+The text is MJCF, made from primitive shapes only; `fixtures` holds the furniture, `kinematics` the measures
+of the arm. What happens in the scene over time is not here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from robot_bridge.drivers.kinematics import (
     JOINT_NAMES,
     JOINT_OFFSETS,
 )
+from robot_bridge.drivers.mjcf import rgba, row
 
 SceneName = Literal["drawer", "trays"]
 
 PHYSICS_STEP: Final = 0.002  # seconds
 CAMERA: Final = "primary"
+LARGEST_IMAGE: Final = 640  # pixels, of the buffer GL draws into
 
 # The camera of BridgeData V2: robot base frame, 640x480 pixels before the squash to a square.
 CAMERA_POSITION: Final = (0.0, -0.16, 0.336)
@@ -57,20 +59,20 @@ def scene_xml(scene: SceneName, variant: CellVariant) -> str:
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{PHYSICS_STEP}" integrator="implicitfast" cone="elliptic" impratio="10"/>
   <visual>
-    <global offwidth="640" offheight="640"/>
+    <global offwidth="{LARGEST_IMAGE}" offheight="{LARGEST_IMAGE}"/>
     <quality offsamples="0" shadowsize="0"/>
     <map znear="0.02" zfar="20"/>
-    <headlight ambient="{variant.ambient} {variant.ambient} {variant.ambient}" diffuse="0 0 0" specular="0 0 0"/>
+    <headlight ambient="{row([variant.ambient] * 3)}" diffuse="0 0 0" specular="0 0 0"/>
   </visual>
   <default>
-    <geom condim="4" friction="{_row(fixtures.OBJECT_FRICTION)}"/>
+    <geom condim="4" friction="{row(fixtures.OBJECT_FRICTION)}"/>
     <default class="look"><geom contype="0" conaffinity="0" mass="0"/></default>
   </default>
   <worldbody>
-    <light name="lamp" type="directional" pos="0 0 2" dir="{_row(variant.light_direction)}" castshadow="false"
-      ambient="0 0 0" diffuse="{variant.diffuse} {variant.diffuse} {variant.diffuse}" specular="0 0 0"/>
+    <light name="lamp" type="directional" pos="0 0 2" dir="{row(variant.light_direction)}" castshadow="false"
+      ambient="0 0 0" diffuse="{row([variant.diffuse] * 3)}" specular="0 0 0"/>
     {_camera_xml(variant)}
-    <geom name="table" type="plane" size="3 3 0.1" {_rgba(variant.palette.table)}/>
+    <geom name="table" type="plane" size="3 3 0.1" {rgba(variant.palette.table)}/>
     {_arm_xml(variant)}
     {things}
   </worldbody>
@@ -83,11 +85,11 @@ def scene_xml(scene: SceneName, variant: CellVariant) -> str:
 
 
 def _camera_xml(variant: CellVariant) -> str:
-    position = np.add(CAMERA_POSITION, variant.camera_shift)
+    position = np.add(CAMERA_POSITION, variant.camera_shift).tolist()
     right, up = camera_axes(variant.camera_turn)
     width, height = CAMERA_PIXELS
     return (
-        f'<camera name="{CAMERA}" pos="{_row(position)}" xyaxes="{_row(right)} {_row(up)}" '
+        f'<camera name="{CAMERA}" pos="{row(position)}" xyaxes="{row(right)} {row(up)}" '
         f'resolution="{width} {height}" sensorsize="{width * 1e-5} {height * 1e-5}" '
         f'focalpixel="{CAMERA_FOCAL} {CAMERA_FOCAL}"/>'
     )
@@ -119,13 +121,13 @@ _LINK_MASSES: Final = (0.4809, 0.4308, 0.2346, 0.2210, 0.0850, 0.0729)  # kg
 
 
 def _arm_xml(variant: CellVariant) -> str:
-    colour = _rgba(variant.palette.arm)
+    colour = rgba(variant.palette.arm)
     opening, closing = "", ""
     rows = zip(JOINT_NAMES, JOINT_OFFSETS, JOINT_AXES, _LINK_SHAPES, _LINK_MASSES, strict=True)
     for index, (name, offset, axis, shape, mass) in enumerate(rows):
         vector = {"x": "1 0 0", "y": "0 1 0", "z": "0 0 1"}[axis]
         opening += f"""
-    <body name="{name}" pos="{_row(offset)}" gravcomp="1">
+    <body name="{name}" pos="{row(offset)}" gravcomp="1">
       <inertial pos="0 0 0" mass="{mass}" diaginertia="0.0006 0.0006 0.0006"/>
       <joint name="{name}" axis="{vector}" range="{JOINT_LOW[index]} {JOINT_HIGH[index]}" armature="0.1"/>
       {shape.format(colour)}"""
@@ -136,14 +138,15 @@ def _arm_xml(variant: CellVariant) -> str:
 
 
 def _fingers_xml(variant: CellVariant) -> str:
-    out = ""
+    out, colour = "", rgba(variant.palette.arm)
     for side, sign in (("left", 1), ("right", -1)):
         centre = sign * (PAD_HALF[1] - PAD_INNER)
         out += f"""
       <body name="{side}_finger" gravcomp="1">
-        <joint name="{side}_finger" type="slide" axis="0 {sign} 0" range="{FINGER_LOW} {FINGER_HIGH}" armature="0.02"/>
-        <geom name="{side}_pad" type="box" size="{_row(PAD_HALF)}" pos="{PAD_CENTRE} {centre} 0" mass="0.0162"
-          condim="6" friction="{PAD_FRICTION * variant.friction} 0.05 0.002" priority="1" {_rgba(variant.palette.arm)}/>
+        <joint name="{side}_finger" type="slide" axis="0 {sign} 0" range="{FINGER_LOW} {FINGER_HIGH}"
+          armature="0.02"/>
+        <geom name="{side}_pad" type="box" size="{row(PAD_HALF)}" pos="{PAD_CENTRE} {centre} 0" mass="0.0162"
+          condim="6" friction="{PAD_FRICTION * variant.friction} 0.05 0.002" priority="1" {colour}/>
       </body>"""
     return out
 
@@ -151,18 +154,11 @@ def _fingers_xml(variant: CellVariant) -> str:
 def _actuators_xml() -> str:
     out = ""
     for name, kp, limit in zip(JOINT_NAMES, SERVO_KP, SERVO_LIMIT, strict=True):
-        out += f'<position name="{name}" joint="{name}" kp="{kp}" dampratio="1" forcerange="{-limit} {limit}"/>\n'
+        servo = f'kp="{kp}" dampratio="1" forcerange="{-limit} {limit}"'
+        out += f'<position name="{name}" joint="{name}" {servo}/>\n'
     for name in ("left_finger", "right_finger"):
         out += (
             f'<position name="{name}" joint="{name}" kp="{FINGER_KP}" kv="{FINGER_KV}" '
             f'forcerange="{-FINGER_FORCE} {FINGER_FORCE}"/>\n'
         )
     return out
-
-
-def _row(numbers: Vector | np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
-    return " ".join(f"{number:.6g}" for number in numbers)
-
-
-def _rgba(colour: Vector) -> str:
-    return f'rgba="{_row(colour)} 1"'

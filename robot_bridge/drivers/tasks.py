@@ -1,7 +1,7 @@
 """AutoEval's four tasks in the simulated cell: where things start, and when a task counts as done.
 
-Predicates read a `CellState`, the ground truth of one instant; they know no simulator and no history. A task is
-judged once, at the end of an episode, so each predicate also asks that the thing is at rest and let go.
+Predicates read a `CellState`, the ground truth of one instant; they know no simulator and no history. A task
+is judged once, at the end of an episode, so an eggplant must also lie still and be let go of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_bridge.drivers import fixtures
-from robot_bridge.drivers.cell import CellVariant
+from robot_bridge.drivers.cell import CellVariant, Vector
 from robot_bridge.drivers.scene import SceneName
 from robot_bridge.errors import UnknownTask
 
@@ -30,7 +30,7 @@ EGGPLANT_YAW: Final = np.deg2rad(25.0)  # the gripper needs no turn to grasp wit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task: its scene, the box (metres) that targets stay in, and where the gripper starts, pointing down."""
+    """One task: its scene, the box (metres) that targets stay in, and where the gripper starts."""
 
     task_id: str
     instruction: str
@@ -44,8 +44,8 @@ class Task:
 class CellState:
     """Ground truth of one instant, metres and seconds, robot base frame.
 
-    `drawer` and `handle` belong to the drawer scene, the eggplant and the tray centres to the trays scene; the
-    others hold zeros there.
+    `drawer` and `handle` belong to the drawer scene, the eggplant and the tray centres to the trays scene;
+    what a scene does not have is zero.
     """
 
     task_id: str
@@ -75,38 +75,25 @@ class Placement:
     eggplant_yaw: float
 
 
-_DRAWER_BOX: Final = ((0.20, -0.16, 0.03), (0.40, 0.10, 0.20))
-_TRAYS_BOX: Final = ((0.20, -0.19, 0.02), (0.40, 0.19, 0.19))
+def _task(task_id: str, instruction: str, *, scene: SceneName) -> Task:
+    low, high, home = _SPACE[scene]
+    return Task(task_id=task_id, instruction=instruction, scene=scene, box_low=low, box_high=high, home=home)
+
+
+# Box corners and home per scene, metres. The drawer's home is that of SIMPLER's start joints; the home at the
+# trays is lower than SIMPLER's (0.23), because a gripper out of the picture teaches a world model nothing.
+_SPACE: Final[dict[SceneName, tuple[Vector, Vector, Vector]]] = {
+    "drawer": ((0.20, -0.16, 0.03), (0.40, 0.10, 0.20), (0.292, -0.006, 0.135)),
+    "trays": ((0.20, -0.19, 0.02), (0.40, 0.19, 0.19), (0.265, -0.02, 0.16)),
+}
 
 TASKS: Final[dict[str, Task]] = {
     task.task_id: task
     for task in (
-        Task(
-            task_id=task_id,
-            instruction=instruction,
-            scene=scene,
-            box_low=box[0],
-            box_high=box[1],
-            home=home,
-        )
-        for task_id, instruction, scene, box, home in (
-            ("open_drawer", "open the drawer", "drawer", _DRAWER_BOX, (0.292, -0.006, 0.135)),
-            ("close_drawer", "close the drawer", "drawer", _DRAWER_BOX, (0.292, -0.006, 0.135)),
-            (
-                "put_eggplant_blue_sink",
-                "put the eggplant in the blue sink",
-                "trays",
-                _TRAYS_BOX,
-                (0.265, -0.02, 0.16),
-            ),
-            (
-                "put_eggplant_yellow_basket",
-                "put the eggplant in the yellow basket",
-                "trays",
-                _TRAYS_BOX,
-                (0.265, -0.02, 0.16),
-            ),
-        )
+        _task("open_drawer", "open the drawer", scene="drawer"),
+        _task("close_drawer", "close the drawer", scene="drawer"),
+        _task("put_eggplant_blue_sink", "put the eggplant in the blue sink", scene="trays"),
+        _task("put_eggplant_yellow_basket", "put the eggplant in the yellow basket", scene="trays"),
     )
 }
 
