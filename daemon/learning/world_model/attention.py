@@ -1,55 +1,22 @@
-"""Attention inside a frame and along time, with rotary positions; and the cache of past frames.
+"""Attention inside a frame and along time, with rotary positions.
 
-Rotary attention depends only on differences of positions, so keys are stored already rotated by their
-frame's index since the start of the rollout: sliding the window drops the oldest keys and touches no
-others. A frame attends to itself and to the `max_frames - 1` frames before it, cached or not.
+Rotary attention depends only on differences of positions, so temporal keys are rotated by their frame's
+index since the start of the rollout and stay valid when the window slides (`cache.py`). A frame attends to
+itself and to the `max_frames - 1` frames before it, cached or not.
 
 Source: Su et al. 2021 (arXiv:2104.09864) equation 34, interleaved pairs; the two-dimensional form turns
 the first half of the pairs with the row and the second half with the column.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daemon.learning.world_model.cache import FrameCache
+
 ROTARY_BASE = 10_000.0
-
-
-@dataclass(slots=True)
-class LayerCache:
-    """Rotated keys and values of past frames in one temporal layer, each [B, S, heads, frames, D / heads]."""
-
-    keys: Tensor | None = None
-    values: Tensor | None = None
-
-    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Past and new keys and values along the frame axis; nothing is stored."""
-        if self.keys is None or self.values is None:
-            return keys, values
-        return torch.cat((self.keys, keys), dim=3), torch.cat((self.values, values), dim=3)
-
-    def keep(self, keys: Tensor, values: Tensor, *, frames: int) -> None:
-        """Store the last `frames` frames of these keys and values."""
-        self.keys, self.values = keys[:, :, :, -frames:], values[:, :, :, -frames:]
-
-
-@dataclass(slots=True)
-class FrameCache:
-    """What the transformer remembers of the frames it has been shown, for every temporal layer.
-
-    Attributes:
-        layers: one per temporal layer.
-        frames: how many frames were ever committed; the position of the next one.
-    """
-
-    layers: list[LayerCache] = field(default_factory=list)
-    frames: int = 0
-
-    @classmethod
-    def empty(cls, layers: int) -> "FrameCache":
-        return cls(layers=[LayerCache() for _ in range(layers)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,48 +72,53 @@ class Attention(nn.Module):
         qkv = self._projected(x).permute(3, 0, 1, 4, 2, 5).contiguous()  # [3, B, F, heads, S, width]
         q, k = rotate(qkv[:2], turn).unbind(0)
         mixed = _attend(q, k, qkv[2], mask=None)  # [B, F, heads, S, width]
-        out: Tensor = self.out_proj(mixed.transpose(2, 3).flatten(3))
-        return out
+        return self._out(mixed.transpose(2, 3).flatten(3))
 
-    def along_time(self, x: Tensor, turn: Turn, *, mask: Tensor, memory: LayerCache) -> tuple[Tensor, ...]:
-        """Every token attends to its own place in its window of frames; `x` is [B, F, S, D].
+    def along_time(self, x: Tensor, turn: Turn, *, mask: Tensor) -> Tensor:
+        """Every token attends to its own place in the frames of a whole window; `x` is [B, F, S, D].
 
         Args:
-            turn: angles of the F new frames.
-            mask: [F, past + F], 0 where a new frame may look and -inf where not.
-            memory: keys and values of the past frames; read, never written.
-
-        Returns:
-            the mixed tokens [B, F, S, D], and keys and values of past and new frames.
+            mask: [F, F], 0 where a frame may look and -inf where not.
         """
         qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, F, width]
         q, k = rotate(qkv[:2], turn).unbind(0)
-        keys, values = memory.extended(k, qkv[2])
-        mixed = _attend(q, keys, values, mask=mask)  # [B, S, heads, F, width]
-        out: Tensor = self.out_proj(mixed.permute(0, 3, 1, 2, 4).flatten(3))
-        return out, keys, values
+        mixed = _attend(q, k, qkv[2], mask=mask)  # [B, S, heads, F, width]
+        return self._out(mixed.permute(0, 3, 1, 2, 4).flatten(3))
+
+    def after_past(self, x: Tensor, turn: Turn, *, cache: FrameCache, layer: int) -> Tensor:
+        """The same for one new frame, `x` [B, 1, S, D], whose past is in the cache."""
+        qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, 1, width]
+        q, k = rotate(qkv[:2], turn).unbind(0)
+        keys, values = cache.with_new(layer, k.flatten(0, 2), qkv[2].flatten(0, 2))
+        mixed = _attend(q.flatten(0, 2), keys, values, mask=None)  # [B·S·heads, 1, width]
+        return self._out(mixed.view(q.shape).permute(0, 3, 1, 2, 4).flatten(3))
 
     def _projected(self, x: Tensor) -> Tensor:
-        qkv: Tensor = F.linear(x, self.qkv_proj.weight[self.order])
-        return qkv.unflatten(-1, (3, self.heads, -1))
+        qkv = F.linear(x, self.qkv_proj.weight[self.order])
+        return qkv.view(*x.shape[:-1], 3, self.heads, -1)
+
+    def _out(self, mixed: Tensor) -> Tensor:
+        out: Tensor = self.out_proj(mixed)
+        return out
 
 
-def window_mask(new: int, past: int, *, frames: int, like: Tensor) -> Tensor:
-    """0 where one of `new` frames sees a frame: itself and the `frames - 1` before; elsewhere -inf."""
-    ages = torch.arange(past, past + new)[:, None] - torch.arange(past + new)  # [new, past + new]
-    hidden = (ages < 0) | (ages >= frames)
-    return torch.zeros_like(ages, dtype=like.dtype).masked_fill(hidden, float("-inf")).to(like.device)
+def window_mask(count: int, *, window: int, like: Tensor) -> Tensor:
+    """0 where one of `count` frames sees another: itself and the `window - 1` before; elsewhere -inf."""
+    at = torch.arange(count)
+    ages = at[:, None] - at  # [F, F]
+    hidden = (ages < 0) | (ages >= window)
+    return torch.zeros(count, count, dtype=like.dtype).masked_fill(hidden, float("-inf")).to(like.device)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
     """Softmax attention over the last two axes; plain products beat fused kernels at so few tokens."""
-    lead = q.shape[:-2]
+    shape = q.shape
     q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
     scale = q.shape[-1] ** -0.5
     bias = q.new_zeros(()) if mask is None else mask
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
     mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v
-    return mixed.unflatten(0, lead)
+    return mixed.view(shape)
 
 
 def _frequencies(pairs: int, device: torch.device) -> Tensor:

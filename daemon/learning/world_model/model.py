@@ -70,6 +70,11 @@ class WorldModel:
         """Pixels on a side of the square pictures."""
         return int(self.autoencoder.config.image_size)
 
+    @property
+    def latent_side(self) -> int:
+        """Places on a side of a latent frame."""
+        return int(self.autoencoder.place.shape[-1])
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Latents float32 [B, c, h, w] of pictures uint8 [B, 3, H, W].

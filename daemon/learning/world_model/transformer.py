@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.attention import (
     Attention,
-    FrameCache,
-    LayerCache,
     Turn,
     spatial_turn,
     temporal_turn,
     window_mask,
 )
+from daemon.learning.world_model.cache import FrameCache
 
 WORLD_ACTION_DIM = 10  # xyz, rotation, gripper, three slots Bridge leaves at zero; the same at every size
 TIMESTEP_WIDTH = 256  # sinusoids that encode a noise level
@@ -35,12 +34,12 @@ TIMESTEP_SPREAD = 0.02  # standard deviation of the first weights that read them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """Where tokens are and whom they may look at: angles in the frame and along time, and the time mask."""
+class Past:
+    """What a new frame attends to: the frames before it in the window given (`mask`), or those in `cache`."""
 
-    within: Turn
-    along: Turn
+    turn: Turn
     mask: Tensor
+    cache: FrameCache | None = None
 
 
 class Branches(nn.Module):
@@ -56,7 +55,8 @@ class Branches(nn.Module):
 
     def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Shift, scale and gate of the attention, then of the feed-forward: six of [B, F, 1, D]."""
-        return self.adaLN_modulation(condition).unsqueeze(2).chunk(6, dim=-1)  # type: ignore[no-any-return]
+        six: Tensor = self.adaLN_modulation(condition)
+        return six.unsqueeze(2).chunk(6, dim=-1)
 
     def feed_forward(self, x: Tensor, *, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
         return torch.addcmul(x, gate, self.ffwd(modulated(x, shift, scale)))
@@ -74,13 +74,15 @@ class SpatialBlock(Branches):
 class TemporalBlock(Branches):
     """Mixes each place of the frame with its past."""
 
-    def forward(self, x: Tensor, condition: Tensor, *, view: View, memory: LayerCache) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, condition: Tensor, past: Past, layer: int) -> Tensor:
         shift, scale, gate, *feed = self.modulations(condition)
-        mixed, keys, values = self.attn.along_time(
-            modulated(x, shift, scale), view.along, mask=view.mask, memory=memory
-        )
+        ready = modulated(x, shift, scale)
+        if past.cache is None:
+            mixed = self.attn.along_time(ready, past.turn, mask=past.mask)
+        else:
+            mixed = self.attn.after_past(ready, past.turn, cache=past.cache, layer=layer)
         x = torch.addcmul(x, gate, mixed)
-        return self.feed_forward(x, shift=feed[0], scale=feed[1], gate=feed[2]), keys, values
+        return self.feed_forward(x, shift=feed[0], scale=feed[1], gate=feed[2])
 
 
 class Block(nn.Module):
@@ -91,10 +93,10 @@ class Block(nn.Module):
         self.s_block = SpatialBlock(dim, heads)
         self.t_block = TemporalBlock(dim, heads)
 
-    def forward(self, x: Tensor, condition: Tensor, *, view: View, memory: LayerCache) -> tuple[Tensor, ...]:
-        """Tokens [B, F, S, D], and the keys and values of past and new frames."""
-        x = self.s_block(x, condition, view.within)
-        return self.t_block(x, condition, view=view, memory=memory)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, condition: Tensor, *, within: Turn, past: Past, layer: int) -> Tensor:
+        x = self.s_block(x, condition, within)
+        out: Tensor = self.t_block(x, condition, past, layer)
+        return out
 
 
 class FinalLayer(nn.Module):
@@ -107,7 +109,8 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(condition).unsqueeze(2).chunk(2, dim=-1)
-        return self.linear(modulated(x, shift, scale))  # type: ignore[no-any-return]
+        out: Tensor = self.linear(modulated(x, shift, scale))
+        return out
 
 
 class WorldModelTransformer(ModelMixin, ConfigMixin):
@@ -152,49 +155,53 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         Raises:
             BadTensor: shapes that do not belong together.
         """
-        return self.remember(x, timesteps, actions, cache=self.empty_cache())[0]
+        self._check(x, timesteps, actions)
+        return self._run(x, timesteps, actions, cache=None)
 
     def remember(
-        self, x: Tensor, timesteps: Tensor, actions: Tensor, *, cache: FrameCache, commit: bool = False
-    ) -> tuple[Tensor, FrameCache]:
-        """Predict the velocities of frames that follow those in `cache`; the same numbers as `forward`.
+        self, x: Tensor, timesteps: Tensor, actions: Tensor, *, cache: FrameCache, keep: bool
+    ) -> Tensor:
+        """Predict the velocity of one frame, [B, 1, C, h, w], that follows those in `cache`.
+
+        The numbers are those of `forward` over the whole sequence.
 
         Args:
-            commit: also put the new frames into the cache (in place); otherwise it is left as it was.
+            keep: whether the frame becomes part of the past; otherwise the next call replaces it.
+
+        Raises:
+            BadTensor: more than one frame, or shapes that do not belong together.
         """
         self._check(x, timesteps, actions)
-        rows, columns = (side // self.config.patch for side in x.shape[-2:])
-        condition = self._condition(timesteps, actions, x.dtype)  # [B, F, D]
-        tokens = (
-            self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
-        )  # [B, F, S, D]
-        tokens = self._blocks(tokens, condition, grid=(rows, columns), cache=cache, commit=commit)
-        if commit:
-            cache.frames += x.shape[1]
-        return self._unpatched(self.final_layer(tokens, condition), rows, columns), cache
+        if x.shape[1] != 1:
+            raise BadTensor(name="latents", expected="one frame, [B, 1, C, h, w]", found=str(list(x.shape)))
+        velocity = self._run(x, timesteps, actions, cache=cache)
+        if keep:
+            cache.keep()
+        return velocity
 
     def empty_cache(self) -> FrameCache:
         """A cache that has seen no frame yet."""
-        return FrameCache.empty(len(self.blocks))
+        return FrameCache(slots=self.config.max_frames)
 
-    def _blocks(
-        self, tokens: Tensor, condition: Tensor, *, grid: tuple[int, int], cache: FrameCache, commit: bool
-    ) -> Tensor:
-        window = self.config.max_frames
-        view = self._view(tokens, grid=grid, seen=cache.frames)
-        for block, memory in zip(self.blocks, cache.layers, strict=True):
-            tokens, keys, values = block(tokens, condition, view=view, memory=memory)
-            if commit:
-                memory.keep(keys, values, frames=window - 1)
-        return tokens
+    def _run(self, x: Tensor, timesteps: Tensor, actions: Tensor, *, cache: FrameCache | None) -> Tensor:
+        p, width = self.config.patch, self.config.dim // self.config.heads
+        rows, columns = x.shape[3] // p, x.shape[4] // p
+        condition = self._condition(timesteps, actions, x.dtype)  # [B, F, D]
+        tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
+        tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
+        within = spatial_turn(rows, columns, width=width, device=x.device)
+        past = self._past(tokens, width=width, cache=cache)
+        for layer, block in enumerate(self.blocks):
+            tokens = block(tokens, condition, within=within, past=past, layer=layer)
+        return self._unpatched(self.final_layer(tokens, condition), rows, columns)
 
-    def _view(self, tokens: Tensor, *, grid: tuple[int, int], seen: int) -> View:
-        width, window, new = self.config.dim // self.config.heads, self.config.max_frames, tokens.shape[1]
-        positions = torch.arange(seen, seen + new, device=tokens.device)
-        return View(
-            within=spatial_turn(*grid, width=width, device=tokens.device),
-            along=temporal_turn(positions, width=width),
-            mask=window_mask(new, min(seen, window - 1), frames=window, like=tokens),
+    def _past(self, tokens: Tensor, *, width: int, cache: FrameCache | None) -> Past:
+        start, count = 0 if cache is None else cache.frames, tokens.shape[1]
+        positions = torch.arange(start, start + count, device=tokens.device)
+        return Past(
+            turn=temporal_turn(positions, width=width),
+            mask=window_mask(count, window=self.config.max_frames, like=tokens),
+            cache=cache,
         )
 
     def _condition(self, timesteps: Tensor, actions: Tensor, dtype: torch.dtype) -> Tensor:
@@ -207,9 +214,7 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
 
     def _unpatched(self, pixels: Tensor, rows: int, columns: int) -> Tensor:
         p = self.config.patch
-        grid = pixels.unflatten(2, (rows, columns)).unflatten(
-            -1, (p, p, -1)
-        )  # [B, F, rows, columns, p, p, C]
+        grid = pixels.view(*pixels.shape[:2], rows, columns, p, p, -1)  # channels last inside a patch
         return grid.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
     def _check(self, x: Tensor, timesteps: Tensor, actions: Tensor) -> None:

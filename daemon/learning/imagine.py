@@ -1,0 +1,105 @@
+"""The imagined robot: pictures and actions in, the pictures that would follow out.
+
+It answers like the environment of the real robot, for a whole batch of rollouts at once. Latents of every
+frame are kept and decoded only when somebody looks; a policy looks once per chunk, a judge at the end.
+"""
+
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import ACTION_DIM
+from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.world_model.latents import world_actions
+from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.sampling import FrameSampler
+
+
+class NothingImagined(LearningError):
+    """An imagined environment was asked before it was reset."""
+
+    code = "nothing_imagined"
+
+    def __init__(self, *, asked: str) -> None:
+        super().__init__(
+            f"{asked} was asked of an imagined environment before reset(images). Reset it first."
+        )
+
+
+class ImaginedEnv:
+    """A batch of rollouts inside a world model.
+
+    The same seed, images and actions give the same pictures.
+    """
+
+    def __init__(self, world_model: WorldModel, *, seed: int) -> None:
+        self._world_model = world_model
+        self._generator = torch.Generator().manual_seed(seed)
+        self._sampler = FrameSampler(world_model, generator=self._generator)
+        self._latents: list[Tensor] = []  # frame 0, 1, … each [B, c, h, w]
+
+    @property
+    def frame_passes(self) -> int:
+        """Passes of one frame through the transformer since construction, per rollout of the batch."""
+        return self._sampler.frame_passes
+
+    @property
+    def steps(self) -> int:
+        """Actions executed since the last reset."""
+        return max(0, len(self._latents) - 1)
+
+    def reset(self, images: Tensor, seed: int | None = None) -> None:
+        """Start rollouts from these observations.
+
+        Args:
+            images: uint8 [B, 3, H, W].
+            seed: restarts the noise; without it the noise goes on from the rollout before.
+
+        Raises:
+            BadTensor: another dtype, shape or size; the rollouts before stay as they were.
+        """
+        latents = self._world_model.encode(images)
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        self._sampler.start(latents)
+        self._latents = [latents]
+
+    def step(self, actions: Tensor) -> Tensor:
+        """Execute a chunk of actions [B, L, 7], bridge_v2 metres and radians.
+
+        Returns:
+            the observation after the chunk, uint8 [B, 3, H, W].
+
+        Raises:
+            BadTensor: not one chunk per rollout, or not finite; nothing was imagined.
+            NothingImagined: before the first reset.
+        """
+        rollouts = len(self._imagined("step")[-1])
+        if actions.ndim != 3 or actions.shape[0] != rollouts or actions.shape[1] < 1:
+            expected = f"[{rollouts}, L >= 1, {ACTION_DIM}]"
+            raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
+        for produced in world_actions(actions).unbind(1):
+            self._latents.append(self._sampler.advance(produced))
+        return self._world_model.decode(self._latents[-1])
+
+    def recent_frames(self, count: int) -> Tensor:
+        """The last `count` observations, uint8 [B, count, 3, H, W]; the first repeats if there are fewer."""
+        latents = self._imagined("recent_frames")
+        padded = [latents[0]] * (count - len(latents)) + latents[-count:]
+        return self._pictures(padded)
+
+    def film(self, every: int = 1) -> Tensor:
+        """Every so many observations from the first on, uint8 [B, frames, 3, H, W]."""
+        return self._pictures(self._imagined("film")[::every])
+
+    def latents(self) -> Tensor:
+        """Every frame of the rollouts, float32 [B, T + 1, c, h, w]."""
+        return torch.stack(self._imagined("latents"), dim=1)
+
+    def _imagined(self, asked: str) -> list[Tensor]:
+        if not self._latents:
+            raise NothingImagined(asked=asked)
+        return self._latents
+
+    def _pictures(self, latents: list[Tensor]) -> Tensor:
+        flat = self._world_model.decode(torch.cat(latents))  # [frames · B, 3, H, W]
+        return flat.view(len(latents), -1, *flat.shape[1:]).transpose(0, 1)
