@@ -66,7 +66,11 @@ def postgres_server() -> Iterator[str]:
         os.environ.pop("XDG_RUNTIME_DIR")
         if before is not None:
             os.environ["XDG_RUNTIME_DIR"] = before
-    yield server.get_uri()
+    url = server.get_uri()
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here outlives the machine
+        _run_sql(url, f"ALTER SYSTEM SET {setting} = off")
+    _run_sql(url, "SELECT pg_reload_conf()")
+    yield url
     server.cleanup()
     shutil.rmtree(runtime, ignore_errors=True)
 

@@ -1,0 +1,1 @@
+"""Other people's recordings, in; ours, out. One module per format."""

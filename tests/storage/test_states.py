@@ -1,0 +1,96 @@
+"""State machines: the transitions that exist, and none other."""
+
+from datetime import datetime
+from itertools import product
+
+import pytest
+
+from storage.errors import IllegalMove
+from storage.states import ITERATION_MOVES, PHASE_RUN_MOVES, is_final, move
+from storage.tables import IterationRow, PhaseRunRow
+
+LEGAL_ITERATION = {
+    ("requested", "running"),
+    ("requested", "failed"),
+    ("requested", "cancelled"),
+    ("running", "finished"),
+    ("running", "failed"),
+    ("running", "cancelled"),
+}
+LEGAL_PHASE_RUN = {
+    ("queued", "running"),
+    ("queued", "abandoned"),
+    ("running", "finished"),
+    ("running", "failed"),
+    ("running", "abandoned"),
+}
+
+
+def row_in(kind: type, state: str) -> IterationRow | PhaseRunRow:
+    if kind is IterationRow:
+        return IterationRow(id="the-id", number=7, state=state)
+    return PhaseRunRow(id="the-id", phase="collect", attempt=2, state=state)
+
+
+CASES = [(IterationRow, old, new) for old, new in product(ITERATION_MOVES, repeat=2)]
+CASES += [(PhaseRunRow, old, new) for old, new in product(PHASE_RUN_MOVES, repeat=2)]
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), CASES)
+def test_a_row_moves_along_the_machine_and_nowhere_else(
+    kind: type, old: str, new: str, now: datetime
+) -> None:
+    row = row_in(kind, old)
+    legal = LEGAL_ITERATION if kind is IterationRow else LEGAL_PHASE_RUN
+    if (old, new) in legal:
+        move(row, new, now=now)
+        assert row.state == new
+        return
+    with pytest.raises(IllegalMove, match=f"cannot go from {old} to {new}"):
+        move(row, new, now=now)
+    assert row.state == old
+    assert row.started_at is None
+    assert row.finished_at is None
+
+
+def test_running_notes_the_start_and_not_the_end(now: datetime) -> None:
+    row = row_in(IterationRow, "requested")
+    move(row, "running", now=now)
+    assert (row.started_at, row.finished_at) == (now, None)
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "abandoned"])
+def test_a_final_state_notes_the_end(state: str, now: datetime) -> None:
+    row = row_in(PhaseRunRow, "running")
+    move(row, state, now=now)
+    assert row.finished_at == now
+    assert is_final(row)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [(IterationRow, "requested"), (IterationRow, "running"), (PhaseRunRow, "queued")]
+)
+def test_a_state_with_a_way_out_is_not_final(kind: type, state: str) -> None:
+    assert not is_final(row_in(kind, state))
+
+
+def test_an_unknown_state_is_no_way_out(now: datetime) -> None:
+    with pytest.raises(IllegalMove):
+        move(row_in(IterationRow, "running"), "paused", now=now)
+
+
+def test_the_refusal_names_the_row_and_what_it_may_become(now: datetime) -> None:
+    with pytest.raises(IllegalMove, match=r"iteration 7 \(the-id\).*may become running, failed, cancelled"):
+        move(row_in(IterationRow, "requested"), "finished", now=now)
+    with pytest.raises(IllegalMove, match=r"phase run the-id \(collect, attempt 2\).*nothing, it is final"):
+        move(row_in(PhaseRunRow, "finished"), "running", now=now)
+
+
+def test_every_state_can_be_reached_from_the_first() -> None:
+    for moves, first in ((ITERATION_MOVES, "requested"), (PHASE_RUN_MOVES, "queued")):
+        reached, frontier = {first}, [first]
+        while frontier:
+            new = set(moves[frontier.pop()]) - reached
+            reached |= new
+            frontier += new
+        assert reached == set(moves)
