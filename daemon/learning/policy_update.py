@@ -126,7 +126,7 @@ def update_policy(
             rollouts, verdicts, group_size=config.group_size, bounds=(config.success_low, config.success_high)
         )
         steps = _learn(policy, optimizer, decisions, config=config, update=update, generator=generator)
-        history.append(_outcome(rollouts.instructions, verdicts, informative, steps))
+        history.append(_outcome(rollouts.instructions, verdicts, informative=informative, steps=steps))
         on_update(update, history[-1].metrics())
     return _report(history)
 
@@ -203,7 +203,7 @@ def _step(
 
 
 def _outcome(
-    instructions: Sequence[str], verdicts: Verdicts, informative: Tensor, steps: Sequence[dict[str, float]]
+    instructions: Sequence[str], verdicts: Verdicts, *, informative: Tensor, steps: Sequence[dict[str, float]]
 ) -> UpdateOutcome:
     judged = dict.fromkeys(instructions, 0)
     succeeded = dict.fromkeys(instructions, 0)
