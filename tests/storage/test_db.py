@@ -133,7 +133,9 @@ def test_an_upgrade_of_a_current_database_changes_and_logs_nothing(
     database.require_current()
 
 
-def test_a_database_made_by_a_later_release_is_left_alone(database: Database) -> None:
+def test_a_database_made_by_a_later_release_is_left_alone(empty_database: Database) -> None:
+    database = empty_database
+    database.upgrade()
     with database.write() as session:
         session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseNewer, match="at revision 9999, which this release does not know"):
