@@ -10,9 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from robot_bridge.errors import EpisodeInvalid
 from robot_bridge.frames import FrameBlob
@@ -39,6 +48,7 @@ STEPS_BLOB: Final = "steps.npz"
 FRAMES_BLOB: Final = "frames.bin"
 DIGEST_PREFIX: Final = "sha256:"
 
+UtcTime: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 Name: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Digest: TypeAlias = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Outcome: TypeAlias = Literal[
@@ -77,7 +87,7 @@ class ManifestLabel(ManifestPart):
     source: LabelSource
     judge: Name
     answer: str | None = Field(default=None, max_length=2000)
-    at: AwareDatetime
+    at: UtcTime
 
 
 class ValidFor(ManifestPart):
@@ -112,8 +122,8 @@ class EpisodeHeader(ManifestPart):
     outcome: Outcome
     labels: tuple[ManifestLabel, ...] = ()
     valid_for: ValidFor
-    started_at: AwareDatetime
-    ended_at: AwareDatetime
+    started_at: UtcTime
+    ended_at: UtcTime
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
