@@ -1,8 +1,8 @@
 """The root of everything that learning refuses; each module below defines its own branches.
 
-    LearningError
-    ├── BadTensor         a tensor of the wrong shape, type or with values that are not finite
-    └── NonFiniteLoss     an update produced a loss or gradient that is not finite
+LearningError
+├── BadTensor         a tensor of the wrong shape, type or with values that are not finite
+└── NonFiniteLoss     an update produced a loss or gradient that is not finite
 """
 
 from __future__ import annotations

@@ -51,7 +51,11 @@ def build_tokenizer(corpus: Iterable[str], *, vocabulary: int = VOCABULARY) -> P
 
 
 def to_json(tokenizer: PreTrainedTokenizerFast) -> str:
-    return str(tokenizer.backend_tokenizer.to_str())
+    """Everything `from_json` needs, and nothing of the batches that were tokenized meanwhile."""
+    bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    bare.no_padding()
+    bare.no_truncation()
+    return str(bare.to_str())
 
 
 def from_json(text: str) -> PreTrainedTokenizerFast:
@@ -83,6 +87,4 @@ def tokenize(
 
 
 def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=START)
