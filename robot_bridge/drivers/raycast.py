@@ -57,7 +57,8 @@ class RayCaster:
         shade = self._ambient + self._diffuse * np.clip(normal @ light, 0.0, None)
         colour = np.where(hit[:, None] >= 0, self._colours[hit] * shade[:, None], 0.0)
         picture = (np.clip(colour, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8).reshape(side, side, 3)
-        return picture.repeat(self._repeat, 0).repeat(self._repeat, 1)[: self._size, : self._size]
+        large = picture.repeat(self._repeat, 0).repeat(self._repeat, 1)
+        return np.ascontiguousarray(large[: self._size, : self._size])
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import itertools
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from robot_bridge.conventions import DEFAULT_ROTATION, Pose
+from robot_bridge.drivers import kinematics
+from robot_bridge.drivers.cell import nominal_cell
+from robot_bridge.drivers.mujoco_widowx import NEAR_HOME
+from robot_bridge.drivers.scene import scene_xml
+from robot_bridge.drivers.tasks import TASKS
+
+joints_within_limits = arrays(np.float64, 6, elements=st.floats(0.0, 1.0)).map(
+    lambda share: kinematics.JOINT_LOW + share * (kinematics.JOINT_HIGH - kinematics.JOINT_LOW)
+)
+
+
+@pytest.mark.parametrize(
+    ("joints", "position"),
+    [
+        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.458325, 0.0, 0.36065]),  # the maker's own home
+        ([-0.0184, 0.0399, 0.2224, -0.0046, 1.3652, 0.0015], [0.292, -0.006, 0.135]),  # SIMPLER, table
+        ([-0.2601, -0.1288, 0.0446, -0.0065, 1.7033, -0.2698], [0.250, -0.068, 0.228]),  # SIMPLER, sink
+        ([-0.1319, -0.7624, 0.4449, -0.0199, 1.7564, -0.1595], [0.120, -0.019, 0.247]),  # Bridge, neutral
+    ],
+)
+def test_the_gripper_is_where_the_published_joints_put_it(joints, position):
+    assert kinematics.forward(np.array(joints)).position == pytest.approx(position, abs=6e-4)
+
+
+def test_with_all_joints_at_zero_the_gripper_points_forward():
+    assert kinematics.forward(np.zeros(6)).rotation == pytest.approx(np.eye(3))
+
+
+def test_the_chain_and_the_simulated_arm_agree_everywhere():
+    model = mujoco.MjModel.from_xml_string(scene_xml("drawer", nominal_cell()))
+    state = mujoco.MjData(model)
+    rng = np.random.default_rng(0)
+    for joints in rng.uniform(kinematics.JOINT_LOW, kinematics.JOINT_HIGH, (50, 6)):
+        state.qpos[:6] = joints
+        mujoco.mj_kinematics(model, state)
+        pose = kinematics.forward(joints)
+        assert pose.position == pytest.approx(state.site("gripper").xpos, abs=1e-9)
+        assert pose.rotation.ravel() == pytest.approx(state.site("gripper").xmat, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(joints=joints_within_limits)
+def test_the_jacobian_is_the_slope_of_the_pose(joints):
+    slope, step = kinematics.jacobian(joints), 1e-6
+    here = kinematics.forward(joints)
+    for index in range(6):
+        there = kinematics.forward(joints + step * np.eye(6)[index])
+        assert (there.position - here.position) / step == pytest.approx(slope[:3, index], abs=1e-5)
+        turn = there.rotation @ here.rotation.T
+        vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+        assert vector / step == pytest.approx(slope[3:, index], abs=1e-5)
+
+
+@pytest.mark.parametrize("task_id", sorted(TASKS))
+def test_every_place_in_a_task_box_can_be_reached_with_the_gripper_down(task_id):
+    task = TASKS[task_id]
+    grid = (np.linspace(low, high, 4) for low, high in zip(task.box_low, task.box_high, strict=True))
+    for place in itertools.product(*grid):
+        solution = kinematics.inverse(Pose(np.array(place), DEFAULT_ROTATION), np.array(NEAR_HOME))
+        assert solution.ok, f"{place} is out of reach by {solution.position_error} m"
+        reached = kinematics.forward(solution.joints)
+        assert np.linalg.norm(reached.position - place) <= kinematics.POSITION_TOLERANCE
+        assert reached.rotation == pytest.approx(DEFAULT_ROTATION, abs=2e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    position=arrays(np.float64, 3, elements=st.floats(-2.0, 2.0)),
+    start=joints_within_limits,
+)
+def test_whatever_is_asked_for_the_joints_stay_within_their_limits(position, start):
+    solution = kinematics.inverse(Pose(position, DEFAULT_ROTATION), start)
+    assert (solution.joints >= kinematics.JOINT_LOW).all()
+    assert (solution.joints <= kinematics.JOINT_HIGH).all()
+    assert np.isfinite(solution.joints).all()
+
+
+@pytest.mark.parametrize("place", [[0.9, 0.0, 0.1], [0.3, 0.0, 1.2], [0.3, 0.0, -0.5]])
+def test_a_pose_out_of_reach_is_refused_and_says_by_how_much(place):
+    solution = kinematics.inverse(Pose(np.array(place), DEFAULT_ROTATION), np.array(NEAR_HOME))
+    assert not solution.ok
+    assert solution.position_error > 0.05
+    missing = np.linalg.norm(kinematics.forward(solution.joints).position - place)
+    assert missing == pytest.approx(solution.position_error, abs=0.05)
+
+
+def test_a_short_step_of_the_target_is_a_short_step_of_the_joints():
+    joints = kinematics.inverse(Pose(np.array([0.3, 0.0, 0.1]), DEFAULT_ROTATION), np.array(NEAR_HOME)).joints
+    for direction in np.eye(3):
+        moved = Pose(np.array([0.3, 0.0, 0.1]) + 0.01 * direction, DEFAULT_ROTATION)
+        after = kinematics.inverse(moved, joints)
+        assert after.ok
+        assert np.abs(after.joints - joints).max() < 0.12
+
+
+def test_a_turned_gripper_is_solved_for_too():
+    yaw = 0.4
+    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
+    wanted = Pose(np.array([0.3, 0.05, 0.1]), turn @ DEFAULT_ROTATION)
+    solution = kinematics.inverse(wanted, np.array(NEAR_HOME))
+    assert solution.ok
+    assert kinematics.forward(solution.joints).rotation == pytest.approx(wanted.rotation, abs=2e-3)
+
+
+def test_a_pose_that_is_already_held_needs_no_motion():
+    here = kinematics.forward(np.array(NEAR_HOME))
+    assert kinematics.inverse(here, np.array(NEAR_HOME)).joints == pytest.approx(NEAR_HOME, abs=1e-12)
