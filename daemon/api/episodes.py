@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-from daemon.api.pages import Cursor, Limit, Number
+from daemon.api.pages import Cursor, Limit, OfIteration
 from daemon.api.schemas import EpisodePage
 from daemon.api.services import Wired
 from daemon.iteration import find_iteration, iteration_numbers
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/episodes", tags=["episodes"])
 
 @router.get("", response_model=EpisodePage)
 def list_episodes(
-    services: Wired, limit: Limit = 50, cursor: Cursor = None, iteration: Number = None
+    services: Wired, limit: Limit = 50, cursor: Cursor = None, iteration: OfIteration = None
 ) -> dict[str, Any]:
     """Give a page of episodes, newest first."""
     with services.database.read() as session:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Response
 
-from daemon.api.pages import Cursor, Limit
+from daemon.api.pages import Cursor, Limit, Number
 from daemon.api.schemas import IterationPage, IterationRecord
 from daemon.api.services import Services, Wired
 from daemon.curves import Points, curves_path, read_curves
@@ -53,14 +53,14 @@ def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -
 
 
 @router.get("/{number}", response_model=IterationRecord)
-def get_iteration(number: int, services: Wired) -> dict[str, Any]:
+def get_iteration(number: Number, services: Wired) -> dict[str, Any]:
     """Give everything that is known of one iteration."""
     with services.database.read() as session:
         return iteration_record(session, find_iteration(session, number))
 
 
 @router.get("/{number}/curves")
-def get_curves(number: int, services: Wired) -> dict[str, dict[str, Points]]:
+def get_curves(number: Number, services: Wired) -> dict[str, dict[str, Points]]:
     """Give the training curves: phase, name, then points [x, y]. Of several attempts the last counts."""
     with services.database.read() as session:
         runs = phase_runs.of_iteration(session, find_iteration(session, number).id)

@@ -1,11 +1,13 @@
-"""Query parameters that every list has."""
+"""Parameters that several resources have, with their bounds."""
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Path, Query
 
 LONGEST_PAGE = 500
+LARGEST_NUMBER = 2**31 - 1  # what an INTEGER column holds
 
 Limit = Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many items at most")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
-Number = Annotated[int | None, Query(ge=1, description="of this iteration only")]
+OfIteration = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER, description="of this iteration only")]
+Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="the iteration's number")]

@@ -1,0 +1,52 @@
+"""An API over a database of the test's own, without workers: nothing moves unless the test moves it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from fastapi.testclient import TestClient
+
+from daemon.app import create_app
+from daemon.iteration import advance
+from daemon.settings import Settings
+from storage import phase_runs
+from storage.db import Database
+
+
+@pytest.fixture
+def settings(tmp_path, sqlite_url) -> Settings:
+    return Settings(data_dir=tmp_path, database_url=sqlite_url, worker_count=0)
+
+
+@pytest.fixture
+def client(settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def database(client) -> Database:
+    return client.app.state.services.database
+
+
+@pytest.fixture
+def blobs(client):
+    return client.app.state.services.blobs
+
+
+@pytest.fixture
+def finish_phase(database):
+    """Bring the next phase of the running iteration to its end with an outcome."""
+
+    def finish(**outcome) -> phase_runs.ClaimedRun:
+        at = datetime.now(UTC)  # the application's own clockwork runs beside the test, on the wall clock
+        claimed = None
+        while claimed is None:
+            with database.write() as session:
+                advance(session, now=at)
+                claimed = phase_runs.claim(session, "w", ttl_s=3600, now=at)
+        with database.write() as session:
+            phase_runs.finish(session, claimed, outcome=outcome, now=at)
+        return claimed
+
+    return finish

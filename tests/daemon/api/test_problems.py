@@ -1,0 +1,123 @@
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+import daemon.errors
+import robot_bridge.errors
+import storage.errors
+from daemon.api.problems import STATUS, install_problems, problem
+from daemon.errors import DaemonError, NotReady, PageNotFound, SpecInvalid
+from storage.errors import StorageError
+
+TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import for this
+MODULES = (daemon.errors, storage.errors, robot_bridge.errors)
+CODES = {
+    value.code
+    for module in MODULES
+    for _, value in inspect.getmembers(module, inspect.isclass)
+    if hasattr(value, "code")
+}
+
+
+def test_every_listed_code_is_a_code_of_some_error():
+    assert set(STATUS) <= CODES
+
+
+def test_every_listed_status_is_an_error_status():
+    assert all(400 <= status < 600 for status in STATUS.values())
+
+
+def test_no_error_of_the_daemon_or_of_storage_is_declared_elsewhere():
+    for package in ("daemon", "daemon.api", "storage"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            path = f"{package}.{module.name}"
+            if module.ispkg or path in TORCH or path in {each.__name__ for each in MODULES}:
+                continue
+            found = inspect.getmembers(importlib.import_module(path), inspect.isclass)
+            ours = [value for _, value in found if issubclass(value, DaemonError | StorageError)]
+            assert {value.__module__ for value in ours} <= {each.__name__ for each in MODULES}, path
+
+
+@pytest.fixture
+def client():
+    app = FastAPI()
+    install_problems(app)
+
+    @app.get("/lost")
+    def lost():
+        raise PageNotFound(what="thing", key=7)
+
+    @app.get("/refused")
+    def refused():
+        raise SpecInvalid(faults={"seed": "too small"})
+
+    @app.get("/starting")
+    def starting():
+        raise NotReady(checks={"database": "ok", "workers": "0 of 1 alive"})
+
+    @app.get("/unlisted")
+    def unlisted():
+        raise DaemonError("something that has no row")
+
+    @app.get("/bug")
+    def bug():
+        raise ZeroDivisionError("secret")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_problem_names_its_code_its_status_and_the_sentence(client):
+    answer = client.get("/lost")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "urn:gymnastd:problem:page_not_found",
+        "title": "Not Found",
+        "status": 404,
+        "code": "page_not_found",
+        "detail": "there is no thing 7. List what there is and ask for one of those.",
+        "retryable": False,
+    }
+
+
+def test_faults_are_told_by_field(client):
+    answer = client.get("/refused")
+    assert (answer.status_code, answer.json()["faults"]) == (422, {"seed": "too small"})
+
+
+def test_what_may_pass_says_so(client):
+    answer = client.get("/starting").json()
+    assert (answer["status"], answer["retryable"]) == (503, True)
+    assert answer["checks"] == {"database": "ok", "workers": "0 of 1 alive"}
+
+
+def test_a_code_without_a_row_is_a_fault_of_ours_and_is_logged(client, caplog):
+    assert client.get("/unlisted").status_code == 500
+    assert "code=daemon_error" in caplog.text
+
+
+def test_a_bug_answers_without_its_insides(client):
+    answer = client.get("/bug")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert "ZeroDivisionError" in answer.json()["detail"]
+
+
+def test_a_path_that_does_not_exist_is_a_problem_too(client):
+    answer = client.get("/nowhere")
+    assert (answer.status_code, answer.json()["code"]) == (404, "page_not_found")
+
+
+def test_a_wrong_method_says_which_are_right(client):
+    answer = client.delete("/lost")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET"
+
+
+def test_members_are_added_to_the_document():
+    assert b'"colour":"red"' in problem("c", "d", status=422, colour="red").body

@@ -1,0 +1,210 @@
+"""The client against real HTTP servers: a daemon of its own, and ones that misbehave."""
+
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import uvicorn
+
+from daemon.app import create_app, listening_socket
+from daemon.client import DaemonClient
+from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
+from daemon.settings import Settings
+from storage import iterations
+
+
+class Server(uvicorn.Server):
+    """Runs in a thread and says when it answers."""
+
+    def __init__(self, app) -> None:
+        super().__init__(uvicorn.Config(app, log_config=None))
+        self.answering = threading.Event()
+
+    async def startup(self, sockets=None) -> None:
+        await super().startup(sockets=sockets)
+        self.answering.set()
+
+
+@pytest.fixture
+def daemon(tmp_path, sqlite_url):
+    app = create_app(Settings(data_dir=tmp_path, database_url=sqlite_url, worker_count=0))
+    server = Server(app)
+    with listening_socket("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        assert server.answering.wait(20)
+        app.state.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield app
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def answering(answers):
+    """A server that gives one prepared (status, type, body) per request, None being a closed connection."""
+    pending = list(answers)
+    seen = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            length = int(self.headers.get("content-length") or 0)
+            seen.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
+            answer = pending.pop(0)
+            if answer is None:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            status, kind, body = answer
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - http.server asks for this name
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+JSON = "application/json"
+
+
+def test_what_is_asked_for_can_be_read_back(daemon):
+    client = DaemonClient(daemon.state.url + "/")
+    record = client.request_iteration({"seed": 3}, idempotency_key="k")
+    assert record["number"] == 1
+    assert client.request_iteration({"seed": 3}, idempotency_key="k")["number"] == 1
+    assert client.iteration(1)["spec"]["seed"] == 3
+    assert [item["number"] for item in client.iterations()["items"]] == [1]
+    assert client.iterations(limit=1, cursor="1")["items"] == []
+    assert client.success_rates()["items"] == []
+    assert client.episodes(iteration=1, limit=5)["items"] == []
+    assert client.checkpoints(kind="policy")["items"] == []
+    assert client.film_strip(1, "open_drawer", "real") is None
+    assert client.ready() is True
+
+
+def test_two_requests_without_a_key_are_two_iterations(daemon):
+    client = DaemonClient(daemon.state.url)
+    assert [client.request_iteration({})["number"] for _ in range(2)] == [1, 2]
+
+
+def test_a_refusal_carries_the_daemons_code(daemon):
+    client = DaemonClient(daemon.state.url)
+    with pytest.raises(DaemonRefused) as refused:
+        client.request_iteration({"sead": 1})
+    assert (refused.value.status, refused.value.problem_code) == (422, "spec_unknown_field")
+    assert "sead" in str(refused.value)
+    with pytest.raises(DaemonRefused, match="page_not_found"):
+        client.iteration(5)
+    with pytest.raises(DaemonRefused, match="not_found"):
+        client.video("nothing")
+
+
+def test_nobody_there_is_told_with_what_to_do():
+    with listening_socket("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+    url = f"http://127.0.0.1:{address[1]}"
+    with pytest.raises(DaemonUnreachable, match="gymnastd serve") as failed:
+        DaemonClient(url).iterations()
+    assert failed.value.retryable
+
+
+def test_a_broken_connection_is_tried_again_with_the_same_key():
+    with answering([None, (201, JSON, b'{"number": 4}')]) as (url, seen):
+        assert DaemonClient(url).request_iteration({})["number"] == 4
+    keys = [headers["Idempotency-Key"] for _, _, headers, _ in seen]
+    assert len(keys) == 2
+    assert keys[0] == keys[1] != ""
+
+
+def test_a_connection_that_stays_broken_is_given_up():
+    with answering([None] * 3) as (url, seen), pytest.raises(DaemonUnreachable):
+        DaemonClient(url).iteration(1)
+    assert len(seen) == 3
+
+
+def test_a_refusal_is_not_repeated():
+    answer = (409, JSON, b'{"code": "idempotency_mismatch", "detail": "other"}')
+    with answering([answer]) as (url, seen), pytest.raises(DaemonRefused, match="idempotency_mismatch"):
+        DaemonClient(url).request_iteration({}, idempotency_key="k")
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1, 2]", b"{", b""])
+def test_an_answer_of_something_else_is_not_taken_for_the_daemons(body):
+    with (
+        answering([(200, "text/html", body)]) as (url, _),
+        pytest.raises(DaemonUnreachable, match="gymnastd"),
+    ):
+        DaemonClient(url).iteration(1)
+
+
+@pytest.mark.parametrize("body", [b"<html>proxy</html>", b'"text"'])
+def test_a_refusal_of_something_else_shows_its_text(body):
+    with answering([(502, "text/html", body)]) as (url, _), pytest.raises(DaemonRefused) as refused:
+        DaemonClient(url).iteration(1)
+    assert (refused.value.status, refused.value.problem_code) == (502, "unknown")
+    assert body.decode().strip('"')[:5] in str(refused.value)
+
+
+def test_a_daemon_that_is_starting_is_not_ready_and_another_refusal_is_no_answer_to_that():
+    with answering([(503, JSON, b'{"code": "not_ready"}')]) as (url, _):
+        assert DaemonClient(url).ready() is False
+    with answering([(404, JSON, b"{}")]) as (url, _), pytest.raises(DaemonRefused):
+        DaemonClient(url).ready()
+
+
+def test_a_missing_film_strip_is_none_but_a_damaged_one_is_an_error():
+    with answering([(404, JSON, b"{}"), (500, JSON, b'{"code": "blob_corrupt"}')]) as (url, _):
+        client = DaemonClient(url)
+        assert client.film_strip(1, "open_drawer", "real") is None
+        with pytest.raises(DaemonRefused, match="blob_corrupt"):
+            client.film_strip(1, "open_drawer", "real")
+
+
+def test_waiting_shows_every_record_and_ends_with_the_iteration(daemon, now):
+    client = DaemonClient(daemon.state.url)
+    client.request_iteration({})
+    seen = []
+
+    def watch(record):
+        seen.append(record["state"])
+        if len(seen) == 3:
+            database = daemon.state.services.database
+            with database.write() as session:
+                rows, _ = iterations.list_iterations(session)
+                iterations.fail(session, rows[0], error_code="bad_luck", message="it rained", now=now)
+
+    with pytest.raises(IterationFailed, match="bad_luck: it rained"):
+        client.wait(1, on_record=watch, poll_s=0.01)
+    assert len(seen) == 4
+    assert seen[-1] == "failed"
+
+
+def test_a_cancelled_iteration_ends_the_waiting(daemon, now):
+    client = DaemonClient(daemon.state.url)
+    record = client.request_iteration({})
+    with daemon.state.services.database.write() as session:
+        iterations.cancel(session, record["id"], now=now)
+    with pytest.raises(IterationFailed, match="cancelled"):
+        client.wait(1, poll_s=0.01)
+
+
+def test_waiting_has_an_end(daemon):
+    client = DaemonClient(daemon.state.url)
+    client.request_iteration({})
+    with pytest.raises(WaitTimedOut, match="gymnastd status 1"):
+        client.wait(1, poll_s=0.01, timeout_s=0.05)
