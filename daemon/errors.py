@@ -7,6 +7,7 @@
     ├── DataDirectoryBusy                     a second daemon on the same data
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
     ├── PhaseUnknown, PhaseStalled            the worker
+    ├── AssetMissing, NothingCollected        the phases
     ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut      the REST client
     └── DemoFailed                            `gymnastd demo`
 
@@ -131,6 +132,29 @@ class PhaseStalled(DaemonError):
         super().__init__(
             f"phase {phase} reported no progress for {silent_s:.0f} s; its worker gives it up "
             "and the next attempt starts when the lease has run out."
+        )
+
+
+class AssetMissing(DaemonError):
+    """A base checkpoint that should have come with the package is not there."""
+
+    code = "asset_missing"
+
+    def __init__(self, *, kind: str, preset: str, path: Path) -> None:
+        super().__init__(
+            f"the base {kind} checkpoint of preset {preset} is not at {path}. Install the package whole, "
+            f"or make the base checkpoints with `gymnastd pretrain --preset {preset}`."
+        )
+
+
+class NothingCollected(DaemonError):
+    """A phase needs episodes of a kind that the replay store does not hold."""
+
+    code = "nothing_collected"
+
+    def __init__(self, *, phase: str, wanted: str) -> None:
+        super().__init__(
+            f"{phase} needs {wanted}, and the replay store holds none. Collect or import some first."
         )
 
 

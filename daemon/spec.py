@@ -74,6 +74,9 @@ class IterationSpec(SpecModel):
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")
+    steps: Annotated[int, Field(strict=True, ge=5, le=1000)] = Field(
+        default=40, description="actions of an episode, real and imagined"
+    )
     collect: CollectSpec = CollectSpec()
     world_model: FinetuneSpec = FinetuneSpec()
     judge: JudgeSpec = JudgeSpec()

@@ -1,0 +1,111 @@
+"""Which checkpoints a phase starts from, and how it keeps the ones it makes.
+
+The current checkpoint of a kind is the newest one that was brought in from outside or that a *finished* phase
+run made: what an attempt saved before it was killed stays in the store, but nobody goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from daemon.errors import AssetMissing
+from daemon.phases.context import PhaseContext
+from storage import checkpoints, phase_runs
+from storage.blobs import BlobStore
+from storage.canonical import json_digest
+from storage.db import Database
+from storage.tables import CheckpointRow, PhaseRunRow
+
+ASSETS = Path(__file__).parents[1] / "assets"
+CANDIDATE = "candidate"  # in a card: true for a checkpoint that nobody adopted
+
+
+class Savable(Protocol):
+    """A world model, a policy or a judge: one file with its card inside."""
+
+    def save(self, path: Path, card: dict[str, Any], /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a phase has to say about a checkpoint it made."""
+
+    kind: str
+    parent: CheckpointRow
+    card: dict[str, Any]
+    episode_ids: Sequence[str] = field(default_factory=tuple)
+
+
+def current(database: Database, blobs: BlobStore, kind: str, *, preset: str, now: datetime) -> CheckpointRow:
+    """The checkpoint of this kind to go on from; the preset's committed base when there is no other.
+
+    Raises:
+        AssetMissing: this installation has no base checkpoint of the preset.
+        StorageError: the store cannot take or read it.
+    """
+    with database.read() as session:
+        found = _newest_finished(session, kind)
+    return found if found is not None else _register_base(database, blobs, kind, preset=preset, now=now)
+
+
+def made_by(session: Session, iteration_id: str, *, phase: str, kind: str) -> CheckpointRow | None:
+    """The checkpoint that this iteration's finished phase made, or None when it made none."""
+    run = phase_runs.latest(session, iteration_id, phase=phase)
+    made = (run.outcome or {}).get("made", {}) if run is not None and run.state == "finished" else {}
+    return checkpoints.get(session, made[kind]) if kind in made else None
+
+
+def keep(context: PhaseContext, model: Savable, made: Made) -> CheckpointRow:
+    """Write the file, then the row, under this phase run's fence.
+
+    Raises:
+        LeaseLost: another worker has this phase run by now; the file is left to the sweep.
+        DiskFull: nothing was kept.
+    """
+    file = context.work_dir / f"{made.kind}.safetensors"
+    model.save(file, made.card)
+    new = checkpoints.NewCheckpoint(
+        kind=made.kind,
+        spec_digest=context.spec.digest(),
+        card=made.card,
+        parent_id=made.parent.id,
+        iteration_id=context.iteration_id,
+        episode_ids=tuple(made.episode_ids),
+    )
+    with context.database.write() as session:
+        phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
+        return checkpoints.save(session, context.blobs, new, file=file, now=context.now())
+
+
+def _newest_finished(session: Session, kind: str) -> CheckpointRow | None:
+    finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
+    made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
+    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind)
+    for row in session.scalars(query.order_by(CheckpointRow.number.desc())):
+        if row.id in made or (row.iteration_id is None and not row.card.get(CANDIDATE)):
+            return row
+    return None
+
+
+def _register_base(
+    database: Database, blobs: BlobStore, kind: str, *, preset: str, now: datetime
+) -> CheckpointRow:
+    asset = ASSETS / preset / f"{kind}.safetensors"
+    if not asset.is_file():
+        raise AssetMissing(kind=kind, preset=preset, path=asset)
+    card = json.loads((asset.parent / "card.json").read_text())
+    new = checkpoints.NewCheckpoint(kind=kind, spec_digest=json_digest(card, what="card"), card=card)
+    with TemporaryDirectory(prefix="gymnastd-") as folder:
+        copy = Path(shutil.copy(asset, folder))  # the store moves the file away
+        with database.write() as session:
+            return checkpoints.save(session, blobs, new, file=copy, now=now)

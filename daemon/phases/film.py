@@ -1,0 +1,44 @@
+"""Film strips: every few frames of an episode in one row, as a JPEG; a real one beside an imagined one."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from daemon.learning.batch import Clip
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.world_model.model import WorldModel
+from storage.blobs import BlobStore
+
+EVERY = 5  # frames between two pictures of a strip: one per second at 5 Hz
+ENLARGED = 2  # so that 64 pixels can be looked at
+
+
+def film_strips(world_model: WorldModel, blobs: BlobStore, clip: Clip, *, seed: int) -> dict[str, str]:
+    """The real strip and the one imagined from the same start and actions, as blobs.
+
+    Returns:
+        {"episode_id", "real", "imagined"}, the last two sha256 names in the blob store.
+    """
+    env = ImaginedEnv(world_model, seed=seed)
+    env.reset(clip.frames[:1])
+    env.step(clip.actions[None])
+    imagined = env.film(every=EVERY)[0]  # [frames, 3, H, W]
+    return {
+        "episode_id": clip.episode_id,
+        "real": blobs.put(strip_jpeg(clip.frames[::EVERY])),
+        "imagined": blobs.put(strip_jpeg(imagined)),
+    }
+
+
+def strip_jpeg(frames: Tensor) -> bytes:
+    """Frames uint8 [F, 3, H, W] side by side, enlarged without smoothing."""
+    row = torch.cat(list(frames.cpu()), dim=2).permute(1, 2, 0).numpy()  # [H, F*W, 3]
+    large = np.repeat(np.repeat(row, ENLARGED, axis=0), ENLARGED, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(large)).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()

@@ -1,0 +1,76 @@
+"""What a collect phase is to record: a slot for each wanted episode, and which are filled already.
+
+A slot is filled by one valid episode. Its number decides the seed of the scene, so that an attempt after a
+crash goes on where the last one stopped; episodes that were cut short keep their place in the store and
+their slot is tried again under a new id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import numpy as np
+
+MAX_TRIES = 3  # how often one slot is tried before its task goes on with fewer episodes
+
+ITERATION_KEY = "iteration_id"  # metadata of an episode, so that one found in a station's spool finds home
+SLOT_KEY = "slot"
+HELD_OUT_KEY = "held_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One wanted episode: the index-th of a task in an iteration. Held-out ones are never trained on."""
+
+    iteration_id: str
+    task_id: str
+    index: int
+    seed: int
+    held_out: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.task_id}/{self.index}"
+
+    def episode_id(self, attempt: int) -> str:
+        """The same slot and try always get the same id, whoever asks."""
+        return str(uuid5(UUID(self.iteration_id), f"{self.name}/{attempt}"))
+
+
+def slots_of(
+    iteration_id: str, tasks: Sequence[str], *, episodes_per_task: int, held_out_every: int, seed: int
+) -> list[Slot]:
+    """All slots of an iteration, tasks in turn, so that a drift of the cell hits all tasks alike."""
+    return [
+        Slot(
+            iteration_id=iteration_id,
+            task_id=task,
+            index=index,
+            seed=scene_seed(seed, task=task, index=index),
+            held_out=index % held_out_every == held_out_every - 1,
+        )
+        for index in range(episodes_per_task)
+        for task in tasks
+    ]
+
+
+def scene_seed(seed: int, *, task: str, index: int) -> int:
+    """A seed of its own for every (iteration seed, task, index), in [0, 2**31)."""
+    words = [seed, index, *task.encode()]
+    return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
+
+
+def is_filled(slot: Slot, valid: Mapping[str, bool]) -> bool:
+    """Whether one of the slot's episodes is valid.
+
+    Args:
+        valid: for each episode id in the store, whether it counts for policy evaluation.
+    """
+    return any(valid.get(slot.episode_id(attempt), False) for attempt in range(1, MAX_TRIES + 1))
+
+
+def tries_left(slot: Slot, valid: Mapping[str, bool]) -> list[int]:
+    """Which tries of a slot were not made yet, in order; `valid` as in `is_filled`."""
+    return [attempt for attempt in range(1, MAX_TRIES + 1) if slot.episode_id(attempt) not in valid]

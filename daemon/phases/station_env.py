@@ -1,0 +1,66 @@
+"""A real robot behind the contract of `learning.rollout.Env`: one episode of a station, chunk by chunk.
+
+The same rollout loop that imagines also acts on the robot. The batch is one: there is one arm.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import resize_frames
+from daemon.learning.errors import BadTensor
+from daemon.learning.rollout import Starts
+from robot_bridge.client import StationClient
+from robot_bridge.observation import EpisodeReady
+
+
+class StationEnv:
+    """One prepared episode. `reset` takes the observation that the station gave, and no other."""
+
+    def __init__(self, client: StationClient, ready: EpisodeReady) -> None:
+        self._client = client
+        self._ready = ready
+        self._frames = [resize_frames(ready.observation.image[None])]  # each uint8 [1, 3, 64, 64]
+        self._seen_at = time.perf_counter()
+
+    @property
+    def starts(self) -> Starts:
+        """The station's first observation and instruction, as a rollout wants them; M = 1."""
+        return Starts(images=self._frames[0], instructions=(self._ready.instruction,))
+
+    @property
+    def steps(self) -> int:
+        """Actions executed so far."""
+        return len(self._frames) - 1
+
+    def reset(self, images: Tensor) -> None:
+        """Begin. The scene was set when the episode was created, so the images must be its own.
+
+        Raises:
+            BadTensor: other images, or an episode that has begun.
+        """
+        if self.steps or not torch.equal(images.cpu(), self._frames[0]):
+            expected = "the first observation of an episode that has not begun"
+            raise BadTensor(name="images", expected=expected, found=f"{self.steps} steps, other pixels")
+        self._seen_at = time.perf_counter()
+
+    def step(self, actions: Tensor) -> Tensor:
+        """Execute a chunk float32 [1, L, 7] on the robot; the observation after it, uint8 [1, 3, 64, 64].
+
+        Raises:
+            RobotBridgeError: the station refused, stopped, or cannot be reached.
+        """
+        infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
+        result = self._client.step(
+            self._ready.episode_id, self.steps, actions[0].cpu().numpy(), infer_ms=infer_ms
+        )
+        self._frames += [resize_frames(seen.image[None]) for seen in result.observations]
+        self._seen_at = time.perf_counter()
+        return self._frames[-1]
+
+    def recent_frames(self, count: int) -> Tensor:
+        """The last `count` observations, oldest first, uint8 [1, count, 3, 64, 64]."""
+        return torch.stack(self._frames[-count:], dim=1)

@@ -1,0 +1,123 @@
+"""Phase 3: the policy acts in groups inside the refreshed world model, the judge rewards, GRPO updates.
+
+Starts are the real first observations of this iteration's episodes. The world model and the judge are those
+that this iteration made; the policy is the one that acted on the robot.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+
+from daemon.errors import NothingCollected
+from daemon.learning.batch import resize_frames
+from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.grpo import ClipRange
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.policy.policy import Policy
+from daemon.learning.policy_update import ImaginedSuccess, PolicyUpdateConfig, update_policy
+from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.rollout import Starts
+from daemon.learning.world_model.model import WorldModel
+from daemon.phases.checkpoints import Made, current, keep, made_by
+from daemon.phases.context import Outcome, PhaseContext
+from storage import checkpoints, episodes, replay
+from storage.tables import CheckpointRow
+
+log = logging.getLogger(__name__)
+
+
+def run(context: PhaseContext) -> Outcome:
+    """Update the policy in imagination and keep it as a checkpoint.
+
+    Raises:
+        NothingCollected: the iteration has no episode to start from.
+        NonFiniteLoss: the update diverged; nothing was kept.
+        StorageError: an episode or a checkpoint is damaged.
+    """
+    context.report(0.0, "loading the models")
+    rows = {kind: newest(context, kind) for kind in ("policy", "world_model", "judge")}
+    device = choose_device()
+    precision = choose_precision(device.type)
+    files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
+    policy = Policy.load(files["policy"], device=device, precision=precision)
+    judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
+    env = ImaginedEnv(WorldModel.load(files["world_model"], device=device), seed=context.spec.seed)
+    starts, tasks = real_starts(context)
+    report = update_policy(
+        policy,
+        env,
+        judge,
+        starts=starts,
+        config=config_of(context, chunk=policy.chunk),
+        on_update=lambda update, metrics: told(context, update, metrics),
+    )
+    imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
+    card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
+    row = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card))
+    return {
+        "imagined_success": rates(imagined),
+        "read": {kind: found.id for kind, found in rows.items()},
+        "made": {"policy": row.id},
+        "updates": report.updates,
+        "optimizer_steps": report.optimizer_steps,
+        "known_share": report.known_share,
+        "informative_share": report.informative_share,
+    }
+
+
+def newest(context: PhaseContext, kind: str) -> CheckpointRow:
+    """What this iteration's finetuning made, else what is current."""
+    with context.database.read() as session:
+        made = made_by(session, context.iteration_id, phase="finetune_world_model", kind=kind)
+    if made is not None:
+        return made
+    return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
+
+
+def real_starts(context: PhaseContext) -> tuple[Starts, dict[str, str]]:
+    """First observations of this iteration's training episodes, and the task of each instruction."""
+    images, instructions, tasks = [], [], {}
+    query = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
+    with context.database.read() as session:
+        for row in replay.select(session, query):
+            images.append(resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None]))
+            instructions.append(row.instruction)
+            tasks[row.instruction] = row.task_id
+    if not images:
+        raise NothingCollected(phase="update_policy", wanted="an episode of this iteration to start from")
+    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
+
+
+def config_of(context: PhaseContext, *, chunk: int) -> PolicyUpdateConfig:
+    spec = context.spec.policy
+    return PolicyUpdateConfig(
+        updates=spec.updates,
+        groups=spec.groups,
+        group_size=spec.group_size,
+        chunks=context.spec.steps // chunk,
+        temperature=spec.temperature,
+        lr=spec.learning_rate,
+        clip=ClipRange(low=spec.clip_low, high=spec.clip_high),
+        epochs=spec.epochs,
+        seed=context.spec.seed,
+    )
+
+
+def told(context: PhaseContext, update: int, metrics: Mapping[str, float]) -> None:
+    """Every update to the curves, the progress bar and the lease's heartbeat."""
+    total = context.spec.policy.updates
+    context.record({"update": update, **metrics})
+    success = metrics.get("imagined_success")
+    said = "nothing judged" if success is None else f"imagined success {success:.2f}"
+    context.report(update / total, f"update {update} of {total}, {said}")
+
+
+def rates(imagined: Mapping[str, ImaginedSuccess]) -> dict[str, dict[str, float | int | None]]:
+    """Imagined success per task at the first update and over the last ones, as the record holds it."""
+    return {
+        task: {"first": success.first, "last": success.last, "rollouts": success.rollouts}
+        for task, success in imagined.items()
+    }

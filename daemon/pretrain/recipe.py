@@ -1,0 +1,65 @@
+"""The numbers of the nano base checkpoints: which episodes of which cells, how many updates of what.
+
+Nothing is computed here. Cells 1 to 99 are never trained on: they are where the checkpoints are measured and
+where the demo and its tests run.
+"""
+
+from __future__ import annotations
+
+from daemon.pretrain.cell_episodes import EpisodePlan
+
+TASKS = ("open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket")
+
+TRAINING_CELLS = range(1000, 1120)
+ON_POLICY_CELLS = range(1200, 1260)
+MEASURING_CELLS = range(1, 9)
+
+# Near-misses and failures teach the world model what success is not: a third of what it sees fails.
+NOISES = (0.0, 0.4, 0.7, 1.0)
+
+# Few demonstrations on purpose: the policy must have room to improve. Closing the drawer is the easiest task.
+DEMONSTRATIONS = {
+    "open_drawer": 14,
+    "close_drawer": 3,
+    "put_eggplant_blue_sink": 10,
+    "put_eggplant_yellow_basket": 8,
+}
+
+
+def world_model_plans() -> list[EpisodePlan]:
+    """Perturbed expert episodes of every training cell, task and noise."""
+    return [
+        EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index, noise=noise)
+        for cell in TRAINING_CELLS
+        for task in TASKS
+        for index, noise in enumerate(NOISES)
+    ]
+
+
+def demonstration_plans() -> list[EpisodePlan]:
+    """The few clean episodes that the supervised policy imitates, each from a cell of its own."""
+    return [
+        EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell)
+        for task, count in DEMONSTRATIONS.items()
+        for cell in TRAINING_CELLS[:count]
+    ]
+
+
+def on_policy_plans() -> list[EpisodePlan]:
+    """Episodes that the supervised policy acts itself: the failures that imagination must know."""
+    return [
+        EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
+        for cell in ON_POLICY_CELLS
+        for task in TASKS
+        for index in range(2)
+    ]
+
+
+def measuring_plans(*, episodes_per_cell: int) -> list[EpisodePlan]:
+    """Episodes of cells that nothing was trained on."""
+    return [
+        EpisodePlan(task_id=task, cell_seed=cell, seed=7_000 + index)
+        for cell in MEASURING_CELLS
+        for task in TASKS
+        for index in range(episodes_per_cell)
+    ]
