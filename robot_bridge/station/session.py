@@ -86,8 +86,8 @@ class StationSession:
         """
         with self._motion:
             self._settle()
-            held = self.leases.require(fence, call="episodes")
             self.estop.require_clear()
+            held = self.leases.require(fence, call="episodes")
             if self._is_open_already(request):
                 return self._opened().ready()
             require_new(self.spool, request.episode_id)
@@ -108,8 +108,8 @@ class StationSession:
         with self._motion:
             self._require_known_outcome(episode_id, request.t)
             self._settle()
-            self.leases.require(fence, call="steps")
             self.estop.require_clear()
+            self.leases.require(fence, call="steps")
             recording = self._open(episode_id, request.t)
             replayed = recording.replay(request)
             if replayed is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,15 +54,17 @@ class Spool:
         self._acked, self._lost = root / "acked", root / "lost"
         for folder in (self._finished, self._incoming, self._acked, self._lost):
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            os.close(self._lock)
-            raise SpoolBusy(path=root) from cause
-        for half in self._incoming.iterdir():
-            shutil.rmtree(half)
-        self._bury_open()
+        with ExitStack() as undo:  # a start that fails must not keep the lock
+            self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, self._lock)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as cause:
+                raise SpoolBusy(path=root) from cause
+            for half in self._incoming.iterdir():
+                shutil.rmtree(half)
+            self._bury_open()
+            undo.pop_all()
 
     def close(self) -> None:
         """Let another station have the folder."""

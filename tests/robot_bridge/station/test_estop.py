@@ -1,0 +1,64 @@
+"""The emergency stop: latched on disk, first reason kept, cleared only at the station."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from robot_bridge.errors import EStopped, SpoolCorrupt
+from robot_bridge.station.estop import EStopLatch
+from tests.robot_bridge.builders import NOON
+
+
+def test_an_arm_may_move_until_somebody_stops_it(tmp_path):
+    latch = EStopLatch(tmp_path)
+    latch.require_clear()
+    latch.latch("hand in the cell", NOON)
+    with pytest.raises(EStopped, match="hand in the cell") as stopped:
+        latch.require_clear()
+    assert stopped.value.parts["since"] == NOON.isoformat()
+    assert not stopped.value.retryable
+
+
+def test_a_stop_outlives_the_station(tmp_path):
+    EStopLatch(tmp_path).latch("smoke", NOON)
+    with pytest.raises(EStopped, match="smoke"):
+        EStopLatch(tmp_path).require_clear()
+
+
+def test_a_second_stop_keeps_the_first_ones_time_and_reason(tmp_path):
+    latch = EStopLatch(tmp_path)
+    first = latch.latch("smoke", NOON)
+    assert latch.latch("again", NOON + timedelta(minutes=1)) == first
+
+
+def test_a_stop_needs_no_reason(tmp_path):
+    assert EStopLatch(tmp_path).latch("", NOON)["reason"] == "no reason given"
+
+
+def test_somebody_at_the_station_clears_it_while_it_runs(tmp_path):
+    running, operator = EStopLatch(tmp_path), EStopLatch(tmp_path)
+    running.latch("smoke", NOON)
+    operator.clear()
+    running.require_clear()
+    operator.clear()
+
+
+def test_a_stop_holds_even_when_the_disk_takes_no_more(tmp_path: Path):
+    (tmp_path / ".estop.json.new").mkdir()  # writing fails
+    latch = EStopLatch(tmp_path)
+    with pytest.raises(OSError, match="estop"):
+        latch.latch("smoke", NOON)
+    with pytest.raises(EStopped, match="smoke"):
+        latch.require_clear()
+
+
+def test_a_latch_file_that_does_not_read_back_never_means_go(tmp_path):
+    (tmp_path / "estop.json").write_text("{")
+    with pytest.raises(SpoolCorrupt):
+        EStopLatch(tmp_path).require_clear()
+    (tmp_path / "estop.json").write_text("{}")
+    with pytest.raises(EStopped, match="unknown"):
+        EStopLatch(tmp_path).require_clear()

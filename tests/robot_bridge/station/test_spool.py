@@ -1,0 +1,224 @@
+"""The spool: complete or not there, kept until acknowledged, one station at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from robot_bridge.errors import (
+    IdempotencyMismatch,
+    SpoolBusy,
+    SpoolCorrupt,
+    UnknownBlob,
+    UnknownEpisode,
+)
+from robot_bridge.station.spool import Spool
+from tests.robot_bridge.builders import NOON, an_episode
+
+
+@pytest.fixture
+def reopened(tmp_path: Path) -> Iterator[Callable[[], Spool]]:
+    """Opens the spool of this test, closing the one opened before: a station that restarts."""
+    opened: list[Spool] = []
+
+    def reopen() -> Spool:
+        while opened:
+            opened.pop().close()
+        opened.append(Spool(tmp_path / "spool"))
+        return opened[0]
+
+    yield reopen
+    while opened:
+        opened.pop().close()
+
+
+@pytest.fixture
+def spool(reopened: Callable[[], Spool]) -> Spool:
+    return reopened()
+
+
+def files(spool: Spool) -> list[str]:
+    return sorted(
+        str(path.relative_to(spool.root))
+        for path in spool.root.rglob("*")
+        if path.is_file() and path.name != "lock"
+    )
+
+
+def test_an_episode_that_was_put_is_there_after_a_restart(reopened):
+    episode = an_episode()
+    reopened().put(episode)
+    spool = reopened()
+    assert [manifest.digest for manifest in spool.waiting()] == [episode.digest]
+    steps = spool.blob_path("episode-1", episode.manifest.blob_sha256("steps.npz"))
+    frames = spool.blob_path("episode-1", episode.manifest.blob_sha256("frames.bin"))
+    assert steps.read_bytes() == episode.steps.to_npz()
+    assert frames.read_bytes() == episode.frames.data
+
+
+def test_putting_the_same_episode_twice_keeps_one(spool):
+    spool.put(an_episode())
+    spool.put(an_episode())
+    assert spool.size()[0] == 1
+
+
+def test_another_episode_under_the_same_id_is_refused_and_the_first_one_stays(spool):
+    spool.put(an_episode())
+    with pytest.raises(IdempotencyMismatch, match="episode-1"):
+        spool.put(an_episode(seed=1))
+    assert spool.manifest("episode-1").digest == an_episode().digest
+
+
+def test_the_oldest_episode_is_listed_first(spool):
+    for name, minutes in (("late", 9), ("early", 1), ("middle", 5)):
+        spool.put(an_episode(episode_id=name, ended_at=NOON + timedelta(minutes=minutes)))
+    assert [manifest.episode_id for manifest in spool.waiting()] == ["early", "middle", "late"]
+
+
+def test_the_size_is_that_of_the_files(spool):
+    assert spool.size() == (0, 0)
+    episode = an_episode()
+    spool.put(episode)
+    expected = len(episode.steps.to_npz()) + len(episode.frames.data) + len(episode.manifest.canonical_json())
+    assert spool.size() == (1, expected)
+
+
+def test_an_acknowledged_episode_is_gone_and_its_digest_is_remembered(reopened):
+    spool = reopened()
+    episode = an_episode()
+    spool.put(episode)
+    spool.acknowledge("episode-1", episode.digest)
+    assert files(spool) == ["acked/episode-1"]
+    assert not spool.holds("episode-1")
+    assert reopened().acked_digest("episode-1") == episode.digest
+
+
+def test_acknowledging_twice_is_acknowledging_once(spool):
+    spool.put(an_episode())
+    spool.acknowledge("episode-1", an_episode().digest)
+    spool.acknowledge("episode-1", an_episode().digest)
+    with pytest.raises(IdempotencyMismatch):
+        spool.acknowledge("episode-1", an_episode(seed=1).digest)
+
+
+def test_an_acknowledgement_of_another_manifest_removes_nothing(spool):
+    spool.put(an_episode())
+    with pytest.raises(IdempotencyMismatch):
+        spool.acknowledge("episode-1", "0" * 64)
+    assert spool.holds("episode-1")
+    assert spool.acked_digest("episode-1") is None
+
+
+def test_an_acknowledgement_that_a_crash_cut_short_is_completed_by_the_next(reopened):
+    """The mark is written first: a crash before the removal leaves both, and it is only listed again."""
+    spool = reopened()
+    episode = an_episode()
+    spool.put(episode)
+    (spool.root / "acked" / "episode-1").write_text(episode.digest)
+    spool = reopened()
+    assert [manifest.episode_id for manifest in spool.waiting()] == ["episode-1"]
+    spool.acknowledge("episode-1", episode.digest)
+    assert spool.waiting() == []
+
+
+@pytest.mark.parametrize("call", ["manifest", "acknowledge", "blob"])
+def test_an_episode_that_never_was_here_is_unknown(spool, call):
+    calls = {
+        "manifest": lambda: spool.manifest("nobody"),
+        "acknowledge": lambda: spool.acknowledge("nobody", "0" * 64),
+        "blob": lambda: spool.blob_path("nobody", "0" * 64),
+    }
+    with pytest.raises(UnknownEpisode, match="nobody"):
+        calls[call]()
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, "../manifest.json", ""])
+def test_only_blobs_that_the_manifest_names_are_given_out(spool, sha256):
+    spool.put(an_episode())
+    with pytest.raises(UnknownBlob):
+        spool.blob_path("episode-1", sha256)
+
+
+def test_a_half_written_episode_is_swept_at_the_next_start(reopened):
+    spool = reopened()
+    half = spool.root / "incoming" / "episode-1"
+    half.mkdir()
+    (half / "frames.bin").write_bytes(b"half")
+    spool = reopened()
+    assert files(spool) == []
+    spool.put(an_episode())
+    assert spool.holds("episode-1")
+
+
+def test_an_episode_that_was_open_when_the_station_died_is_lost_and_says_so(reopened):
+    spool = reopened()
+    spool.open("episode-1", {"task_id": "open_drawer"})
+    assert not spool.is_lost("episode-1")
+    spool = reopened()
+    assert spool.is_lost("episode-1")
+    assert reopened().is_lost("episode-1")
+    assert not spool.holds("episode-1")
+
+
+def test_an_episode_that_died_between_its_files_and_its_note_is_not_lost(reopened):
+    """The folder is renamed first, the note removed second: after a crash in between, the folder counts."""
+    spool = reopened()
+    spool.put(an_episode())
+    spool.open("episode-1", {})
+    spool = reopened()
+    assert spool.holds("episode-1")
+    assert not spool.is_lost("episode-1")
+
+
+@pytest.mark.parametrize("end", ["put", "dropped"])
+def test_an_episode_that_ended_is_not_lost(reopened, end):
+    spool = reopened()
+    spool.open("episode-1", {})
+    if end == "put":
+        spool.put(an_episode())
+    else:
+        spool.drop_open()
+    assert not reopened().is_lost("episode-1")
+
+
+def test_two_stations_do_not_share_a_spool(spool):
+    with pytest.raises(SpoolBusy, match="another folder"):
+        Spool(spool.root)
+    spool.put(an_episode())
+
+
+def test_a_spool_is_free_again_when_its_station_has_gone(reopened):
+    first = reopened()
+    first.put(an_episode())
+    assert reopened().holds("episode-1")
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "other"])
+def test_a_manifest_that_does_not_read_back_is_named_with_its_file(spool, damage):
+    spool.put(an_episode())
+    path = spool.root / "episodes" / "episode-1" / "manifest.json"
+    damages = {
+        "cut": lambda: path.write_bytes(path.read_bytes()[:-20]),
+        "emptied": lambda: path.write_bytes(b""),
+        "removed": path.unlink,
+        "other": lambda: path.write_text(json.dumps({"schema": "episode/7"})),
+    }
+    damages[damage]()
+    with pytest.raises(SpoolCorrupt, match=r"manifest\.json"):
+        spool.manifest("episode-1")
+
+
+def test_a_note_of_the_open_episode_that_does_not_read_back_stops_the_start(tmp_path):
+    root = tmp_path / "spool"
+    Spool(root).close()
+    (root / "open.json").write_text("{")
+    with pytest.raises(SpoolCorrupt, match=r"open\.json"):
+        Spool(root)
+    (root / "open.json").write_text('{"episode_id": "episode-1"}')
+    spool = Spool(root)  # the refused start let go of the lock
+    assert spool.is_lost("episode-1")
+    spool.close()
