@@ -17,6 +17,7 @@ from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
+from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 
@@ -102,21 +103,6 @@ def serve(
             timeout_graceful_shutdown=int(SHUTDOWN_GRACE_S),
         )
         AnnouncingServer(config, announce).run(sockets=[listener])
-
-
-@contextmanager
-def interrupted_by(number: signal.Signals) -> Iterator[None]:
-    """Treat a signal like Ctrl-C inside the block, and Ctrl-C as an end that was asked for.
-
-    Without it the signal's default would end this process before the block's parts are taken down.
-    """
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        log.info("daemon stopped")
-    finally:
-        signal.signal(number, before)
 
 
 class AnnouncingServer(uvicorn.Server):

@@ -5,6 +5,7 @@ The processes of the daemon are here; the REST clients are in `cli_rest.py`, wha
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,7 @@ def station(
 ) -> None:
     """Serve a robot cell over HTTP on loopback (robot-station/v1)."""
     from daemon.logs import configure_logging
+    from daemon.signals import interrupted_by
     from robot_bridge.drivers.cell import cell_variant
     from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
     from robot_bridge.station.serve import serve_station
@@ -91,13 +93,14 @@ def station(
     if not sim:
         raise typer.BadParameter("only --sim is offered yet")
     configure_logging("INFO")
-    serve_station(
-        MujocoWidowX(cell=cell_variant(cell_seed), renderer="auto"),
-        port=port or 0,
-        spool=spool,
-        station_id=f"sim-widowx-{cell_seed}",
-        announce=lambda url: announced(f"station serves {url}", url, announce),
-    )
+    with interrupted_by(signal.SIGTERM):
+        serve_station(
+            MujocoWidowX(cell=cell_variant(cell_seed), renderer="auto"),
+            port=port or 0,
+            spool=spool,
+            station_id=f"sim-widowx-{cell_seed}",
+            announce=lambda url: announced(f"station serves {url}", url, announce),
+        )
 
 
 @database_commands.command("upgrade")
@@ -114,11 +117,11 @@ def upgrade_database() -> None:
 
 def announced(sentence: str, url: str, file: Path | None) -> None:
     """Tell people, and whoever waits for the file, where a server answers."""
-    typer.echo(sentence)
     if file is not None:
         unfinished = file.with_name(file.name + ".new")
         unfinished.write_text(url + "\n", encoding="utf-8")
         unfinished.replace(file)
+    typer.echo(sentence)
 
 
 if __name__ == "__main__":

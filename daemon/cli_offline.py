@@ -26,10 +26,12 @@ def worldgym_clips(
     folder: Annotated[Path, typer.Argument(help="Holds train/ and test/ with pairs of .mp4 and .npz.")],
 ) -> None:
     """Bring real robot clips into the replay store; those in test/ are held out. Twice adds nothing."""
-    from daemon.offline import import_clips
     from daemon.settings import load_settings
 
-    report = import_clips(load_settings(), folder)
+    settings = load_settings()
+    from daemon.offline import import_clips  # brings torch, so wrong settings are told before
+
+    report = import_clips(settings, folder)
     typer.echo(f"{report.episodes} episodes, {report.frames} frames; {report.added} were new")
 
 
@@ -41,11 +43,12 @@ def finetune_world_model(
 ) -> None:
     """Finetune the world model on stored episodes and show the held-out error before and after."""
     from daemon.logs import configure_logging
-    from daemon.offline import finetune_offline
     from daemon.settings import load_settings
 
     settings = load_settings()
     configure_logging("WARNING")
+    from daemon.offline import finetune_offline  # brings torch, so wrong settings are told before
+
     finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo)
 
 

@@ -1,0 +1,228 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli import announced, app
+from daemon.client import DaemonClient
+from daemon.errors import DaemonUnreachable, RequestInvalid, SettingUnknown
+from daemon.settings import Settings
+from daemon.stores import open_database
+from storage import episodes, iterations
+
+
+def run(*arguments, **variables):
+    """The command line as a process; the environment is this one plus `variables`."""
+    command = [sys.executable, "-m", "daemon.cli", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200", **variables}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+
+def inside(*arguments):
+    """The command line in this process: faster, and its errors keep their class."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@contextmanager
+def serving(tmp_path, *arguments):
+    """`gymnastd serve` without workers on a free port; yields its URL and the process."""
+    announce = tmp_path / "serve.url"
+    command = [sys.executable, "-m", "daemon.cli", "serve", "--port", "0", "--announce", str(announce)]
+    environment = {**os.environ, "GYMNASTD_WORKER_COUNT": "0", "GYMNASTD_DATA_DIR": str(tmp_path / "lab")}
+    with subprocess.Popen(
+        [*command, *arguments], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith("gymnastd serves http://127.0.0.1:")
+            yield announce.read_text().strip(), process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def served(tmp_path):
+    with serving(tmp_path) as (url, _):
+        yield url
+
+
+HELP = ["serve", "worker", "station", "iterate", "status", "success-rates", "db", "pretrain", "import"]
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    script = (
+        "import sys; from typer.testing import CliRunner; from daemon.cli import app\n"
+        "result = CliRunner().invoke(app, ['--help'], env={'COLUMNS': '200'})\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'sqlalchemy', 'fastapi', 'mujoco', 'av'}\n"
+        "sys.stdout.write(result.output + '\\nloaded:' + ','.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    output, loaded = done.stdout.rsplit("loaded:", 1)
+    assert loaded == ""
+    for command in [*HELP, "finetune-world-model", "demo"]:
+        assert command in output
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in HELP] + [["import", "worldgym-clips"], ["db", "upgrade"]]
+)
+def test_every_command_explains_itself(command):
+    result = inside(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_serve_answers_where_it_says_and_stops_on_a_signal(tmp_path):
+    with serving(tmp_path) as (url, process):
+        assert DaemonClient(url).ready()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_second_serve_on_the_same_data_is_refused_in_one_sentence(tmp_path):
+    with serving(tmp_path) as (_, process):
+        done = run("serve", "--port", "0", "--data-dir", tmp_path / "lab")
+    assert done.returncode == 1
+    assert f"pid {process.pid}" in done.stderr
+    assert "[data_directory_busy]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [({"GYMNASTD_COLOUR": "red"}, "setting_unknown"), ({"GYMNASTD_HOST": "0.0.0.0"}, "setting_invalid")],  # noqa: S104
+)
+def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, variables, code):
+    done = run("serve", "--data-dir", tmp_path / "lab", **variables)
+    assert done.returncode == 1
+    assert f"[{code}]" in done.stderr
+    assert not (tmp_path / "lab").exists()
+
+
+def test_iterate_status_and_success_rates_speak_with_the_daemon(served, tmp_path):
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"seed": 1, "collect": {"episodes_per_task": 3}}))
+    asked = inside(
+        "iterate", "--spec", spec, "--seed", 9, "--task", "open_drawer", "--key", "k", "--url", served
+    )
+    assert asked.output == "iteration 1 is requested\n"
+    record = json.loads(inside("status", 1, "--json", "--url", served).output)
+    assert record["spec"]["seed"] == 9
+    assert record["spec"]["tasks"] == ["open_drawer"]
+    assert record["spec"]["collect"]["episodes_per_task"] == 3
+    assert "iteration 1 is" in inside("status", 1, "--url", served).output
+    assert "requested" in inside("status", "--url", served).output
+    assert "no episode has been judged yet" in inside("success-rates", "--url", served).output
+    assert json.loads(inside("success-rates", "--json", "--url", served).output)["items"] == []
+
+
+def test_iterate_with_the_same_key_asks_once(served):
+    for _ in range(2):
+        assert "iteration 1" in inside("iterate", "--key", "k", "--url", served).output
+
+
+def test_iterate_wait_follows_to_the_end_and_fails_with_the_iteration(served, tmp_path, now):
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "daemon.cli", "iterate", "--wait", "--url", served],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with waiting:
+        assert waiting.stdout.readline() == "iteration 1 is requested\n"
+        database = open_database(Settings(data_dir=tmp_path / "lab"))
+        with database.write() as session:
+            rows, _ = iterations.list_iterations(session)
+            iterations.fail(session, rows[0], error_code="bad_luck", message="it rained", now=now)
+        database.dispose()
+        _, errors = waiting.communicate(timeout=30)
+    assert waiting.returncode == 1
+    assert "bad_luck: it rained" in errors
+    assert "[iteration_failed]" in errors
+
+
+def test_success_rates_show_counts_with_intervals(served, tmp_path, now, an_episode, blobs):
+    inside("iterate", "--url", served)
+    database = open_database(Settings(data_dir=tmp_path / "lab"))
+    with database.write() as session:
+        rows, _ = iterations.list_iterations(session)
+        provenance = episodes.Provenance(origin="collect", iteration_id=rows[0].id)
+        for number in range(3):
+            episode = an_episode(number, success=number == 0)
+            episodes.commit(session, blobs, episode, provenance=provenance, now=now)
+    database.dispose()
+    output = inside("success-rates", "--url", served).output
+    assert "open_drawer" in output
+    assert "1/3" in output
+    assert "6 to 79 %" in output
+
+
+def test_a_daemon_that_is_not_there_is_told_in_one_sentence(tmp_path):
+    done = run("status", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "gymnastd serve" in done.stderr
+    assert "[daemon_unreachable]" in done.stderr
+    assert isinstance(inside("status", "--url", "http://127.0.0.1:9").exception, DaemonUnreachable)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", "seed: 1"])
+def test_a_spec_file_that_is_no_json_object_is_refused(tmp_path, content):
+    path = tmp_path / "spec.json"
+    if content is not None:
+        path.write_text(content)
+    result = inside("iterate", "--spec", path, "--url", "http://127.0.0.1:9")
+    assert isinstance(result.exception, RequestInvalid)
+    assert str(path) in str(result.exception)
+
+
+def test_db_upgrade_makes_the_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path))
+    first, again = inside("db", "upgrade"), inside("db", "upgrade")
+    assert first.exit_code == again.exit_code == 0
+    assert first.output == again.output
+    database = open_database(Settings(data_dir=tmp_path))
+    database.require_current()
+    assert str(database.revision()) in first.output
+    database.dispose()
+
+
+def test_a_misspelt_setting_stops_every_command_that_has_settings(monkeypatch):
+    monkeypatch.setenv("GYMNASTD_COLOUR", "red")
+    for command in (["db", "upgrade"], ["worker"], ["serve"], ["finetune-world-model"]):
+        assert isinstance(inside(*command).exception, SettingUnknown), command
+
+
+def test_a_station_that_is_not_simulated_is_not_offered():
+    result = inside("station")
+    assert result.exit_code == 2
+    assert "--sim" in result.output
+
+
+def test_an_announcement_is_whole_or_not_there(tmp_path):
+    file = tmp_path / "url"
+    announced("hello", "http://127.0.0.1:1", file)
+    assert file.read_text() == "http://127.0.0.1:1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["url"]
+
+
+@pytest.mark.slow
+def test_a_simulated_station_serves_over_http(tmp_path):
+    pytest.importorskip("mujoco", reason="the simulated cell needs the sim extra")
+    announce = tmp_path / "station.url"
+    command = [sys.executable, "-m", "daemon.cli", "station", "--sim", "--cell-seed", "3", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--spool", str(tmp_path / "spool"), "--announce", str(announce)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith("station serves http://127.0.0.1:")
+            assert announce.read_text().startswith("http://127.0.0.1:")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()

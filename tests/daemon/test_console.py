@@ -1,0 +1,148 @@
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from daemon.console import (
+    PhaseBars,
+    follow,
+    moment,
+    said,
+    show_iteration,
+    show_iterations,
+    show_success_rates,
+)
+from daemon.errors import IterationFailed
+
+
+def a_console():
+    return Console(file=io.StringIO(), width=200, force_terminal=False)
+
+
+def a_run(phase="collect", **changes):
+    run = {
+        "phase": phase,
+        "attempt": 1,
+        "state": "running",
+        "progress": 0.5,
+        "text": "episode 4 of 8",
+        "finished_at": None,
+        "error": None,
+    }
+    return {**run, **changes}
+
+
+def a_record(**changes):
+    record = {
+        "number": 2,
+        "state": "running",
+        "error": None,
+        "phases": [],
+        "success": {},
+        "overall": {"successes": 0, "episodes": 0, "wilson_low": 0.0, "wilson_high": 1.0},
+        "world_model": {"held_out_error": None},
+    }
+    return {**record, **changes}
+
+
+class Replay:
+    """Gives prepared records one after the other, as a client that waits would."""
+
+    def __init__(self, records):
+        self.records = records
+
+    def wait(self, number, *, on_record, poll_s):
+        for record in self.records:
+            on_record(record)
+        if self.records[-1]["state"] != "finished":
+            raise IterationFailed(number=number, error_code="c", message="m")
+        return self.records[-1]
+
+
+def test_every_attempt_gets_one_bar_that_follows_it():
+    progress = Progress(console=a_console())
+    bars = PhaseBars(progress)
+    bars.show(a_record(phases=[a_run(progress=0.25)]))
+    bars.show(a_record(phases=[a_run(progress=0.75, text="episode 6 of 8")]))
+    failed = a_run(state="failed", finished_at="t", error={"code": "busy_robot", "message": "m"})
+    bars.show(a_record(phases=[failed, a_run(attempt=2, progress=0.1)]))
+    first, second = progress.tasks
+    assert (first.fields["phase"], first.description) == ("collect", "failed (busy_robot)")
+    assert (second.fields["phase"], second.completed) == ("collect #2", 0.1)
+    assert first.stop_time is not None
+    assert second.stop_time is None
+
+
+def test_following_gives_the_last_record():
+    done = a_record(state="finished", phases=[a_run(state="finished", progress=1.0, finished_at="t")])
+    assert follow(Replay([a_record(), done]), 2, console=a_console()) is done
+
+
+def test_following_a_failure_raises_it():
+    with pytest.raises(IterationFailed):
+        follow(Replay([a_record(state="failed")]), 2, console=a_console())
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (a_run(), "episode 4 of 8"),
+        (a_run(state="queued", text=""), "queued"),
+        (a_run(state="finished"), "finished"),
+        (
+            a_run(state="abandoned", error={"code": "lease_expired", "message": "m"}),
+            "abandoned (lease_expired)",
+        ),
+    ],
+)
+def test_an_attempt_says_what_it_does_or_how_it_ended(run, words):
+    assert said(run) == words
+
+
+def test_an_iteration_is_shown_with_success_and_model_error():
+    console = a_console()
+    rate = {"successes": 7, "episodes": 10, "wilson_low": 0.3968, "wilson_high": 0.8922}
+    record = a_record(
+        state="finished",
+        phases=[a_run(state="finished", progress=1.0)],
+        success={"open_drawer": rate},
+        overall=rate,
+        world_model={"held_out_error": {"before": 0.2, "after": 0.125}},
+    )
+    show_iteration(record, console=console)
+    shown = console.file.getvalue()
+    assert "iteration 2 is finished" in shown
+    assert "before 0.2, after 0.125" in shown
+    assert "7/10" in shown
+    assert "40 to 89 %" in shown
+    assert "all" in shown
+
+
+def test_a_failed_iteration_shows_its_reason_even_with_brackets_in_it():
+    console = a_console()
+    show_iteration(
+        a_record(state="failed", error={"code": "c", "message": "[bold] is no markup"}), console=console
+    )
+    assert "c: [bold] is no markup" in console.file.getvalue()
+
+
+def test_a_list_shows_one_line_per_iteration():
+    console = a_console()
+    item = {"number": 3, "state": "failed", "requested_at": "2026-01-01T12:00:00Z", "finished_at": None}
+    show_iterations([{**item, "error": {"code": "bad_luck", "message": "m"}}], console=console)
+    assert "2026-01-01 12:00:00" in console.file.getvalue()
+    assert "bad_luck" in console.file.getvalue()
+
+
+def test_nothing_to_show_says_what_to_do():
+    console = a_console()
+    show_iterations([], console=console)
+    show_success_rates([], console=console)
+    assert "gymnastd iterate" in console.file.getvalue()
+    assert "no episode has been judged yet" in console.file.getvalue()
+
+
+def test_times_are_cut_to_the_second():
+    assert moment("2026-01-01T12:00:00.123456Z") == "2026-01-01 12:00:00"
+    assert moment(None) == ""
