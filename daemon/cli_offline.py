@@ -26,12 +26,10 @@ def worldgym_clips(
     folder: Annotated[Path, typer.Argument(help="Holds train/ and test/ with pairs of .mp4 and .npz.")],
 ) -> None:
     """Bring real robot clips into the replay store; those in test/ are held out. Twice adds nothing."""
+    from daemon.imports import import_clips
     from daemon.settings import load_settings
 
-    settings = load_settings()
-    from daemon.offline import import_clips  # brings torch, so wrong settings are told before
-
-    report = import_clips(settings, folder)
+    report = import_clips(load_settings(), folder)
     typer.echo(f"{report.episodes} episodes, {report.frames} frames; {report.added} were new")
 
 

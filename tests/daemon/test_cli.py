@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from daemon.errors import DaemonUnreachable, RequestInvalid, SettingUnknown
 from daemon.settings import Settings
 from daemon.stores import open_database
 from storage import episodes, iterations
+from storage.errors import ClipInvalid
 
 
 def run(*arguments, **variables):
@@ -226,3 +228,21 @@ def test_a_simulated_station_serves_over_http(tmp_path):
             assert process.wait(timeout=20) == 0
         finally:
             process.kill()
+
+
+def test_importing_a_folder_that_is_no_folder_of_clips_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "lab"))
+    (tmp_path / "clips").mkdir()
+    result = inside("import", "worldgym-clips", tmp_path / "clips")
+    assert isinstance(result.exception, ClipInvalid)
+
+
+CLIPS = Path(__file__).parents[3] / "shared" / "data" / "bridge_v2_sample"
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the sample of real clips lies beside the repository only")
+def test_importing_real_clips_twice_adds_them_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "lab"))
+    first, again = (inside("import", "worldgym-clips", CLIPS).output for _ in range(2))
+    assert first == "10 episodes, 355 frames; 10 were new\n"
+    assert again == "10 episodes, 355 frames; 0 were new\n"
