@@ -8,6 +8,7 @@ video's own clock says.
 """
 
 import hashlib
+import io
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ NAMESPACE: Final = UUID(
 UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)  # clips do not say when; a constant keeps their digest
 TOLERANCE: Final = 1e-3  # world-model units by which a number may pass its clip
 SPLITS: Final = ("train", "test")
+NOT_AN_ARCHIVE: Final = (  # what numpy raises, depending on where in the file it stumbles
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +150,12 @@ def read_clip(mp4: Path, npz: Path) -> Episode:
 def _read_rows(npz: Path) -> F32:
     """The array of a clip, float32 [frames, 10], every number where the format has it."""
     try:
-        with np.load(npz, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(npz.read_bytes()), allow_pickle=False) as archive:
             names = sorted(archive.files)
             if names != ["arr_0"]:
                 raise ClipInvalid(path=npz, expected="one array arr_0", found=", ".join(names) or "none")
             rows = archive["arr_0"]
-    except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except NOT_AN_ARCHIVE as error:
         raise ClipInvalid(path=npz, expected="an npz of plain arrays", found=str(error)) from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != WORLD_MODEL_ACTION_DIMS:
         found = f"{rows.dtype} {list(rows.shape)}"

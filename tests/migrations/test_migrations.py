@@ -1,0 +1,123 @@
+"""Migrations: they make the tables that the models describe, undo themselves, and leave nothing half done."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import migrations
+from storage.db import Database
+from storage.tables import Row
+
+FOLDER = Path(migrations.__file__).parent
+SCRIPTS = ScriptDirectory(str(FOLDER))
+REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
+
+
+def differences(database: Database) -> list[object]:
+    """What a new migration would have to do; a reflected index or constraint counts too."""
+    with database.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True, "include_object": _ours}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), Row.metadata)
+
+
+def _ours(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    return not (kind == "table" and name == "alembic_version")
+
+
+def schema_of(database: Database) -> list[tuple[str, ...]]:
+    """Everything that the database itself says it holds."""
+    if database.is_sqlite:
+        query = "SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'alembic%'"
+    else:
+        query = """
+            SELECT 'table', tablename, '' FROM pg_tables WHERE schemaname = 'public'
+            UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+            UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint
+                WHERE connamespace = 'public'::regnamespace
+            UNION ALL SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT 'function', proname, '' FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            UNION ALL SELECT 'sequence', sequencename, '' FROM pg_sequences WHERE schemaname = 'public'
+        """
+    with database.read() as session:
+        found = sorted(tuple(row) for row in session.execute(sa.text(query)))
+    return [row for row in found if "alembic_version" not in row[1]]
+
+
+def test_migrations_equal_models(empty_database: Database) -> None:
+    empty_database.upgrade()
+    assert differences(empty_database) == []
+
+
+def test_the_comparison_would_notice_a_difference(empty_database: Database) -> None:
+    empty_database.upgrade()
+    with empty_database.write() as session:
+        session.execute(sa.text("DROP INDEX ix_labels_episode_id"))
+        session.execute(sa.text("ALTER TABLE tasks ADD COLUMN surplus INTEGER"))
+    assert {difference[0] for difference in differences(empty_database)} == {"add_index", "remove_column"}
+
+
+def test_check_constraints_equal_those_of_the_models(empty_database: Database) -> None:
+    """Alembic does not compare these."""
+    empty_database.upgrade()
+    inspected = sa.inspect(empty_database.engine)
+    for table in Row.metadata.tables.values():
+        wanted = {c.name for c in table.constraints if isinstance(c, sa.CheckConstraint) and c.name}
+        found = {constraint["name"] for constraint in inspected.get_check_constraints(table.name)}
+        assert found == wanted, table.name
+
+
+def test_every_downgrade_undoes_its_upgrade(empty_database: Database) -> None:
+    before = []
+    for revision in REVISIONS:
+        before.append(schema_of(empty_database))
+        empty_database.upgrade(revision)
+        assert schema_of(empty_database) != before[-1]
+    for step in reversed(range(len(REVISIONS))):
+        empty_database.downgrade(REVISIONS[step - 1] if step else "base")
+        assert schema_of(empty_database) == before[step]
+
+
+def test_an_upgrade_after_a_downgrade_gives_the_same_tables(empty_database: Database) -> None:
+    empty_database.upgrade()
+    wanted = schema_of(empty_database)
+    empty_database.downgrade("base")
+    assert empty_database.revision() is None
+    empty_database.upgrade()
+    assert schema_of(empty_database) == wanted
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_database: Database) -> None:
+    """Something stands in the way of the last table; the tables before it must not stay."""
+    with empty_database.write() as session:
+        session.execute(sa.text("CREATE TABLE checkpoint_episodes (in_the_way INTEGER)"))
+    before = schema_of(empty_database)
+    with pytest.raises(sa.exc.DBAPIError):
+        empty_database.upgrade()
+    assert schema_of(empty_database) == before
+    assert empty_database.revision() is None
+    with empty_database.write() as session:
+        session.execute(sa.text("DROP TABLE checkpoint_episodes"))
+    empty_database.upgrade()
+    assert differences(empty_database) == []
+
+
+def test_there_is_one_line_of_revisions_numbered_in_order() -> None:
+    assert len(SCRIPTS.get_heads()) == 1
+    assert [f"{number:04d}" for number in range(1, len(REVISIONS) + 1)] == REVISIONS
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_migration_says_why_what_happens_to_old_rows_and_what_it_locks(revision: str) -> None:
+    text = SCRIPTS.get_revision(revision).module.__doc__ or ""
+    for heading in ("Why:", "Old rows:", "Locks:"):
+        assert heading in text
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_migration_moves_rows_in_sql_and_never_through_the_models_of_today(revision: str) -> None:
+    (path,) = (FOLDER / "versions").glob(f"{revision}_*.py")
+    assert "storage" not in path.read_text()
