@@ -1,7 +1,7 @@
 """Phase 1: the current policy acts on the station; every episode is stored before the station forgets it.
 
 The order is: the station finishes and keeps the episode, the daemon fetches and commits it, the station is
-told. A crash anywhere in between leaves the episode in at least one of the two places, and committing it twice
+told. A crash in between leaves the episode in at least one of the two places, and committing it twice
 is the same as once. So an attempt begins by taking home what an earlier one left at the station.
 """
 

@@ -72,15 +72,15 @@ def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
     task = task_of(plan.task_id)
     pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
     image = driver.reset(plan.task_id, seed=plan.seed).image
-    images, marks, actions = [image], [driver.success()], []
+    frames, marks, actions = [resize_frames(image[None])], [driver.success()], []
     for step in range(STEPS):
         command = pipeline.apply(driver.target, actor(driver, image, step))
         image = driver.step(command.target, command.gripper).sample.image
-        images.append(image)
+        frames.append(resize_frames(image[None]))
         marks.append(driver.success())
         actions.append(command.executed)
     return Clip(
-        frames=resize_frames(np.stack(images)),  # [T+1, 3, 64, 64]
+        frames=torch.cat(frames).contiguous(),  # [T+1, 3, 64, 64]
         actions=torch.from_numpy(np.stack(actions)),  # [T, 7]
         instruction=task.instruction,
         episode_id=plan.name,

@@ -10,9 +10,21 @@ from daemon.pretrain.cell_episodes import EpisodePlan
 
 TASKS = ("open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket")
 
-TRAINING_CELLS = range(1000, 1120)
-ON_POLICY_CELLS = range(1200, 1260)
+TRAINING_CELLS = range(1000, 1090)
+ON_POLICY_CELLS = range(1200, 1250)
 MEASURING_CELLS = range(1, 9)
+SHARD = 240  # episodes per file
+
+POLICY_UPDATES = 600
+AUTOENCODER_UPDATES = 1500
+WORLD_MODEL_UPDATES = 2600  # on experts, at the full rate
+OWN_UPDATES = 1400  # then with the supervised policy's own episodes mixed in
+OWN_SHARE = 0.4  # of the windows of those updates
+OWN_LEARNING_RATE = 5e-4
+WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
+JUDGE_UPDATES = 1500
+ON_POLICY_TEMPERATURE = 1.0
+IMAGINED_PER_STAGE = 480  # episodes that are imagined again to show the judge what imagination looks like
 
 # Near-misses and failures teach the world model what success is not: a third of what it sees fails.
 NOISES = (0.0, 0.4, 0.7, 1.0)

@@ -188,7 +188,7 @@ def test_rollouts_of_a_batch_do_not_touch_each_other(tiny_transformer: WorldMode
     together = tiny_transformer(latents, levels, actions)
     for i in range(3):
         alone = tiny_transformer(latents[i : i + 1], levels[i : i + 1], actions[i : i + 1])
-        assert torch.allclose(alone[0], together[i], atol=1e-5)
+        assert torch.allclose(alone[0], together[i], atol=1e-4)
 
 
 def test_a_fresh_transformer_predicts_nothing_whatever_it_sees():

@@ -1,0 +1,129 @@
+"""Finetuning of the world model without an iteration: on stored episodes of one origin, at the command line.
+
+What it makes is kept as a *candidate*: it has a row and a lineage, but no iteration goes on from it. A world
+model that was taught another robot's clips must not slip under the policy of this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from daemon.errors import NothingCollected
+from daemon.learning.batch import Clip
+from daemon.learning.devices import choose_device
+from daemon.learning.finetune import FinetuneConfig, finetune_world_model, measure_held_out
+from daemon.learning.world_model.model import WorldModel
+from daemon.phases.checkpoints import CANDIDATE, current
+from daemon.phases.clips import load_clips
+from daemon.phases.finetune_world_model import HORIZONS, held_out_record
+from daemon.settings import Settings
+from daemon.stores import open_blobs, open_database, utc_now
+from storage import checkpoints, replay
+from storage.blobs import BlobStore
+from storage.canonical import json_digest
+from storage.db import Database
+from storage.tables import CheckpointRow
+
+PHASE = "finetune-world-model"
+TOLD_EVERY = 50  # updates between two lines of progress
+
+
+def finetune_offline(
+    settings: Settings, *, origin: str, updates: int, report: Callable[[str], None]
+) -> dict[str, object]:
+    """Finetune the current world model on episodes of `origin`; held-out ones are only measured on.
+
+    Returns:
+        the error on held-out episodes before and after, as an iteration records it.
+
+    Raises:
+        NothingCollected: no episode of this origin to train on, or none held out.
+        StorageError, LearningError: an episode or checkpoint is damaged, or training diverged.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database, blobs = open_database(settings), open_blobs(settings)
+    try:
+        database.upgrade()
+        train, held_out = clips_of_origin(database, blobs, origin)
+        parent = current(database, blobs, "world_model", preset=settings.preset, now=utc_now())
+        before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
+        report(f"{len(train)} episodes to train on, {len(held_out)} held out")
+        config = FinetuneConfig(updates=updates, frames=window_of(before, train))
+        after = finetune_world_model(
+            before, train, (), config=config, on_update=lambda at, found: told(report, at, found)
+        ).world_model
+        errors = [measure_held_out(m, held_out, horizons=HORIZONS, seed=0) for m in (before, after)]
+        record = held_out_record(errors[0], errors[1])
+        row = keep_candidate(database, blobs, after, parent=parent, clips=train, record=record)
+    finally:
+        database.dispose()
+    for line in error_lines(record):
+        report(line)
+    report(f"kept as world model {row.number} (candidate, id {row.id})")
+    return record
+
+
+def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
+    """Frames per window: what the world model was made for, or less where the clips are shorter."""
+    return min(int(world_model.transformer.config.max_frames), min(clip.steps for clip in clips) + 1)
+
+
+def clips_of_origin(database: Database, blobs: BlobStore, origin: str) -> tuple[list[Clip], list[Clip]]:
+    """Training and held-out clips of an origin.
+
+    Raises:
+        NothingCollected: one of the two is empty.
+    """
+    found = []
+    with database.read() as session:
+        for held_out in (False, True):
+            rows = replay.select(session, replay.EpisodeQuery(origin=origin, held_out=held_out))
+            if not rows:
+                wanted = f"{'held-out' if held_out else 'training'} episodes of origin {origin}"
+                raise NothingCollected(phase=PHASE, wanted=wanted)
+            found.append(load_clips(session, blobs, rows))
+    return found[0], found[1]
+
+
+def told(report: Callable[[str], None], update: int, metrics: Mapping[str, float]) -> None:
+    if update % TOLD_EVERY == 0:
+        report(f"update {update}, loss {metrics['loss']:.4f}")
+
+
+def keep_candidate(
+    database: Database,
+    blobs: BlobStore,
+    world_model: WorldModel,
+    *,
+    parent: CheckpointRow,
+    clips: Sequence[Clip],
+    record: dict[str, object],
+) -> CheckpointRow:
+    """Keep the finetuned world model with its parent and the episodes it learned from."""
+    card = {"held_out_error": record, CANDIDATE: True}
+    new = checkpoints.NewCheckpoint(
+        kind="world_model",
+        spec_digest=json_digest(card, what="card"),
+        card=card,
+        parent_id=parent.id,
+        episode_ids=tuple(clip.episode_id for clip in clips),
+    )
+    with TemporaryDirectory(prefix="gymnastd-") as folder:
+        file = Path(folder) / "world_model.safetensors"
+        world_model.save(file, card)
+        with database.write() as session:
+            return checkpoints.save(session, blobs, new, file=file, now=utc_now())
+
+
+def error_lines(record: Mapping[str, Any]) -> list[str]:
+    """What `gymnastd finetune-world-model` prints: one line per horizon."""
+    by_horizon: Mapping[str, Mapping[str, float]] = record["by_horizon"]
+    return [
+        f"held-out error at {horizon} step{'' if horizon == '1' else 's'}: "
+        f"{error['before']:.5f} before, {error['after']:.5f} after "
+        f"({100 * (error['after'] / error['before'] - 1):+.0f} %)"
+        for horizon, error in by_horizon.items()
+    ]

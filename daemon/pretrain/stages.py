@@ -1,0 +1,181 @@
+"""The learning stages of pretraining, each from clips to one file; a file that is there is not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from daemon.learning.augment import Augmentation
+from daemon.learning.batch import Clip
+from daemon.learning.devices import choose_precision
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
+from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
+from daemon.learning.sft import SftConfig, train_policy
+from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
+from daemon.learning.world_model.latents import encode_clips
+from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.training import TrainingConfig, train_transformer
+from daemon.pretrain import recipe
+from daemon.pretrain.clip_files import marks_of
+from robot_bridge.drivers.tasks import task_of
+
+Report = Callable[[str], None]
+INSTRUCTIONS = tuple(task_of(task).instruction for task in recipe.TASKS)
+TOLD_EVERY = 100  # updates between two lines
+LATE_FRAMES = 10  # of an imagined episode that teach the judge: where drift shows and verdicts fall
+
+
+def supervised_policy(demonstrations: Sequence[Clip], file: Path, *, seed: int, report: Report) -> Path:
+    """Imitate the demonstrations that succeeded."""
+    if not file.is_file():
+        policy = new_policy(INSTRUCTIONS, seed=seed)
+        policy.precision = choose_precision()
+        config = SftConfig(updates=recipe.POLICY_UPDATES, augment=Augmentation(), seed=seed)
+        good = [clip for clip in demonstrations if clip.success]
+        train_policy(policy, good, config=config, on_update=teller("policy", report))
+        policy.save(file, {})
+    return file
+
+
+def trained_autoencoder(clips: Sequence[Clip], file: Path, *, seed: int, report: Report) -> Path:
+    """Learn to compress frames; the transformer in this file is untrained."""
+    if not file.is_file():
+        world_model = blank_world_model(seed)
+        config = AutoencoderConfig(updates=recipe.AUTOENCODER_UPDATES, seed=seed)
+        train_autoencoder(
+            world_model.autoencoder, clips, config=config, on_update=teller("autoencoder", report)
+        )
+        world_model.save(file, {})
+    return file
+
+
+def trained_world_model(
+    experts: Sequence[Clip], autoencoder: Path, file: Path, *, seed: int, report: Report
+) -> Path:
+    """Learn to predict latents of the frozen autoencoder from perturbed expert episodes."""
+    if not file.is_file():
+        world_model = blank_world_model(seed)
+        trained = WorldModel.load(autoencoder).autoencoder
+        world_model.autoencoder.load_state_dict(trained.state_dict())
+        config = TrainingConfig(
+            updates=recipe.WORLD_MODEL_UPDATES, frames=recipe.WORLD_MODEL_FRAMES, seed=seed
+        )
+        latents = encode_clips(world_model, experts)
+        train_transformer(world_model, latents, config=config, on_update=teller("world model", report))
+        world_model.save(file, {})
+    return file
+
+
+def world_model_with_failures(
+    clips: tuple[Sequence[Clip], Sequence[Clip]], parent: Path, file: Path, *, seed: int, report: Report
+) -> Path:
+    """Go on with experts (first of `clips`) and the policy's own episodes (second), mostly failures."""
+    if not file.is_file():
+        world_model = WorldModel.load(parent)
+        experts, own = (encode_clips(world_model, part) for part in clips)
+        config = TrainingConfig(
+            updates=recipe.OWN_UPDATES,
+            frames=recipe.WORLD_MODEL_FRAMES,
+            learning_rate=recipe.OWN_LEARNING_RATE,
+            fresh_share=recipe.OWN_SHARE,
+            seed=seed + 1,
+        )
+        train_transformer(
+            world_model, experts, fresh=own, config=config, on_update=teller("world model, own", report)
+        )
+        world_model.save(file, {})
+    return file
+
+
+def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed: int, report: Report) -> Path:
+    """Learn success from real frames, and from imagined frames of the same actions with the real labels."""
+    if not file.is_file():
+        judge = new_judge(INSTRUCTIONS, seed=seed)
+        judge.precision = choose_precision()
+        shown = spread(clips)
+        films = imagined_clips(WorldModel.load(world_model), shown, seed=seed)
+        examples = both(examples_of(clips), imagined_examples(films, shown))
+        config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
+        train_judge(judge, examples, config=config, on_update=teller("judge", report))
+        judge.save(file, {})
+    return file
+
+
+def blank_world_model(seed: int) -> WorldModel:
+    return nano_world_model(seed=seed, max_frames=recipe.WORLD_MODEL_FRAMES)
+
+
+def spread(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """About IMAGINED_PER_STAGE clips, evenly over all."""
+    return clips[:: max(1, len(clips) // recipe.IMAGINED_PER_STAGE)]
+
+
+def imagined_clips(world_model: WorldModel, clips: Sequence[Clip], *, seed: int) -> list[torch.Tensor]:
+    """Each clip imagined from its real first frame with its real actions: frames uint8 [T+1, 3, H, W].
+
+    All clips are of one length.
+    """
+    films: list[torch.Tensor] = []
+    for at in range(0, len(clips), 64):
+        part = clips[at : at + 64]
+        env = ImaginedEnv(world_model, seed=seed + at)
+        env.reset(torch.stack([clip.frames[0] for clip in part]))
+        env.step(torch.stack([clip.actions for clip in part]))
+        films += list(env.film(every=1).cpu())
+    return films
+
+
+def imagined_examples(films: Sequence[torch.Tensor], clips: Sequence[Clip]) -> JudgeExamples:
+    """Late frames of imagined episodes, each with the real label of the same moment."""
+    late = slice(-LATE_FRAMES, None)
+    return JudgeExamples(
+        frames=torch.cat([film[late] for film in films]),
+        instructions=tuple(clip.instruction for clip in clips for _ in range(LATE_FRAMES)),
+        success=torch.cat([marks_of(clip)[late] for clip in clips]),
+    )
+
+
+def both(real: JudgeExamples, imagined: JudgeExamples) -> JudgeExamples:
+    return JudgeExamples(
+        frames=torch.cat([real.frames, imagined.frames]),
+        instructions=real.instructions + imagined.instructions,
+        success=torch.cat([real.success, imagined.success]),
+    )
+
+
+def agreement_at_the_end(
+    judge: ClassifierJudge, films: Sequence[torch.Tensor], clips: Sequence[Clip]
+) -> dict[str, dict[str, float]]:
+    """Per instruction: share of verdicts on the last frames that equal the label, and share known."""
+    found: dict[str, dict[str, float]] = {}
+    for sentence in INSTRUCTIONS:
+        rows = [row for row, clip in enumerate(clips) if clip.instruction == sentence]
+        ends = torch.stack([films[row][-JUDGED_FRAMES:] for row in rows])
+        verdicts = judge.judge(ends, [sentence] * len(rows))
+        labels = torch.tensor([bool(clips[row].success) for row in rows])
+        known = verdicts.known.cpu()
+        right = (verdicts.success.cpu() == labels)[known]
+        found[sentence] = {
+            "episodes": float(len(rows)),
+            "known": float(known.float().mean()),
+            "agreement": float(right.float().mean()) if len(right) else float("nan"),
+            "judged_success": float(verdicts.success.float().mean()),
+            "real_success": float(labels.float().mean()),
+        }
+    return found
+
+
+def load_policy(file: Path) -> Policy:
+    return Policy.load(file, precision=choose_precision())
+
+
+def teller(stage: str, report: Report) -> Callable[[int, Mapping[str, float]], None]:
+    def on_update(update: int, metrics: Mapping[str, float]) -> None:
+        if update % TOLD_EVERY == 0:
+            report(f"{stage}: update {update}, loss {metrics['loss']:.4f}")
+
+    return on_update

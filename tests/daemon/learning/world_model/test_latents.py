@@ -1,0 +1,93 @@
+"""Encoded clips keep frames and actions aligned, and actions become WorldGym's ten numbers."""
+
+import pytest
+import torch
+
+from daemon.learning.batch import ClipInvalid, NoWindow
+from daemon.learning.errors import BadTensor
+from daemon.learning.world_model.latents import LatentClip, LatentClips, cut, encode_clips, world_actions
+from daemon.learning.world_model.model import WorldModel
+
+
+def numbered(frames: int, *, episode_id: str = "a", offset: int = 0) -> LatentClip:
+    numbers = torch.arange(frames).float() + offset
+    return LatentClip(
+        latents=numbers[:, None, None, None].expand(-1, 4, 8, 8).contiguous(),
+        actions=numbers[:-1, None].expand(-1, 10).contiguous(),
+        episode_id=episode_id,
+    )
+
+
+def test_encoding_keeps_every_frame_and_action_in_order(tiny_world_model: WorldModel, square_clip):
+    clip = square_clip(0)
+    encoded = encode_clips(tiny_world_model, [clip, square_clip(1, steps=5)])
+    assert [len(c.latents) for c in encoded.clips] == [9, 6]
+    assert torch.allclose(encoded.clips[0].latents[4], tiny_world_model.encode(clip.frames[4:5])[0], atol=1e-5)
+    assert torch.allclose(encoded.clips[0].actions[:, :3], clip.actions[:, :3] * 35)
+    assert encoded.clips[0].episode_id == "square-0"
+
+
+def test_one_broken_clip_stops_the_encoding_of_all(tiny_world_model: WorldModel, square_clip):
+    broken = square_clip(1, episode_id="broken")
+    broken.actions[3, 0] = float("nan")
+    with pytest.raises(ClipInvalid, match="broken"):
+        encode_clips(tiny_world_model, [square_clip(0), broken])
+
+
+def test_a_window_of_latents_holds_the_actions_between_its_frames():
+    clips = LatentClips((numbered(9), numbered(6, episode_id="b", offset=50)))
+    windows = cut(clips, batch=50, frames=4, generator=torch.Generator().manual_seed(0))
+    numbers = windows.latents[:, :, 0, 0, 0]
+    assert torch.equal(numbers, numbers[:, :1] + torch.arange(4.0))
+    assert torch.equal(windows.actions[..., 0], numbers[:, :3])
+    assert [name == "b" for name in windows.episode_ids] == (numbers[:, 0] >= 50).tolist()
+
+
+def test_clips_too_short_for_a_window_are_named():
+    clips = LatentClips((numbered(9), numbered(3, episode_id="short"), numbered(4, episode_id="fits")))
+    kept, left_out = clips.long_enough(4)
+    assert [clip.episode_id for clip in kept.clips] == ["a", "fits"]
+    assert left_out == ("short",)
+    with pytest.raises(NoWindow):
+        cut(clips, batch=1, frames=20, generator=torch.Generator())
+
+
+def test_movement_is_the_variance_along_time_and_ignores_what_stands_still():
+    still, moving = numbered(5), numbered(5)
+    still.latents[:] = torch.randn(1, 4, 8, 8)
+    moving.latents[:] = 0
+    moving.latents[:, :, 2, 5] = torch.arange(5.0)[:, None]
+    movement = LatentClips((still, moving)).movement()
+    assert float(movement[2, 5]) == pytest.approx(2.5 / 2)  # variance of 0..4, mean over two clips
+    movement[2, 5] = 0
+    assert float(movement.abs().max()) < 1e-10
+
+
+def test_joining_clips_and_windows_keeps_their_order():
+    both = LatentClips((numbered(5),)) + LatentClips((numbered(6, episode_id="b"),))
+    assert [clip.episode_id for clip in both.clips] == ["a", "b"]
+    assert len(both) == 2
+    one, two = (
+        cut(LatentClips((clip,)), batch=2, frames=3, generator=torch.Generator()) for clip in both.clips
+    )
+    joined = one + two
+    assert joined.latents.shape[0] == joined.actions.shape[0] == 4
+    assert joined.episode_ids == ("a", "a", "b", "b")
+
+
+def test_actions_become_ten_numbers_with_the_gripper_closed_at_plus_one():
+    actions = torch.tensor([[0.01, -0.02, 0.03, 0.1, 0.0, -0.1, 1.0], [1.0, 0, 0, 9.0, 0, 0, 0.0]])
+    ten = world_actions(actions)
+    assert ten.dtype == torch.float32
+    assert ten[0].tolist() == pytest.approx([0.35, -0.7, 1.05, 0.56, 0, -0.56, -1, 0, 0, 0], abs=1e-6)
+    assert ten[1].tolist() == pytest.approx([1.74, 0, 0, 1.39, 0, 0, 1, 0, 0, 0], abs=1e-6)
+
+
+def test_batches_of_actions_keep_their_shape():
+    assert world_actions(torch.zeros(2, 3, 5, 7)).shape == (2, 3, 5, 10)
+
+
+@pytest.mark.parametrize("actions", [torch.zeros(3, 10), torch.full((1, 7), float("inf")), torch.tensor(1.0)])
+def test_actions_of_another_kind_are_refused(actions: torch.Tensor):
+    with pytest.raises(BadTensor, match="actions"):
+        world_actions(actions)
