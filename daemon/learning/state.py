@@ -99,7 +99,7 @@ def save_state(
     }
     header.update({EXTRA + name: text for name, text in (extra or {}).items()})
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _write_whole(path, save(stored, metadata=header))
+    _write_whole(path, _in_order(save(stored, metadata=header)))
 
 
 def load_state(path: Path, *, kind: str | None = None) -> State:
@@ -144,6 +144,18 @@ def _record(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise CheckpointUnreadable(path=path, expected=f"{name} as an object", found=type(record).__name__)
     return record
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its header's entries sorted: the library writes them in any order.
+
+    The same weights and records then give the same bytes and the same digest.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    encoded = header.encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors stay aligned to eight bytes
+    return len(encoded).to_bytes(8, "little") + encoded + content[8 + length :]
 
 
 def _write_whole(path: Path, content: bytes) -> None:

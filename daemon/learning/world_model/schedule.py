@@ -11,9 +11,23 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from daemon.learning.errors import LearningError
+
 NOISE_LEVELS = 1000
 SIGMOID_START, SIGMOID_END, SIGMOID_TEMPERATURE = -3.0, 3.0, 1.0
 MAX_BETA = 0.999
+
+
+class StepsUneven(LearningError):
+    """A number of denoise steps whose strides do not end at the clean frame."""
+
+    code = "steps_uneven"
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__(
+            f"{steps} denoise steps would leave noise in the frame: {NOISE_LEVELS} levels do not divide so. "
+            "Use 1, 2, 3, 4, 5, 8, 9 or 10."
+        )
 
 
 def sigmoid_betas() -> Tensor:
@@ -60,9 +74,18 @@ class NoiseSchedule:
         return latents * self.kept[level].sqrt().to(latents.device)
 
     def walk(self, steps: int) -> list[int]:
-        """The noise levels that a frame passes through, from pure noise down; at most 1000."""
+        """The noise levels that a frame passes through, from pure noise down.
+
+        Raises:
+            StepsUneven: the last stride would end before the clean frame, or there is no step.
+        """
+        if not 1 <= steps <= NOISE_LEVELS:
+            raise StepsUneven(steps=steps)
         self.scheduler.set_timesteps(steps)
-        return [int(level) for level in self.scheduler.timesteps]
+        levels = [int(level) for level in self.scheduler.timesteps]
+        if levels[-1] - NOISE_LEVELS // steps >= 0:
+            raise StepsUneven(steps=steps)
+        return levels
 
     def stepped(self, velocity: Tensor, level: int, noisy: Tensor) -> Tensor:
         """One step down from `level`; `walk` must have been asked for this number of steps before."""

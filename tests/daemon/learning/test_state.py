@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from daemon.learning.state import CheckpointUnreadable, StateNotFinite, half, load_state, save_state
 
@@ -27,6 +27,20 @@ def test_what_was_saved_comes_back_exactly(tmp_path: Path):
         assert state.tensors[name].dtype == tensor.dtype
     assert (state.kind, state.config, state.card) == ("policy", {"dim": 8}, {"seed": 1})
     assert state.extra == {"tokenizer": "{}"}
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path):
+    """Checkpoints are named by their digest: the order in which things were given must not show."""
+    parts = {"extra": {"a": "1", "b": "2", "c": "3"}, "card": {"x": 1, "y": 2}}
+    one = saved(tmp_path / "one", **parts)
+    turned = {name: dict(reversed(entries.items())) for name, entries in parts.items()}
+    assert saved(tmp_path / "two", **turned).read_bytes() == one.read_bytes()
+
+
+def test_any_reader_of_safetensors_can_open_the_file(tmp_path: Path):
+    path = saved(tmp_path / "a.safetensors", extra={"names": "Gerät – 机器人"})
+    assert torch.equal(load_file(path)["layer.weight"], TENSORS["layer.weight"])
+    assert load_state(path).extra == {"names": "Gerät – 机器人"}
 
 
 def test_an_extra_entry_cannot_pose_as_one_of_ours(tmp_path: Path):

@@ -63,5 +63,7 @@ def square_clip() -> Callable[..., Clip]:
 
 def _picture(at: Tensor) -> Tensor:
     picture = torch.full((3, 64, 64), 150, dtype=torch.uint8)
-    picture[:, at[1] : at[1] + 8, at[0] : at[0] + 8] = torch.tensor([30, 60, 90], dtype=torch.uint8)[:, None, None]
+    picture[:, at[1] : at[1] + 8, at[0] : at[0] + 8] = torch.tensor([30, 60, 90], dtype=torch.uint8)[
+        :, None, None
+    ]
     return picture

@@ -22,7 +22,9 @@ def test_encoding_keeps_every_frame_and_action_in_order(tiny_world_model: WorldM
     clip = square_clip(0)
     encoded = encode_clips(tiny_world_model, [clip, square_clip(1, steps=5)])
     assert [len(c.latents) for c in encoded.clips] == [9, 6]
-    assert torch.allclose(encoded.clips[0].latents[4], tiny_world_model.encode(clip.frames[4:5])[0], atol=1e-5)
+    assert torch.allclose(
+        encoded.clips[0].latents[4], tiny_world_model.encode(clip.frames[4:5])[0], atol=1e-5
+    )
     assert torch.allclose(encoded.clips[0].actions[:, :3], clip.actions[:, :3] * 35)
     assert encoded.clips[0].episode_id == "square-0"
 

@@ -55,7 +55,9 @@ def test_cached_imagination_equals_uncached(tiny_world_model: WorldModel, steps:
     """Nine steps slide a window of four frames five times."""
     cached, uncached = imagined(tiny_world_model, steps), imagined_without_cache(tiny_world_model, steps)
     assert relative(cached, uncached) < 1e-5
-    assert relative(cached[1:-1], cached[2:]) > 0.01 or steps == 1, "frames differ: the comparison says something"
+    assert relative(cached[1:-1], cached[2:]) > 0.01 or steps == 1, (
+        "frames differ: the comparison says something"
+    )
 
 
 @pytest.mark.parametrize("denoise_steps", [1, 2, 10])

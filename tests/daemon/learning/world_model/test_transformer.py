@@ -49,7 +49,9 @@ class Reference:
             out[2 * i + 1] = b * math.cos(angle) + a * math.sin(angle)
         return out
 
-    def attend(self, name: str, tokens: list[Tensor], angles: list[list[float]], *, causal: bool) -> list[Tensor]:
+    def attend(
+        self, name: str, tokens: list[Tensor], angles: list[list[float]], *, causal: bool
+    ) -> list[Tensor]:
         dim = len(tokens[0])
         width = dim // self.heads
         qkv = [self.linear(f"{name}.qkv_proj", token) for token in tokens]
@@ -69,7 +71,9 @@ class Reference:
         normal = (x - x.mean()) / (x.var(unbiased=False) + 1e-6).sqrt()
         return normal * (1 + scale) + shift
 
-    def branch(self, name: str, x: list[list[Tensor]], conditions: list[Tensor], *, spatial: tuple[int, int] | None):
+    def branch(
+        self, name: str, x: list[list[Tensor]], conditions: list[Tensor], *, spatial: tuple[int, int] | None
+    ):
         six = [self.linear(f"{name}.adaLN_modulation.1", F.silu(c)).chunk(6) for c in conditions]
         ready = [[self.modulate(t, six[f][0], six[f][1]) for t in row] for f, row in enumerate(x)]
         width = len(x[0][0]) // self.heads
@@ -118,7 +122,9 @@ class Reference:
         for f in range(frames):
             shift, scale = self.linear("final_layer.adaLN_modulation.1", F.silu(conditions[f])).chunk(2)
             for s, token in enumerate(x[f]):
-                pixels = self.linear("final_layer.linear", self.modulate(token, shift, scale)).view(p, p, channels)
+                pixels = self.linear("final_layer.linear", self.modulate(token, shift, scale)).view(
+                    p, p, channels
+                )
                 r, c = divmod(s, columns)
                 out[f, :, r * p : (r + 1) * p, c * p : (c + 1) * p] = pixels.permute(2, 0, 1)
         return out
@@ -198,7 +204,9 @@ def test_a_fresh_transformer_predicts_nothing_whatever_it_sees():
 
 def test_every_parameter_gets_a_gradient(tiny_transformer: WorldModelTransformer):
     tiny_transformer(*inputs()).square().mean().backward()
-    without = [n for n, p in tiny_transformer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = [
+        n for n, p in tiny_transformer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert without == []
 
 
@@ -214,7 +222,9 @@ def test_every_parameter_gets_a_gradient(tiny_transformer: WorldModelTransformer
         (lambda x, t, a: (x, t, a[..., :7]), "actions"),
     ],
 )
-def test_shapes_that_do_not_belong_together_are_refused(tiny_transformer: WorldModelTransformer, change, thing: str):
+def test_shapes_that_do_not_belong_together_are_refused(
+    tiny_transformer: WorldModelTransformer, change, thing: str
+):
     with pytest.raises(BadTensor, match=thing):
         tiny_transformer(*change(*inputs(4)))
 

@@ -1,0 +1,97 @@
+"""What the nano world model costs: an update, an imagined frame, and the ratio that the frame cache gains.
+
+    python benchmarks/world_model_speed.py [--threads 1] [--batch 96]
+
+Uncached imagination shows every frame of the window again for every denoise step; the ratio of frame passes
+follows from arithmetic, the ratio of times is measured here.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.world_model.latents import LatentClip, LatentClips
+from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.training import TrainingConfig, train_transformer
+
+STEPS = 40
+CHUNK = 5
+
+
+def seconds(work: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    work()
+    return time.perf_counter() - before
+
+
+def update_seconds(model: WorldModel, *, frames: int, updates: int = 6) -> float:
+    """Median seconds of one training update of 32 windows."""
+    clip = LatentClip(latents=torch.randn(41, 8, 8, 8), actions=torch.randn(40, 10), episode_id="noise")
+    at = [time.perf_counter()]
+    train_transformer(
+        model.copy(),
+        LatentClips((clip,)),
+        config=TrainingConfig(updates=updates, batch=32, frames=frames),
+        on_update=lambda *_: at.append(time.perf_counter()),
+    )
+    took = sorted(later - earlier for earlier, later in zip(at[1:], at[2:], strict=False))
+    return took[len(took) // 2]
+
+
+def imagination(model: WorldModel, *, batch: int) -> tuple[float, float]:
+    """Frames per second and passes per frame of rollouts of STEPS actions, decoding once per chunk."""
+    env = ImaginedEnv(model, seed=0)
+    env.reset(torch.zeros(batch, 3, 64, 64, dtype=torch.uint8))
+    env.step(torch.zeros(batch, 1, 7))  # warm up
+
+    def rollout() -> None:
+        env.reset(torch.zeros(batch, 3, 64, 64, dtype=torch.uint8))
+        for _ in range(STEPS // CHUNK):
+            env.step(torch.zeros(batch, CHUNK, 7))
+
+    passes = env.frame_passes
+    took = seconds(rollout)
+    return batch * STEPS / took, (env.frame_passes - passes) / STEPS
+
+
+@torch.no_grad()
+def cache_gain(model: WorldModel, *, batch: int) -> float:
+    """Seconds of a frame with every frame of its window shown again, over seconds of a cached frame."""
+    transformer, window = model.transformer, model.transformer.config.max_frames
+    latents = torch.randn(batch, window, 8, 8, 8)
+    levels, actions = torch.zeros(batch, window, dtype=torch.long), torch.zeros(batch, window, 10)
+    cache = transformer.empty_cache()
+    one = (latents[:, :1], levels[:, :1], actions[:, :1])
+    for _ in range(window):
+        transformer.remember(*one, cache=cache, keep=True)
+    steps = model.sampling.denoise_steps
+    with torch.autocast("cpu", dtype=model.precision, enabled=model.precision != torch.float32):
+        whole = seconds(lambda: [transformer(latents, levels, actions) for _ in range(steps)])
+        cached = seconds(
+            lambda: [transformer.remember(*one, cache=cache, keep=False) for _ in range(steps + 1)]
+        )
+    return whole / cached
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=96)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = nano_world_model(seed=0)
+    parameters = sum(p.numel() for part in (model.transformer, model.autoencoder) for p in part.parameters())
+    print(f"world model: {parameters / 1e6:.2f} M parameters, {2 * parameters / 1e6:.1f} MB in float16")
+    print(f"precision {model.precision}, {arguments.threads} threads, batch {arguments.batch}")
+    for frames in (10, 16):
+        print(f"update of 32 windows x {frames} frames: {update_seconds(model, frames=frames):.2f} s")
+    rate, passes = imagination(model, batch=arguments.batch)
+    print(f"imagination: {rate:.0f} frames/s at {passes:.2f} passes per frame")
+    print(f"cache: {cache_gain(model, batch=arguments.batch):.1f} x faster than showing the window again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""One step is clipped, finite or not taken, and its rate warms up and decays as said."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from daemon.learning.world_model.optimizing import MAX_GRADIENT_NORM, WARM_UP_UPDATES, Optimizing, stepped
+
+
+def rates(*, updates: int, decays: bool) -> list[float]:
+    module = nn.Linear(1, 1)
+    optimizing = Optimizing.of(module, rate=1.0, updates=updates, decays=decays)
+    seen = []
+    for _ in range(updates):
+        seen.append(optimizing.rate)
+        stepped(module(torch.ones(1, 1)).sum(), module, optimizing)
+    return seen
+
+
+def test_the_rate_warms_up_in_equal_strides_and_then_stays():
+    seen = rates(updates=60, decays=False)
+    assert seen[0] == pytest.approx(1 / WARM_UP_UPDATES)
+    assert seen[1] - seen[0] == pytest.approx(seen[10] - seen[9])
+    assert seen[WARM_UP_UPDATES:] == [1.0] * (60 - WARM_UP_UPDATES)
+
+
+def test_a_decaying_rate_is_halved_half_way_and_nearly_nothing_at_the_end():
+    seen = rates(updates=200, decays=True)
+    assert max(seen) > 0.95
+    assert seen[100] == pytest.approx(0.51, abs=0.01)
+    assert seen[-1] < 0.03
+    assert all(later <= earlier for earlier, later in pairwise(seen[30:]))
+
+
+def test_a_step_goes_down_the_loss():
+    module = nn.Linear(2, 1, bias=False)
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
+    before = module.weight.clone()
+    assert stepped(module(torch.tensor([[1.0, -1.0]])).sum(), module, optimizing)
+    assert bool((torch.sign(before - module.weight) == torch.tensor([[1.0, -1.0]])).all())
+
+
+def test_gradients_of_the_step_before_are_forgotten_and_large_ones_clipped():
+    module = nn.Linear(1, 1, bias=False)
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
+    stepped(module(torch.ones(1, 1)).sum() * 3, module, optimizing)
+    assert float(module.weight.grad) == pytest.approx(MAX_GRADIENT_NORM, rel=1e-4)
+    stepped(module(torch.ones(1, 1)).sum() * 0.25, module, optimizing)
+    assert float(module.weight.grad) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_changes_nothing(factor: float):
+    module = nn.Linear(1, 1)
+    before = module.weight.clone()
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
+    assert not stepped(module(torch.ones(1, 1)).sum() * factor, module, optimizing)
+    assert torch.equal(module.weight, before)
+
+
+def test_a_finite_loss_with_an_infinite_gradient_changes_nothing():
+    module = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.zero_()
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
+    assert not stepped(module(torch.ones(1, 1)).abs().sqrt().sum(), module, optimizing)
+    assert module.weight.item() == 0
