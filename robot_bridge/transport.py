@@ -90,10 +90,9 @@ class Transport:
             except LOST as error:
                 reason = type(error).__name__
                 continue
-            if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and not _is_problem(answer):
-                reason = f"HTTP {answer.status_code}"
-                continue
-            return self._checked(answer, f"{method} {path}")
+            reason = _incomplete(answer)
+            if not reason:
+                return self._checked(answer, f"{method} {path}")
         raise StationUnreachable(
             url=self.base_url, call=f"{method} {path}", tries=self._retries.tries, reason=reason
         )
@@ -139,6 +138,18 @@ def require_same_major(found: int) -> None:
     """
     if found != PROTOCOL_MAJOR:
         raise VersionMismatch(found=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}", expected=f"{found}.x")
+
+
+def _incomplete(answer: requests.Response) -> str:
+    """Why this cannot be all that the station said, or "" when it can.
+
+    An answer that was cut within its headers parses as one with fewer headers and no body: only the length
+    that is missing gives it away.
+    """
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and not _is_problem(answer):
+        return f"HTTP {answer.status_code}"
+    has_length = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
+    return "" if has_length or answer.status_code == HTTPStatus.NO_CONTENT else "an answer without a length"
 
 
 def _is_problem(answer: requests.Response) -> bool:

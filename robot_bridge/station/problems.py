@@ -39,6 +39,7 @@ STATUS: Final[dict[str, int]] = {
     "unknown_outcome": 504,
     "spool_full": 507,
 }
+UNROUTED: Final = {404, 405}  # what the framework says of a path or method that is not ours
 MAX_FAULTS: Final = 5  # how many wrong fields one answer names
 
 
@@ -76,8 +77,11 @@ def install(app: FastAPI) -> None:
         return answer_problem(BadRequest(thing=_call_of(request), reason=reason))
 
     @app.exception_handler(HTTPException)
-    def unrouted(request: Request, _: HTTPException) -> Response:
-        return answer_problem(UnknownCall(call=_call_of(request)))
+    def unrouted(request: Request, error: HTTPException) -> Response:
+        call = _call_of(request)
+        if error.status_code in UNROUTED:
+            return answer_problem(UnknownCall(call=call))
+        return answer_problem(BadRequest(thing=call, reason=str(error.detail)))
 
 
 def _call_of(request: Request) -> str:

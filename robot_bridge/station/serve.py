@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 
@@ -17,6 +18,8 @@ from robot_bridge.errors import BindRefused
 from robot_bridge.station.app import create_station_app
 
 log = logging.getLogger(__name__)
+
+GRACE_S: Final = 30  # how long a call that runs may take to end when the station is told to stop
 
 
 def serve_station(
@@ -59,7 +62,15 @@ def running_station(driver: RobotDriver, *, spool: Path, station_id: str) -> Ite
 
 def _server(driver: RobotDriver, *, spool: Path, station_id: str) -> uvicorn.Server:
     app = create_station_app(driver, spool, station_id=station_id)
-    config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=GRACE_S,
+    )
     log.info("station ready station=%s spool=%s", station_id, spool)
     return uvicorn.Server(config)
 

@@ -1,0 +1,266 @@
+"""The client against a real station over real sockets, also when answers are lost on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_bridge.client import StationClient
+from robot_bridge.errors import (
+    BadAction,
+    EpisodeState,
+    EStopped,
+    LeaseConflict,
+    LeaseRequired,
+    StationUnreachable,
+    StepStale,
+    UnknownEpisode,
+    UnknownLease,
+    UnknownTask,
+)
+from robot_bridge.safety import CLIPPED_XYZ
+from robot_bridge.station.serve import running_station
+from robot_bridge.transport import Retries
+from tests.robot_bridge.builders import a_request, forward
+from tests.robot_bridge.lossy import LossyRelay, lossy
+from tests.robot_bridge.toy_driver import SIDE, ToyDriver
+
+AT_ONCE = Retries(tries=3, pause=lambda _: None)
+
+
+@dataclass
+class Lab:
+    """A running station, a relay that can lose answers, and a client behind it."""
+
+    driver: ToyDriver
+    relay: LossyRelay
+    client: StationClient
+    url: str
+
+    def begun(self, **changes: object) -> None:
+        """Lease and episode e1 are there, and the station is known, so that the next call is the only one."""
+        self.client.station()
+        self.client.acquire_lease("daemon")
+        self.client.create_episode(a_request(**{"episode_id": "e1", **changes}))
+
+    def finished(self) -> None:
+        self.begun()
+        self.client.step("e1", 0, forward(6))
+        self.client.finish("e1")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    driver = ToyDriver()
+    with running_station(driver, spool=tmp_path / "spool", station_id="bench") as url, lossy(url) as relay:
+        client = StationClient(relay.url, retries=AT_ONCE)
+        yield Lab(driver, relay, client, url)
+        client.close()
+
+
+def test_an_episode_over_the_wire_arrives_as_it_was_seen(lab):
+    lab.client.acquire_lease("daemon")
+    ready = lab.client.create_episode(a_request(episode_id="e1", max_steps=4))
+    assert (ready.episode_id, ready.instruction, ready.max_steps, ready.next_step) == (
+        "e1",
+        "open the drawer",
+        4,
+        0,
+    )
+    assert ready.observation.image.shape == (SIDE, SIDE, 3)
+    assert ready.observation.proprio.dtype == np.float32
+    result = lab.client.step("e1", 0, np.array(forward(3), dtype=np.float32), infer_ms=12.5)
+    assert [observation.t for observation in result.observations] == [1, 2, 3]
+    assert result.last is result.observations[2]
+    assert result.executed_actions.shape == (3, 7)
+    last = lab.client.step("e1", result.next_step, forward(1))
+    manifest = lab.client.finish("e1")
+    episode = lab.client.fetch_episode("e1")
+    assert episode.digest == manifest.digest
+    seen = [ready.observation, *result.observations, *last.observations]
+    assert [(episode.frames.decode(t) == o.image).all() for t, o in enumerate(seen)] == [True] * 5
+    np.testing.assert_array_equal(episode.steps.state, np.stack([o.proprio for o in seen]))
+    np.testing.assert_array_equal(episode.steps.qpos, np.stack([o.qpos for o in seen]))
+    np.testing.assert_array_equal(episode.steps.infer_ms, np.float32([12.5, 12.5, 12.5, 0.0]))
+
+
+def test_the_client_is_told_what_was_cut(lab):
+    lab.begun()
+    result = lab.client.step("e1", 0, [[0.5, 0, 0, 0, 0, 0, 1], *forward(1)])
+    np.testing.assert_array_equal(result.flags, [CLIPPED_XYZ, 0])
+    assert result.executed_actions[0, 0] == pytest.approx(0.05)
+    assert result.target_poses.shape == (2, 7)
+
+
+@pytest.mark.parametrize("cut_after", [0, 1, 60, 400])
+def test_a_step_whose_answer_was_lost_is_asked_again_and_moves_once(lab, cut_after):
+    lab.begun()
+    lab.relay.lose, lab.relay.cut_after = 1, cut_after
+    result = lab.client.step("e1", 0, forward(2))
+    assert lab.relay.lost == 1
+    assert result.next_step == 2
+    assert lab.driver.moves == 2
+
+
+def test_every_other_call_can_lose_its_answer_too(lab):
+    def losing(call, *args, **kwargs):
+        before = lab.relay.lost
+        lab.relay.lose = 1
+        result = call(*args, **kwargs)
+        assert lab.relay.lost == before + 1
+        return result
+
+    client = lab.client
+    assert losing(client.station).station_id == "bench"
+    assert losing(client.acquire_lease, "daemon").fence == 1
+    assert losing(client.heartbeat).fence == 1
+    assert losing(client.create_episode, a_request(episode_id="e1")).next_step == 0
+    client.step("e1", 0, forward(6))
+    manifest = losing(client.finish, "e1")
+    assert [e.episode_id for e in losing(client.waiting_episodes)] == ["e1"]
+    assert losing(client.fetch_episode, "e1").digest == manifest.digest
+    losing(client.ack, manifest)
+    losing(client.release)
+    assert client.status().lease is None
+    assert client.waiting_episodes() == ()
+    losing(client.estop, "end of the test")
+    assert client.status().state == "ESTOPPED"
+    assert lab.driver.moves == 6
+
+
+def test_a_station_that_never_answers_is_unreachable_after_the_last_try(lab):
+    lab.begun()
+    lab.relay.lose = 99
+    with pytest.raises(StationUnreachable, match="within 3 tries") as unreachable:
+        lab.client.step("e1", 0, forward(2))
+    assert unreachable.value.retryable
+    assert lab.driver.moves == 2
+    lab.relay.lose = 0
+    assert lab.client.step("e1", 0, forward(2)).next_step == 2
+    assert lab.driver.moves == 2
+
+
+def test_a_lost_answer_to_a_lease_does_not_lock_its_holder_out(lab):
+    lab.relay.lose = 99
+    with pytest.raises(StationUnreachable):
+        lab.client.acquire_lease("daemon", ttl_s=0.2)
+    lab.relay.lose = 0
+    while lab.client.status().lease is not None:
+        pass  # the half-granted lease runs out by itself
+    assert lab.client.acquire_lease("daemon").fence == 2
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        [[math.nan] * 7],
+        [[0.0] * 6],
+        [0.0] * 7,
+        [],
+        np.zeros((1, 2, 7)),
+        [[0.0] * 7, [0.0] * 6 + [math.inf]],
+        [["x"] * 7],
+    ],
+)
+def test_a_bad_action_is_refused_before_it_is_sent(lab, actions):
+    lab.begun()
+    lab.relay.lose = 1
+    with pytest.raises((BadAction, ValueError)):
+        lab.client.step("e1", 0, actions)
+    assert lab.relay.lost == 0
+    lab.relay.lose = 0
+
+
+@pytest.mark.parametrize("call", ["create", "step", "finish", "heartbeat"])
+def test_nothing_that_moves_is_sent_without_a_lease(lab, call):
+    calls = {
+        "create": lambda: lab.client.create_episode(a_request()),
+        "step": lambda: lab.client.step("e1", 0, forward()),
+        "finish": lambda: lab.client.finish("e1"),
+        "heartbeat": lab.client.heartbeat,
+    }
+    lab.relay.lose = 1
+    with pytest.raises(LeaseRequired):
+        calls[call]()
+    assert lab.relay.lost == 0
+    lab.relay.lose = 0
+
+
+def test_a_lease_in_a_with_block_is_given_back_also_after_an_error(lab):
+    with pytest.raises(UnknownTask), lab.client.leased("daemon"):
+        lab.client.create_episode(a_request(task_id="fold_cloth"))
+    assert lab.client.lease is None
+    with lab.client.leased("daemon") as lease:
+        assert lease.fence == 2
+        assert lab.client.status().lease.holder == "daemon"
+    assert lab.client.status().lease is None
+
+
+def test_a_lease_that_is_over_already_is_released_without_complaint(lab):
+    lab.client.acquire_lease("daemon")
+    lab.client.estop("test")
+    lab.client.release()
+    lab.client.release()
+    assert lab.client.lease is None
+
+
+def test_a_heartbeat_for_a_lease_that_is_over_says_so(lab):
+    lab.client.acquire_lease("daemon")
+    lab.client.estop("test")
+    assert lab.client.status().lease is None
+    with pytest.raises(UnknownLease, match="Acquire a new one"):
+        lab.client.heartbeat()
+
+
+def test_two_clients_do_not_drive_one_robot(lab):
+    lab.begun()
+    other = StationClient(lab.url, retries=AT_ONCE)
+    with pytest.raises(LeaseConflict, match="daemon"):
+        other.acquire_lease("other")
+    assert other.status().episode.episode_id == "e1"
+    with pytest.raises(LeaseRequired):
+        other.step("e1", 0, forward())
+    assert lab.driver.moves == 0
+    other.close()
+
+
+def test_refusals_arrive_as_the_errors_they_were(lab):
+    lab.begun()
+    with pytest.raises(EpisodeState, match="without a step"):
+        lab.client.finish("e1")
+    with pytest.raises(UnknownEpisode, match="nobody"):
+        lab.client.fetch_episode("nobody")
+    lab.client.estop("smoke")
+    with pytest.raises(EStopped, match="smoke"):
+        lab.client.step("e1", 0, forward())
+
+
+def test_a_command_with_a_time_to_live_is_refused_when_it_was_issued_too_long_ago(lab):
+    ticks = [0.0]
+    client = StationClient(lab.url, retries=AT_ONCE, clock=lambda: ticks[0])
+    client.acquire_lease("daemon")
+    client.create_episode(a_request(episode_id="e1"))
+    assert client.step("e1", 0, forward(), ttl_ms=60_000).next_step == 1
+    ticks[0] = -120.0  # the client's clock says that it decided two minutes before
+    with pytest.raises(StepStale, match="step 1"):
+        client.step("e1", 1, forward(), ttl_ms=60_000)
+    assert client.step("e1", 1, forward()).next_step == 2
+    client.close()
+
+
+def test_a_finished_episode_can_be_fetched_by_a_client_that_never_had_the_lease(lab):
+    lab.finished()
+    other = StationClient(lab.url, retries=AT_ONCE)
+    (waiting,) = other.waiting_episodes()
+    episode = other.fetch_episode(waiting.episode_id)
+    assert episode.digest == waiting.manifest_sha256
+    assert (waiting.outcome, waiting.T, waiting.task_id) == ("completed", 6, "open_drawer")
+    other.ack(episode)
+    other.ack(episode.manifest)
+    assert other.waiting_episodes() == ()
+    other.close()
