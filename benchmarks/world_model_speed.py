@@ -9,6 +9,7 @@ follows from arithmetic, the ratio of times is measured here.
 import argparse
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
@@ -37,7 +38,7 @@ def update_seconds(model: WorldModel, *, frames: int, updates: int = 6) -> float
         config=TrainingConfig(updates=updates, batch=32, frames=frames),
         on_update=lambda *_: at.append(time.perf_counter()),
     )
-    took = sorted(later - earlier for earlier, later in zip(at[1:], at[2:], strict=False))
+    took = sorted(later - earlier for earlier, later in pairwise(at[1:]))
     return took[len(took) // 2]
 
 
