@@ -14,10 +14,11 @@ class ArmThread:
     def __init__(self, driver: RobotDriver) -> None:
         self._driver = driver
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="arm")
+        self._description = self._thread.submit(lambda: driver.description).result()
 
     @property
     def description(self) -> DriverDescription:
-        return self._driver.description
+        return self._description
 
     @property
     def target(self) -> Pose:
@@ -33,6 +34,6 @@ class ArmThread:
         return self._thread.submit(self._driver.success).result()
 
     def close(self) -> None:
-        """Close the driver where it lived, then end the thread; a second call does nothing."""
+        """Close the driver where it lived, then end the thread; nothing may be called afterwards."""
         self._thread.submit(self._driver.close).result()
         self._thread.shutdown()

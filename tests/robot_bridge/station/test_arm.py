@@ -1,0 +1,101 @@
+"""The arm thread: every call of a driver comes from one thread, whoever asks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from robot_bridge.conventions import Pose
+from robot_bridge.drivers.driver import DriverDescription, Sample, StepOutcome
+from robot_bridge.errors import UnknownTask
+from robot_bridge.station.arm import ArmThread
+from tests.robot_bridge.toy_driver import ToyDriver
+
+
+class Watched(ToyDriver):
+    """The toy robot, noting from which thread each of its methods is called and whether two overlap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+        self.overlaps = 0
+        self._inside = threading.Lock()
+
+    def _note(self) -> None:
+        self.threads.add(threading.current_thread().name)
+
+    @property
+    def description(self) -> DriverDescription:
+        self._note()
+        return super().description
+
+    @property
+    def target(self) -> Pose:
+        self._note()
+        return super().target
+
+    def reset(self, task_id: str, *, seed: int) -> Sample:
+        self._note()
+        return super().reset(task_id, seed=seed)
+
+    def step(self, target: Pose, gripper: float) -> StepOutcome:
+        self._note()
+        if not self._inside.acquire(blocking=False):
+            self.overlaps += 1
+            return super().step(target, gripper)
+        try:
+            return super().step(target, gripper)
+        finally:
+            self._inside.release()
+
+    def success(self) -> bool:
+        self._note()
+        return super().success()
+
+    def close(self) -> None:
+        self._note()
+        super().close()
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def arm(watched: Watched) -> Iterator[ArmThread]:
+    arm = ArmThread(watched)
+    yield arm
+    if not watched.closed:
+        arm.close()
+
+
+def test_all_calls_reach_the_driver_from_one_thread_that_is_not_the_callers(arm, watched):
+    assert arm.description.robot_model == "toy"
+    arm.reset("open_drawer", seed=1)
+    outcome = arm.step(arm.target, 0.5)
+    assert outcome.sample.proprio[6] == pytest.approx(0.5)
+    assert arm.success() is False
+    arm.close()
+    assert len(watched.threads) == 1
+    assert threading.current_thread().name not in watched.threads
+    assert watched.closed == 1
+
+
+def test_calls_from_many_threads_come_one_after_the_other(arm, watched):
+    arm.reset("open_drawer", seed=1)
+    target = arm.target
+    with ThreadPoolExecutor(max_workers=8) as callers:
+        times = [o.sample.captured_at for o in callers.map(lambda _: arm.step(target, 1.0), range(40))]
+    assert watched.moves == 40
+    assert watched.overlaps == 0
+    assert len(set(times)) == 40
+
+
+def test_what_the_driver_raises_reaches_the_caller(arm):
+    with pytest.raises(UnknownTask, match="fold_cloth"):
+        arm.reset("fold_cloth", seed=0)
+    assert arm.reset("open_drawer", seed=0).proprio.shape == (7,)
