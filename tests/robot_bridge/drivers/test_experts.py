@@ -91,6 +91,16 @@ def test_the_expert_takes_over_after_anything(driver, task_id, player, continuer
     assert continuer(driver, steps=70).success[-1]
 
 
+def test_the_gripper_opens_before_it_leaves(driver, task_id, player):
+    played = player(driver, task_id, seed=4)
+    shut_before = [False, *(action[6] < 0.5 for action in played.actions)]
+    releases = [
+        action for action, shut in zip(played.actions, shut_before, strict=False) if shut and action[6] > 0.5
+    ]
+    assert len(releases) == (0 if task_id == "close_drawer" else 1)
+    assert not any(action[:3].any() for action in releases)
+
+
 def test_a_dropped_eggplant_is_fetched_again(driver, player, continuer):
     player(driver, "put_eggplant_blue_sink", seed=2, steps=17)
     assert driver.ground_truth().fingers_touching == 2

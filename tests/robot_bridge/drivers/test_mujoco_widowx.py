@@ -144,6 +144,13 @@ def test_fingers_close_gradually_together_and_stop_at_their_ends(driver):
     assert opened == pytest.approx([FINGER_HIGH, FINGER_HIGH], abs=0.001)
 
 
+def test_shutting_the_gripper_takes_longer_than_one_period(driver):
+    driver.reset("open_drawer", seed=1)
+    first, second = (driver.step(driver.target, 0.0).sample.qpos[6] for _ in range(2))
+    assert 0.0165 < first < 0.024, "still closing, as a slow hand does"
+    assert second == pytest.approx(0.015, abs=3e-4)
+
+
 def test_a_step_takes_a_fifth_of_a_second_and_time_never_runs_back(driver):
     times = [driver.reset("open_drawer", seed=1).captured_at]
     times += [driver.step(driver.target, 1.0).sample.captured_at for _ in range(3)]

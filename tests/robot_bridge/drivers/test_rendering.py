@@ -8,7 +8,8 @@ import pytest
 
 from robot_bridge.drivers import rendering
 from robot_bridge.drivers.cell import cell_variant
-from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
+from robot_bridge.drivers.kinematics import FINGER_HIGH
+from robot_bridge.drivers.mujoco_widowx import NEAR_HOME, MujocoWidowX
 from robot_bridge.drivers.rendering import gl_library, open_renderer
 from robot_bridge.drivers.scene import scene_xml
 from robot_bridge.errors import RendererUnavailable
@@ -126,11 +127,24 @@ def test_a_picture_is_the_callers_own(needs_gl, model):
     mujoco.mj_forward(model, state)
     first = renderer.render(state)
     kept = first.copy()
-    state.qpos[0] = 1.0
+    state.joint("drawer").qpos[0] = 0.12
     mujoco.mj_forward(model, state)
-    renderer.render(state)
+    second = renderer.render(state)
     renderer.close()
     assert (first == kept).all()
+    assert (first != second).any()
+
+
+def test_marks_that_are_not_things_are_not_drawn(needs_gl):
+    marked = mujoco.MjModel.from_xml_string(scene_xml("drawer", cell_variant(0)))
+    state = mujoco.MjData(marked)
+    state.qpos[:8] = [*NEAR_HOME, FINGER_HIGH, FINGER_HIGH]
+    mujoco.mj_forward(marked, state)
+    renderer = open_renderer(marked, choice="gl", size=256)
+    before = renderer.render(state)
+    marked.site_rgba[:, 3] = 0.0
+    assert (renderer.render(state) == before).all()
+    renderer.close()
 
 
 def averaged(cell_seed, task_id, *, steps=0, player):
