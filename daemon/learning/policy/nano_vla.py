@@ -2,8 +2,10 @@
 
 A convolutional stem turns a 64×64 image into 64 tokens; instruction tokens and L·A action queries join
 them; a few bidirectional transformer blocks later every query yields the logits of one action token, all
-decoded in parallel (as OpenVLA-OFT does, Kim et al. 2025, arXiv:2502.19645, section 4.1). It knows nothing
-of metres or sentences: `policy.py` puts binning and tokenizer around it.
+decoded in parallel (as OpenVLA-OFT does, Kim et al. 2025, arXiv:2502.19645, section 4.1). Each query starts
+from a glance at the whole image, because finding by attention alone where things are takes many more updates
+than a night at this scale has. It knows nothing of metres or sentences: `policy.py` puts binning and
+tokenizer around it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from daemon.learning.errors import BadTensor
 
 STEM_STRIDE = 8  # pixels per image token and side
+GLANCE_CHANNELS = 8  # of every place, in the glance
 
 
 class NanoVLAConfig(PreTrainedConfig):
@@ -50,6 +53,20 @@ class Stem(nn.Module):
         x = F.gelu(self.conv2(x))  # [B, D/2, H/4, W/4]
         x = x + F.gelu(self.refine(self.norm(x)))
         return self.conv3(x).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]  # [B, S, D]
+
+
+class Glance(nn.Module):
+    """What is where, in one vector: image tokens [B, S, D] -> [B, 1, D], every place read on its own."""
+
+    def __init__(self, width: int, places: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.narrow = nn.Linear(width, GLANCE_CHANNELS)
+        self.gather = nn.Linear(GLANCE_CHANNELS * places, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        seen = F.gelu(self.narrow(self.norm(tokens)))  # [B, S, GLANCE_CHANNELS]
+        return self.gather(seen.flatten(1)).unsqueeze(1)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -108,6 +125,7 @@ class NanoVLA(PreTrainedModel):
         width = config.width
         side = config.image_size // STEM_STRIDE
         self.stem = Stem(width)
+        self.glance = Glance(width, side * side)
         self.words = nn.Embedding(config.vocabulary, width)
         self.image_places = nn.Parameter(torch.zeros(side * side, width))
         self.word_places = nn.Parameter(torch.zeros(config.max_tokens, width))
@@ -139,9 +157,10 @@ class NanoVLA(PreTrainedModel):
             BadTensor: images are not [B, 3, image_size, image_size], or W is above max_tokens.
         """
         self._check(images, input_ids)
-        image_tokens = self.stem(_centred(images, self.image_places.dtype)) + self.image_places
+        seen = self.stem(_centred(images, self.image_places.dtype))  # [B, S, D]
+        image_tokens = seen + self.image_places
         word_tokens = self.words(input_ids) + self.word_places[: input_ids.shape[1]]  # [B, W, D]
-        queries = self.queries.expand(len(images), -1, -1)  # [B, L*A, D]
+        queries = self.queries + self.glance(seen)  # [B, L*A, D]
         x = torch.cat([image_tokens, word_tokens, queries], dim=1)  # [B, S+W+L*A, D]
         visible = _visible(attention_mask.bool(), image_tokens.shape[1], queries.shape[1])
         asked = queries.shape[1]
