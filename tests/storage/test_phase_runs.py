@@ -155,6 +155,19 @@ def test_of_runs_queued_at_once_the_lower_iteration_goes_first(
     assert [claimed_run(database, now).iteration_number for _ in rows] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("state", "claimable"), [("requested", True), ("running", True), ("finished", False)]
+)
+def test_only_runs_of_iterations_that_are_not_over_are_claimed(
+    database: Database, an_iteration: Callable, now: datetime, state: str, claimable: bool
+) -> None:
+    iteration = an_iteration()
+    queue(database, iteration, now)
+    with database.write() as session:
+        iterations.get(session, iteration.id).state = state
+    assert (claim(database, now) is not None) is claimable
+
+
 def test_many_workers_never_get_the_same_run(
     database: Database, an_iteration: Callable, now: datetime
 ) -> None:

@@ -1,0 +1,308 @@
+"""The policy update in a world that is understood completely: a square that goes where the action says.
+
+The environment keeps the contract that the imagined one keeps; the judge reads the square's place off the
+last picture. So a rise in success is learning, and nothing else.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from daemon.learning.errors import NonFiniteLoss
+from daemon.learning.grpo import GroupTooSmall
+from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.policy_update import (
+    PolicyUpdateConfig,
+    PolicyUpdateReport,
+    balanced_rows,
+    update_policy,
+)
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.rollout import Starts
+
+LEFT, RIGHT = "push it left", "push it right"
+COLUMNS = torch.arange(64.0)
+HALF = 4  # half the square's side, in pixels
+PIXELS_PER_METRE = 60.0
+
+
+def squares(places: torch.Tensor) -> torch.Tensor:
+    """Pictures uint8 [B, 3, 64, 64] of red squares centred on columns `places` [B]."""
+    inside = (COLUMNS - places[:, None]).abs() <= HALF  # [B, 64]
+    pictures = torch.full((len(places), 3, 64, 64), 30, dtype=torch.uint8)
+    pictures[:, 0, 24:40] = torch.where(inside, 230, 30).to(torch.uint8)[:, None, :]
+    return pictures
+
+
+def places_of(pictures: torch.Tensor) -> torch.Tensor:
+    red = (pictures[:, 0] > 128).float().sum(dim=1)  # [B, 64]
+    return (red * COLUMNS).sum(dim=1) / red.sum(dim=1)
+
+
+class SquareEnv:
+    """The square moves along x as the first action component says, one frame per action."""
+
+    def __init__(self) -> None:
+        self.places = torch.empty(0)
+        self.frames: list[torch.Tensor] = []
+        self.resets = 0
+
+    def reset(self, images: torch.Tensor) -> None:
+        self.resets += 1
+        self.places = places_of(images)
+        self.frames = [images]
+
+    def step(self, actions: torch.Tensor) -> torch.Tensor:
+        for t in range(actions.shape[1]):
+            self.places = (self.places + PIXELS_PER_METRE * actions[:, t, 0]).clamp(HALF, 63 - HALF)
+            self.frames.append(squares(self.places))
+        return self.frames[-1]
+
+    def recent_frames(self, count: int) -> torch.Tensor:
+        return torch.stack(self.frames[-count:], dim=1)
+
+
+class SideJudge:
+    """Success: the square ended clearly on the side it was to be pushed to. Declines where told to."""
+
+    def __init__(self, *, declines: Sequence[int] = ()) -> None:
+        self.declines = declines
+
+    @property
+    def frames(self) -> int:
+        return 2
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        right = torch.tensor([sentence == RIGHT for sentence in instructions])
+        places = places_of(frames[:, -1])
+        success = torch.where(right, places > 34, places < 29)
+        known = torch.ones_like(success)
+        known[list(self.declines)] = False
+        return Verdicts(success=success, known=known, probability=success.float())
+
+
+class SteadyJudge(SideJudge):
+    """Gives every rollout the same verdict, so that no group has spread."""
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        success = torch.ones(len(instructions), dtype=torch.bool)
+        return Verdicts(success=success, known=success.clone(), probability=success.float())
+
+
+def a_policy() -> Policy:
+    return new_policy((LEFT, RIGHT), seed=0, chunk=2, width=32, layers=1)
+
+
+def starts(*, both: bool = False) -> Starts:
+    places = torch.tensor([30.0, 31.0, 32.0, 33.0])
+    if not both:
+        return Starts(images=squares(places), instructions=(RIGHT,) * 4)
+    return Starts(images=squares(places.repeat(2)), instructions=(RIGHT,) * 4 + (LEFT,) * 4)
+
+
+def config(**changes: object) -> PolicyUpdateConfig:
+    small = {
+        "updates": 3,
+        "groups": 4,
+        "group_size": 6,
+        "chunks": 2,
+        "lr": 3e-3,
+        "epochs": 2,
+        "minibatch": 24,
+    }
+    return PolicyUpdateConfig(**{**small, **changes})  # type: ignore[arg-type]
+
+
+def updated(policy: Policy, **changes: object) -> tuple[PolicyUpdateReport, list[dict[str, float]]]:
+    told: list[dict[str, float]] = []
+    parts = {"env": SquareEnv(), "judge": SideJudge(), "starts": starts(), **changes}
+    report = update_policy(
+        policy,
+        parts["env"],  # type: ignore[arg-type]
+        parts["judge"],  # type: ignore[arg-type]
+        starts=parts["starts"],  # type: ignore[arg-type]
+        config=parts.get("config", config()),  # type: ignore[arg-type]
+        on_update=lambda _, metrics: told.append(metrics),
+    )
+    return report, told
+
+
+def weights(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in policy.model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_success_rises_where_success_is_rewarded() -> None:
+    policy = a_policy()
+    report, told = updated(policy, config=config(updates=20, groups=8, minibatch=48))
+    success = report.imagined_success[RIGHT]
+    assert success.first is not None
+    assert success.last is not None
+    assert success.first < 0.6
+    assert success.last > success.first + 0.3
+    assert success.last > 0.8
+    assert success.rollouts == 20 * 48
+    entropies = [metrics["entropy"] for metrics in told if "entropy" in metrics]
+    assert entropies[-1] < entropies[0]
+    chunk = policy.act(starts().images, starts().instructions)
+    assert chunk.actions[..., 0].mean() > 0  # greedily, too, it now pushes right
+
+
+def test_each_instruction_is_learned_for_itself() -> None:
+    policy = a_policy()
+    report, _ = updated(policy, starts=starts(both=True), config=config(updates=30, groups=8, minibatch=48))
+    for sentence in (LEFT, RIGHT):
+        last = report.imagined_success[sentence].last
+        assert last is not None
+        assert last > 0.8, sentence
+    pushes = policy.act(squares(torch.tensor([31.0, 31.0])), [RIGHT, LEFT]).actions[..., 0].mean(dim=1)
+    assert pushes[0] > 0 > pushes[1]
+
+
+def test_groups_without_spread_teach_nothing() -> None:
+    policy = a_policy()
+    before = weights(policy)
+    report, told = updated(policy, judge=SteadyJudge())
+    assert same(before, weights(policy))
+    assert report.optimizer_steps == 0
+    assert report.informative_share == 0
+    assert all("loss" not in metrics for metrics in told)
+    assert [metrics["imagined_success"] for metrics in told] == [1.0] * 3
+
+
+def test_rollouts_without_a_verdict_are_neither_counted_nor_learned_from() -> None:
+    policy = a_policy()
+    before = weights(policy)
+    report, told = updated(policy, judge=SideJudge(declines=range(24)))
+    assert same(before, weights(policy))
+    assert report.known_share == 0
+    assert (report.imagined_success[RIGHT].first, report.imagined_success[RIGHT].last) == (None, None)
+    assert "imagined_success" not in told[0]
+
+
+def test_a_judge_that_sometimes_declines_still_teaches() -> None:
+    report, told = updated(a_policy(), judge=SideJudge(declines=[0, 7, 13]))
+    assert report.known_share == pytest.approx(21 / 24)
+    assert report.imagined_success[RIGHT].rollouts == 3 * 21
+    assert report.optimizer_steps > 0
+    assert told[0]["known_share"] == pytest.approx(21 / 24)
+
+
+def test_every_update_is_told_with_all_its_measurements() -> None:
+    _, told = updated(a_policy(), starts=starts(both=True))
+    assert len(told) == 3
+    assert set(told[0]) == {
+        "imagined_success",
+        f"imagined_success/{LEFT}",
+        f"imagined_success/{RIGHT}",
+        "known_share",
+        "informative_share",
+        "optimizer_steps",
+        "loss",
+        "clip_fraction",
+        "approx_kl",
+        "entropy",
+        "grad_norm",
+    }
+    assert told[0]["entropy"] == pytest.approx(torch.tensor(31.0).log().item(), abs=0.2)
+
+
+def test_the_first_step_finds_the_policy_that_acted() -> None:
+    """With one step per update nothing has moved: no divergence, nothing clipped."""
+    _, told = updated(a_policy(), config=config(updates=1, epochs=1, minibatch=1000))
+    assert told[0]["optimizer_steps"] == 1
+    assert told[0]["approx_kl"] < 1e-8
+    assert told[0]["clip_fraction"] == 0
+
+
+def test_half_precision_does_not_invent_a_divergence() -> None:
+    """Acting and learning see batches of different sizes, whose roundings differ; the ratio must not care."""
+    policy = a_policy()
+    policy.precision = torch.bfloat16
+    _, told = updated(policy, config=config(updates=1, epochs=1, minibatch=7, lr=1e-9))
+    assert told[0]["optimizer_steps"] > 1
+    assert told[0]["approx_kl"] < 1e-4
+    assert told[0]["clip_fraction"] == 0
+
+
+def test_the_number_of_steps_follows_epochs_and_minibatches() -> None:
+    report, told = updated(
+        a_policy(), config=config(updates=1, epochs=3, minibatch=12, lr=1e-6, max_approx_kl=1e9)
+    )
+    informative = round(told[0]["informative_share"] * 4)
+    decisions = informative * 6 * 2
+    assert informative > 0
+    assert report.optimizer_steps == 3 * -(-decisions // 12)
+
+
+def test_a_policy_that_has_moved_far_waits_for_new_rollouts() -> None:
+    report, _ = updated(a_policy(), config=config(updates=1, epochs=50, lr=3e-2, max_approx_kl=0.02))
+    assert 1 < report.optimizer_steps < 50
+
+
+def test_the_same_seed_learns_the_same() -> None:
+    outcomes = []
+    for seed in (1, 1, 2):
+        policy = a_policy()
+        updated(policy, config=config(updates=1, seed=seed))
+        outcomes.append(weights(policy))
+    assert same(outcomes[0], outcomes[1])
+    assert not same(outcomes[0], outcomes[2])
+
+
+def test_each_update_imagines_anew() -> None:
+    env = SquareEnv()
+    report, _ = updated(a_policy(), env=env, config=config(updates=4))
+    assert env.resets == report.updates == 4
+
+
+def test_no_updates_leave_the_policy_as_it_was() -> None:
+    policy = a_policy()
+    before = weights(policy)
+    report, told = updated(policy, config=config(updates=0))
+    assert (report.updates, report.optimizer_steps, report.imagined_success, told) == (0, 0, {}, [])
+    assert same(before, weights(policy))
+
+
+def test_a_group_of_one_is_refused() -> None:
+    with pytest.raises(GroupTooSmall):
+        updated(a_policy(), config=config(group_size=1))
+
+
+class PoisonedPolicy(Policy):
+    """Acts well, but its scores are infinite: stands for an overflow in the backward pass."""
+
+    def logits(self, images: torch.Tensor, instructions: Sequence[str]) -> torch.Tensor:
+        logits = super().logits(images, instructions)
+        return logits * torch.inf if torch.is_grad_enabled() else logits
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_weights() -> None:
+    sound = a_policy()
+    policy = PoisonedPolicy(sound.model, sound.tokenizer, binning=sound.binning)
+    before = weights(policy)
+    with pytest.raises(NonFiniteLoss, match="update_policy stopped at update 1"):
+        updated(policy)
+    assert same(before, weights(policy))
+
+
+def test_instructions_take_turns_and_starts_come_round_before_they_repeat() -> None:
+    draws = balanced_rows((RIGHT,) * 5 + (LEFT,) * 2, torch.Generator().manual_seed(0))
+    drawn = [next(draws) for _ in range(20)]
+    assert [row >= 5 for row in drawn] == [False, True] * 10
+    assert sorted(drawn[0:10:2]) == [0, 1, 2, 3, 4]
+    assert sorted(drawn[10:20:2]) == [0, 1, 2, 3, 4]
+    assert [sorted(drawn[place : place + 4 : 2]) for place in (1, 5, 9)] == [[5, 6]] * 3
+
+
+def test_draws_are_shuffled_by_the_seed() -> None:
+    def first_ten(seed: int) -> list[int]:
+        draws = balanced_rows((RIGHT,) * 10, torch.Generator().manual_seed(seed))
+        return [next(draws) for _ in range(10)]
+
+    assert first_ten(0) == first_ten(0)
+    assert first_ten(0) != first_ten(1)

@@ -1,0 +1,154 @@
+"""Rollouts: what is recorded is what was seen and done, in the order in which it happened."""
+
+import pytest
+import torch
+
+from daemon.learning.errors import BadTensor
+from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
+
+SENTENCES = ("open the drawer", "close the drawer", "open the drawer")
+
+
+class CountingEnv:
+    """Pictures carry the number of the sample in channel 0 and the number of past actions in channel 1."""
+
+    def __init__(self) -> None:
+        self.chunks: list[torch.Tensor] = []
+        self.starts = torch.empty(0)
+        self.frames: list[torch.Tensor] = []
+
+    def reset(self, images: torch.Tensor) -> None:
+        self.starts = images
+        self.frames = [images]
+        self.chunks = []
+
+    def step(self, actions: torch.Tensor) -> torch.Tensor:
+        self.chunks.append(actions)
+        for _ in range(actions.shape[1]):
+            later = self.frames[-1].clone()
+            later[:, 1] += 1
+            self.frames.append(later)
+        return self.frames[-1]
+
+    def recent_frames(self, count: int) -> torch.Tensor:
+        return torch.stack(self.frames[-count:], dim=1)
+
+
+def a_policy() -> Policy:
+    policy = new_policy(SENTENCES, seed=0, chunk=2, width=32, layers=1)
+    with torch.no_grad():
+        policy.model.head.weight.mul_(4)
+    return policy
+
+
+def starts() -> Starts:
+    images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
+    images[:, 0] = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]
+    return Starts(images=images, instructions=SENTENCES)
+
+
+def rolled(
+    env: CountingEnv, *, chunks: int = 4, temperature: float = 1.0, seed: int = 0, final_frames: int = 3
+) -> Rollouts:
+    plan = RolloutPlan(chunks=chunks, temperature=temperature, final_frames=final_frames)
+    return rollout(a_policy(), env, starts(), plan=plan, generator=torch.Generator().manual_seed(seed))
+
+
+def test_shapes_are_those_that_were_promised() -> None:
+    done = rolled(CountingEnv())
+    assert done.images.shape == (3, 4, 3, 64, 64)
+    assert done.tokens.shape == done.log_probs.shape == (3, 4, 2, 7)
+    assert done.final_frames.shape == (3, 3, 3, 64, 64)
+    assert done.instructions == SENTENCES
+    assert (done.images.dtype, done.tokens.dtype, done.log_probs.dtype) == (
+        torch.uint8,
+        torch.int64,
+        torch.float32,
+    )
+
+
+def test_each_decision_is_recorded_with_the_picture_it_was_made_on() -> None:
+    """Chunk k is decided after k·L actions: the first picture is the start, the last is not among them."""
+    done = rolled(CountingEnv())
+    assert done.images[:, :, 1, 0, 0].tolist() == [[0, 2, 4, 6]] * 3
+    assert done.images[:, :, 0, 0, 0].tolist() == [[10] * 4, [20] * 4, [30] * 4]
+
+
+def test_the_judge_gets_the_last_frames_one_per_action() -> None:
+    assert rolled(CountingEnv()).final_frames[:, :, 1, 0, 0].tolist() == [[6, 7, 8]] * 3
+
+
+def test_the_environment_does_what_the_tokens_say() -> None:
+    env = CountingEnv()
+    done = rolled(env)
+    assert len(env.chunks) == 4
+    for k, executed in enumerate(env.chunks):
+        assert torch.equal(executed, a_policy().binning.decode(done.tokens[:, k]))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.6])
+def test_log_probabilities_are_those_of_the_policy_that_acted(temperature: float) -> None:
+    done, policy = rolled(CountingEnv(), temperature=temperature), a_policy()
+    for k in range(4):
+        again = policy.log_probs(done.images[:, k], SENTENCES, done.tokens[:, k], temperature=temperature)
+        torch.testing.assert_close(again.detach(), done.log_probs[:, k], atol=1e-5, rtol=1e-5)
+
+
+def test_the_seed_decides_and_greedy_needs_none() -> None:
+    one, two, other = (rolled(CountingEnv(), seed=seed).tokens for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    greedy = [rolled(CountingEnv(), temperature=0.0, seed=seed).tokens for seed in (1, 2)]
+    assert torch.equal(*greedy)
+
+
+def test_rollouts_from_the_same_start_differ() -> None:
+    same = starts().take([0] * 6)
+    plan = RolloutPlan(chunks=2, temperature=1.0, final_frames=1)
+    done = rollout(a_policy(), CountingEnv(), same, plan=plan, generator=torch.Generator().manual_seed(0))
+    assert len({tuple(tokens.flatten().tolist()) for tokens in done.tokens}) == 6
+
+
+def test_every_rollout_starts_where_it_should() -> None:
+    env = CountingEnv()
+    rolled(env)
+    assert torch.equal(env.starts, starts().images)
+
+
+class ShrinkingEnv(CountingEnv):
+    """Loses a sample, as an environment with a bug might."""
+
+    def step(self, actions: torch.Tensor) -> torch.Tensor:
+        return super().step(actions)[:-1]
+
+
+def test_an_environment_that_loses_a_sample_is_caught() -> None:
+    with pytest.raises(BadTensor, match="environment"):
+        rolled(ShrinkingEnv())
+
+
+def test_starts_can_be_taken_in_any_order_and_often() -> None:
+    taken = starts().take([2, 0, 0])
+    assert taken.images[:, 0, 0, 0].tolist() == [30, 10, 10]
+    assert taken.instructions == (SENTENCES[2], SENTENCES[0], SENTENCES[0])
+    assert len(taken) == 3
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(3, 3, 64, 64),
+        torch.zeros(3, 64, 64, 3, dtype=torch.uint8),
+        torch.zeros(0, 3, 64, 64, dtype=torch.uint8),
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+    ],
+)
+def test_starts_that_are_no_pictures_are_refused(images: torch.Tensor) -> None:
+    with pytest.raises(BadTensor, match="starts"):
+        Starts(images=images, instructions=SENTENCES)
+
+
+def test_every_start_needs_a_sentence() -> None:
+    with pytest.raises(BadTensor, match="2 for 3 images"):
+        Starts(images=starts().images, instructions=SENTENCES[:2])

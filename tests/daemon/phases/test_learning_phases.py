@@ -1,0 +1,198 @@
+"""Finetuning and updating on what was really collected: which checkpoints, which episodes, which numbers."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from daemon.errors import NothingCollected
+from daemon.learning.batch import Clip
+from daemon.learning.finetune import HeldOutError
+from daemon.learning.reward.classifier import JUDGED_FRAMES
+from daemon.learning.world_model.model import WorldModel
+from daemon.phases import collect, finetune_world_model, update_policy
+from daemon.phases.clips import load_clips
+from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
+from daemon.phases.finetune_world_model import gather, held_out_record, imagined_ends, last_frames
+from storage import checkpoints, replay
+from storage.errors import BlobCorrupt
+from tests.daemon.phases.conftest import SMALL, Lab
+
+
+def a_clip(steps: int, *, success: bool, seed: int = 0) -> Clip:
+    generator = torch.Generator().manual_seed(seed)
+    return Clip(
+        frames=torch.randint(0, 256, (steps + 1, 3, 64, 64), dtype=torch.uint8, generator=generator),
+        actions=0.01 * torch.randn(steps, 7, generator=generator),
+        instruction="open the drawer",
+        episode_id=f"clip-{seed}",
+        success=success,
+    )
+
+
+@pytest.fixture
+def collected(lab: Lab) -> Lab:
+    lab.do("collect", collect.run)
+    return lab
+
+
+@pytest.fixture
+def finetuned(collected: Lab) -> tuple[Lab, dict[str, Any]]:
+    return collected, collected.do("finetune_world_model", finetune_world_model.run)
+
+
+def test_finetuning_makes_a_world_model_and_a_judge_from_their_parents(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    lab, outcome = finetuned
+    for kind in ("world_model", "judge"):
+        with lab.database.read() as session:
+            made = checkpoints.get(session, outcome["made"][kind])
+            parent = checkpoints.get(session, outcome["read"][kind])
+        assert made.parent_id == parent.id
+        assert made.sha256 != parent.sha256
+
+
+def test_held_out_episodes_are_measured_on_and_never_learned_from(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    lab, outcome = finetuned
+    with lab.database.read() as session:
+        held_out = {row.id for row in replay.select(session, replay.EpisodeQuery(held_out=True))}
+        learned = {
+            kind: set(checkpoints.episode_ids(session, outcome["made"][kind]))
+            for kind in ("world_model", "judge")
+        }
+    assert len(held_out) == outcome["held_out_episodes"] == 2
+    for episode_ids in learned.values():
+        assert len(episode_ids) == 2
+        assert episode_ids.isdisjoint(held_out)
+
+
+def test_the_error_is_told_before_and_after_at_every_horizon(finetuned: tuple[Lab, dict[str, Any]]) -> None:
+    _, outcome = finetuned
+    error = outcome["held_out_error"]
+    assert set(error["by_horizon"]) == {"1", "10"}
+    assert error["before"] == error["by_horizon"]["10"]["before"]
+    assert error["after"] == error["by_horizon"]["10"]["after"]
+    assert error["before"] != error["after"]
+
+
+def test_every_task_gets_a_real_and_an_imagined_strip_of_the_same_size(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    lab, outcome = finetuned
+    assert set(outcome["film_strips"]) == {"open_drawer", "close_drawer"}
+    for strip in outcome["film_strips"].values():
+        sizes = {
+            Image.open(io.BytesIO(lab.blobs.read(strip[which]))).size for which in ("real", "imagined")
+        }
+        assert sizes == {(ENLARGED * 64 * (1 + 10 // EVERY), ENLARGED * 64)}
+
+
+def test_curves_are_recorded_for_the_world_model_and_the_judge(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    lab, _ = finetuned
+    assert sum("loss" in moment for moment in lab.moments) == 2
+    assert sum("judge_loss" in moment for moment in lab.moments) == 2
+
+
+def test_the_policy_update_reads_what_this_iteration_made(finetuned: tuple[Lab, dict[str, Any]]) -> None:
+    lab, before = finetuned
+    outcome = lab.do("update_policy", update_policy.run)
+    assert outcome["read"]["world_model"] == before["made"]["world_model"]
+    assert outcome["read"]["judge"] == before["made"]["judge"]
+    assert set(outcome["imagined_success"]) == {"open_drawer", "close_drawer"}
+    with lab.database.read() as session:
+        assert checkpoints.get(session, outcome["made"]["policy"]).parent_id == outcome["read"]["policy"]
+
+
+def test_the_next_iteration_acts_with_the_updated_policy_and_learns_from_both(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    lab, _ = finetuned
+    updated = lab.do("update_policy", update_policy.run)
+    lab.request({**SMALL, "seed": 4})
+    again = lab.do("collect", collect.run)
+    assert again["read"]["policy"] == updated["made"]["policy"]
+    material = gather(lab.context("finetune_world_model"))
+    assert (len(material.fresh), len(material.older), len(material.held_out)) == (2, 2, 2)
+    assert {c.episode_id for c in material.fresh}.isdisjoint(c.episode_id for c in material.older)
+
+
+def test_learning_without_episodes_says_what_is_missing(lab: Lab) -> None:
+    with pytest.raises(NothingCollected, match="finetune_world_model needs an episode"):
+        finetune_world_model.run(lab.context("finetune_world_model"))
+    with pytest.raises(NothingCollected, match="update_policy needs an episode"):
+        update_policy.run(lab.context("update_policy"))
+
+
+def test_an_iteration_that_held_nothing_out_is_not_finetuned_blindly(lab: Lab) -> None:
+    lab.request({**SMALL, "collect": {"episodes_per_task": 1, "held_out_every": 5}})
+    lab.do("collect", collect.run)
+    with pytest.raises(NothingCollected, match="held out"):
+        finetune_world_model.run(lab.context("finetune_world_model"))
+
+
+def test_a_damaged_episode_stops_the_phase_rather_than_being_skipped(collected: Lab) -> None:
+    for path in collected.blobs.root.glob("??/*"):
+        if path.read_bytes().startswith(b"GYMFRM1"):
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BlobCorrupt):
+        finetune_world_model.run(collected.context("finetune_world_model"))
+
+
+def test_clips_carry_executed_actions_labels_and_one_more_frame_than_actions(collected: Lab) -> None:
+    with collected.database.read() as session:
+        rows = replay.select(session, replay.EpisodeQuery())
+        clips = load_clips(session, collected.blobs, rows)
+    assert [clip.episode_id for clip in clips] == [row.id for row in rows]
+    for clip in clips:
+        assert clip.frames.shape == (11, 3, 64, 64)
+        assert clip.actions.shape == (10, 7)
+        assert clip.success is not None
+
+
+def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_label(lab: Lab) -> None:
+    row = finetune_world_model.newest(lab.context("collect"), "world_model")
+    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
+    clips = [a_clip(5, success=True, seed=1), a_clip(8, success=False, seed=2)]
+    examples = last_frames(world_model, clips, seed=0)
+    assert examples.success.tolist() == [True] * JUDGED_FRAMES + [False] * JUDGED_FRAMES + (
+        [True] * JUDGED_FRAMES + [False] * JUDGED_FRAMES
+    )
+    assert torch.equal(examples.frames[:JUDGED_FRAMES], clips[0].frames[-JUDGED_FRAMES:])
+    imagined = imagined_ends(world_model, clips, seed=0)
+    assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], imagined.flatten(0, 1))
+
+
+def test_episodes_of_several_lengths_are_imagined_in_their_own_places(lab: Lab) -> None:
+    row = finetune_world_model.newest(lab.context("collect"), "world_model")
+    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
+    clips = [a_clip(8, success=True, seed=1), a_clip(5, success=True, seed=2)]
+    forward = imagined_ends(world_model, clips, seed=0)
+    backward = imagined_ends(world_model, clips[::-1], seed=0)
+    assert torch.equal(forward, backward.flip(0))
+
+
+def test_the_headline_is_the_longest_horizon() -> None:
+    before = HeldOutError(pixels={1: 0.4, 10: 0.5}, latents={1: 1.0, 10: 1.0}, still={1: 0.1, 10: 0.2})
+    after = HeldOutError(pixels={1: 0.2, 10: 0.3}, latents={1: 1.0, 10: 1.0}, still={1: 0.1, 10: 0.2})
+    record = held_out_record(before, after)
+    assert (record["before"], record["after"]) == (0.5, 0.3)
+    assert record["by_horizon"]["1"] == {"before": 0.4, "after": 0.2, "still": 0.1}
+
+
+def test_a_strip_shows_frames_from_left_to_right() -> None:
+    frames = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
+    frames[1] = 255
+    strip = np.asarray(Image.open(io.BytesIO(strip_jpeg(frames)))).mean(axis=(0, 2))  # by column
+    width = ENLARGED * 64
+    assert [round(strip[i * width + width // 2]) for i in range(3)] == [0, 255, 0]
