@@ -100,7 +100,7 @@ class StepArrays:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 arrays = _read_arrays(archive)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as cause:
+        except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, OSError) as cause:
             raise StepsCorrupt(thing="archive", expected="a whole npz", found=str(cause)) from cause
         try:
             return cls(**arrays)

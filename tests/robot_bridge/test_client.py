@@ -152,7 +152,7 @@ def test_a_lost_answer_to_a_lease_does_not_lock_its_holder_out(lab):
     lab.relay.lose = 0
     while lab.client.status().lease is not None:
         pass  # the half-granted lease runs out by itself
-    assert lab.client.acquire_lease("daemon").fence == 2
+    assert lab.client.acquire_lease("daemon").fence > 1
 
 
 @pytest.mark.parametrize(

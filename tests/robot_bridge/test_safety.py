@@ -40,7 +40,7 @@ def turn_between(first: Pose, second: Pose) -> float:
     return rotation_angle(second.rotation @ first.rotation.T)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(hostile_actions)
 def test_no_sequence_of_actions_takes_the_target_out_of_the_box_or_further_than_one_step(actions):
     safe, target = pipeline(), INSIDE

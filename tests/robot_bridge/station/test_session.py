@@ -166,7 +166,7 @@ def test_a_step_out_of_order_says_which_one_is_next(bench, t):
     assert bench.driver.moves == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), max_size=20))
 def test_whatever_is_sent_in_whatever_order_no_step_is_executed_twice(tmp_path_factory, calls):
     bench = Bench(tmp_path_factory.mktemp("spool"))
@@ -254,7 +254,7 @@ def test_a_pose_the_arm_cannot_take_is_recorded_as_no_motion_and_the_next_action
     assert down.target_pose[2] == pytest.approx(heights[-1] - 0.01, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 7), min_size=1, max_size=8))
 def test_the_driver_is_never_told_to_leave_the_box(tmp_path_factory, actions):
     log = tmp_path_factory.mktemp("log") / "targets"
