@@ -51,7 +51,7 @@ def test_what_was_put_is_read_back_under_its_sha256(blobs: BlobStore) -> None:
     assert blobs.path(sha256).name == sha256
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
 @given(content=st.binary(max_size=3000))
 def test_any_bytes_survive(blobs: BlobStore, content: bytes) -> None:
     assert blobs.read(blobs.put(content)) == content

@@ -4,12 +4,14 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.canonical import as_json, canonical_json, json_digest
 from storage.errors import NotJson
 
+# a busy machine is no reason to fail
+unhurried = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -23,12 +25,14 @@ json_values = st.recursive(
 )
 
 
+@unhurried
 @given(value=st.dictionaries(st.text("abcdef", max_size=4), json_values, max_size=5))
 def test_the_order_of_keys_does_not_matter(value: dict[str, object]) -> None:
     backwards = dict(reversed(list(value.items())))
     assert canonical_json(value, what="it") == canonical_json(backwards, what="it")
 
 
+@unhurried
 @given(value=st.dictionaries(st.text("abcdef", max_size=4), json_values, max_size=5))
 def test_the_text_reads_back_as_the_value(value: dict[str, object]) -> None:
     assert json.loads(canonical_json(value, what="it")) == value

@@ -84,7 +84,7 @@ def acknowledged_until_killed(database: Database, blobs: BlobStore, *, after: in
         lines = [started.stdout.readline() for _ in range(after)]
         os.kill(started.pid, signal.SIGKILL)
         lines += started.stdout.readlines()
-        assert started.wait(timeout=10) == -signal.SIGKILL
+        assert started.wait(timeout=60) == -signal.SIGKILL
     return [line.split()[0] for line in lines if line.endswith("\n")]
 
 
@@ -136,7 +136,7 @@ def test_a_killed_workers_run_is_taken_over_once_its_lease_runs_out(
         assert victim.stdout is not None
         phase_run_id, fence = victim.stdout.readline().split()
         os.kill(victim.pid, signal.SIGKILL)
-        victim.wait(timeout=10)
+        victim.wait(timeout=60)
     with database.write() as session:
         assert phase_runs.claim(session, "heir", ttl_s=30, now=now + timedelta(seconds=29)) is None
         taken = phase_runs.claim(session, "heir", ttl_s=30, now=now + timedelta(seconds=30))

@@ -111,7 +111,7 @@ def test_serialise_lets_different_names_pass(database: Database) -> None:
         serialise(session, "one name")
         thread = threading.Thread(target=other)
         thread.start()
-        assert passed.wait(timeout=10)
+        assert passed.wait(timeout=60)
     thread.join()
 
 
@@ -213,7 +213,7 @@ def test_a_writer_waits_for_the_writer_before_it(sqlite_database: Database, now:
     holding, done = threading.Event(), threading.Event()
 
     def second() -> None:
-        holding.wait(timeout=10)
+        holding.wait(timeout=60)
         with sqlite_database.write() as session:
             tasks.ensure(session, "second", instruction="", now=now)
         done.set()
@@ -224,7 +224,7 @@ def test_a_writer_waits_for_the_writer_before_it(sqlite_database: Database, now:
         tasks.ensure(session, "first", instruction="", now=now)
         holding.set()
         assert not done.wait(timeout=0.2)
-    assert done.wait(timeout=10)
+    assert done.wait(timeout=60)
     thread.join()
     assert task_ids(sqlite_database) == ["first", "second"]
 

@@ -49,7 +49,7 @@ def test_requests_from_many_threads_get_dense_numbers(database: Database, now: d
     start = threading.Barrier(5)
 
     def request(_: int) -> int:
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         return ask(database, now)[0].number
 
     with ThreadPoolExecutor(5) as pool:
@@ -84,7 +84,7 @@ def test_one_key_from_many_threads_is_one_iteration(database: Database, now: dat
     start = threading.Barrier(5)
 
     def request(_: int) -> tuple[str, bool]:
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         row, created = ask(database, now, key="tonight")
         return row.id, created
 

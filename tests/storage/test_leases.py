@@ -155,7 +155,7 @@ def test_of_many_threads_that_want_a_lease_one_gets_it(database: Database, now: 
     start = threading.Barrier(6)
 
     def want(holder: int) -> int | None:
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         try:
             return take(database, f"thread {holder}", now).fence
         except LeaseHeld:

@@ -176,7 +176,7 @@ def test_many_workers_never_get_the_same_run(
     start = threading.Barrier(6)
 
     def work(number: int) -> str | None:
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         claimed = claim(database, now, f"worker-{number}")
         return claimed.phase_run_id if claimed else None
 
@@ -440,7 +440,7 @@ def test_takeover_and_late_heartbeat_at_once_leave_one_holder(
         start = threading.Barrier(2)
 
         def beat(claimed: ClaimedRun = old, gate: threading.Barrier = start) -> bool:
-            gate.wait(timeout=10)
+            gate.wait(timeout=60)
             try:
                 heartbeat(database, claimed, after(now, TTL_S))
             except LeaseLost:
@@ -448,7 +448,7 @@ def test_takeover_and_late_heartbeat_at_once_leave_one_holder(
             return True
 
         def take(gate: threading.Barrier = start, turn: int = turn) -> ClaimedRun | None:
-            gate.wait(timeout=10)
+            gate.wait(timeout=60)
             return claim(database, after(now, TTL_S), f"thief-{turn}")
 
         with ThreadPoolExecutor(2) as pool:
