@@ -93,9 +93,7 @@ def test_the_base_checkpoint_of_the_preset_is_registered_once(
     asset = tiny_models(preset)["policy"]
     (preset / "card.json").write_text(json.dumps({"seed": 5}))
     monkeypatch.setattr(phase_checkpoints, "ASSETS", tmp_path / "assets")
-    rows = [
-        current(sqlite_database, blobs, "policy", preset="nano", now=wall_clock()) for _ in range(2)
-    ]
+    rows = [current(sqlite_database, blobs, "policy", preset="nano", now=wall_clock()) for _ in range(2)]
     assert rows[0].id == rows[1].id
     assert (rows[0].number, rows[0].card) == (1, {"seed": 5})
     assert checkpoints.path(rows[0], blobs).read_bytes() == asset.read_bytes()

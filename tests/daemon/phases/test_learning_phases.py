@@ -89,9 +89,7 @@ def test_every_task_gets_a_real_and_an_imagined_strip_of_the_same_size(
     lab, outcome = finetuned
     assert set(outcome["film_strips"]) == {"open_drawer", "close_drawer"}
     for strip in outcome["film_strips"].values():
-        sizes = {
-            Image.open(io.BytesIO(lab.blobs.read(strip[which]))).size for which in ("real", "imagined")
-        }
+        sizes = {Image.open(io.BytesIO(lab.blobs.read(strip[which]))).size for which in ("real", "imagined")}
         assert sizes == {(ENLARGED * 64 * (1 + 10 // EVERY), ENLARGED * 64)}
 
 

@@ -26,9 +26,7 @@ def client(toy_station: str) -> Iterator[StationClient]:
 
 
 def prepared(client: StationClient, *, steps: int = 10) -> StationEnv:
-    request = EpisodeRequest(
-        task_id="open_drawer", max_steps=steps, policy=PolicyRef(name="test"), seed=5
-    )
+    request = EpisodeRequest(task_id="open_drawer", max_steps=steps, policy=PolicyRef(name="test"), seed=5)
     return StationEnv(client, client.create_episode(request))
 
 

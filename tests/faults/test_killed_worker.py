@@ -1,0 +1,105 @@
+"""kill -9 of the worker in each phase of a real iteration: it finishes, nothing is lost or recorded twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.client import DaemonClient
+from daemon.demo import fresh_lab, servers
+from robot_bridge.client import StationClient
+from storage.phase_runs import PHASES
+
+DEADLINE_S = 240
+SPEC: dict[str, Any] = {
+    "seed": 11,
+    "steps": 15,
+    "tasks": ["open_drawer", "close_drawer"],
+    "collect": {"episodes_per_task": 3, "held_out_every": 3},
+    "world_model": {"updates": 12, "batch": 4, "frames": 8},
+    "judge": {"updates": 4},
+    "policy": {"updates": 4, "groups": 4, "group_size": 2, "epochs": 1},
+}
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """What the condition gives once it is true; a test that waits for nothing fails with a reason."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    pytest.fail(f"{what}: not within {DEADLINE_S} s")
+
+
+def worker_pids(log: Path) -> list[int]:
+    """Every worker that the daemon started so far, in order."""
+    return [int(pid) for pid in re.findall(r"worker started .*pid=(\d+)", log.read_text())]
+
+
+def attempts_at(record: dict[str, Any], phase: str) -> list[dict[str, Any]]:
+    return [run for run in record["phases"] if run["phase"] == phase]
+
+
+def in_the_middle_of(client: DaemonClient, phase: str) -> Callable[[], bool]:
+    """Whether the phase runs and has something to lose: some progress, but not all of it."""
+
+    def look() -> bool:
+        record = client.iteration(1)
+        assert record["state"] in {"requested", "running"}, json.dumps(record["phases"], indent=1)
+        runs = attempts_at(record, phase)
+        return bool(runs) and runs[-1]["state"] == "running" and 0.2 < runs[-1]["progress"] < 1.0
+
+    return look
+
+
+def stored_episodes(lab: Path) -> list[tuple[str, str, bool]]:
+    """(id, slot, valid) of every episode row, read past all our own code."""
+    with closing(sqlite3.connect(lab / "data" / "gymnastd.sqlite3")) as connection:
+        rows = connection.execute("SELECT id, manifest, valid_for_policy_eval FROM episodes").fetchall()
+    return [(id_, json.loads(manifest)["metadata"]["slot"], bool(valid)) for id_, manifest, valid in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_iteration_survives_kill_9_of_its_worker(phase: str, tmp_path: Path) -> None:
+    lab = fresh_lab(tmp_path)
+    with servers(lab, 5) as (station_url, daemon_url):
+        client = DaemonClient(daemon_url)
+        client.request_iteration(SPEC, idempotency_key="the only one")
+        until(in_the_middle_of(client, phase), f"the middle of {phase}")
+        acknowledged = {episode_id for episode_id, _, _ in stored_episodes(lab)}
+        os.kill(worker_pids(lab / "serve.log")[-1], signal.SIGKILL)
+        record = client.wait(1, timeout_s=DEADLINE_S)
+        station = StationClient(station_url)
+        left_at_the_station = station.waiting_episodes()
+        station.close()
+
+    assert record["state"] == "finished"
+    states = [run["state"] for run in attempts_at(record, phase)]
+    assert states == ["abandoned", "finished"]
+    for other in set(PHASES) - {phase}:
+        assert [run["state"] for run in attempts_at(record, other)] == ["finished"]
+    stored = stored_episodes(lab)
+    assert acknowledged <= {episode_id for episode_id, _, _ in stored}
+    valid = Counter(slot for _, slot, is_valid in stored if is_valid)
+    assert valid == {f"{task}/{index}": 1 for task in SPEC["tasks"] for index in range(3)}
+    assert left_at_the_station == ()
+    assert {task: rate["episodes"] for task, rate in record["success"].items()} == {
+        "open_drawer": 3,
+        "close_drawer": 3,
+    }
+    assert len(worker_pids(lab / "serve.log")) == 2
