@@ -122,6 +122,8 @@ def test_a_rotation_that_is_too_large_is_shortened_about_its_own_axis(rpy):
     asked, done = rotation_of_euler(rpy), command.target.rotation @ INSIDE.rotation.T
     axis = np.linalg.eigh((done + done.T) / 2)[1][:, -1]
     np.testing.assert_allclose(asked @ axis, axis, atol=1e-6)
+    left = rotation_angle(asked @ done.T)  # it went the asked way round, so that much less is left to turn
+    assert left == pytest.approx(rotation_angle(asked) - 0.25, abs=1e-5)
 
 
 @given(st.tuples(*[hostile] * 7))

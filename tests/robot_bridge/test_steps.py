@@ -56,6 +56,8 @@ def test_equal_arrays_are_equal_bytes_even_when_their_memory_is_laid_out_differe
     assert some_steps(4).to_npz() == NPZ
     assert with_array(STEPS, "state", np.asfortranarray).to_npz() == NPZ
     assert some_steps(4, seed=1).to_npz() != NPZ
+    with zipfile.ZipFile(io.BytesIO(NPZ)) as archive:  # nor do they say when they were written
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_there_is_one_observation_more_than_there_are_actions():
