@@ -130,14 +130,14 @@ def measure_held_out(
     env = ImaginedEnv(world_model, seed=seed)
     sums = {horizon: torch.zeros(4, dtype=torch.float64) for horizon in horizons}  # three errors, count
     for start in range(0, len(clips), HELD_OUT_BATCH):
-        _replay(world_model, env, clips[start : start + HELD_OUT_BATCH], sums)
+        _replay(world_model, env, clips[start : start + HELD_OUT_BATCH], sums=sums)
     means = {horizon: (total[:3] / total[3]).tolist() for horizon, total in sums.items()}
     pixels, latents, still = ({h: mean[i] for h, mean in means.items()} for i in range(3))
     return HeldOutError(pixels=pixels, latents=latents, still=still)
 
 
 def _replay(
-    world_model: WorldModel, env: ImaginedEnv, clips: Sequence[Clip], sums: dict[int, Tensor]
+    world_model: WorldModel, env: ImaginedEnv, clips: Sequence[Clip], *, sums: dict[int, Tensor]
 ) -> None:
     """Imagine these clips together; shorter ones are padded with actions whose frames do not count."""
     steps = max(sums)

@@ -47,6 +47,7 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,
         latent_channels: int = 8,
         width: int = 48,
         deep_width: int = 80,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 
 from daemon.learning.batch import NoWindow
 from daemon.learning.devices import autocast
@@ -102,24 +103,34 @@ def train_transformer(
     transformer.train()
     for update in range(config.updates):
         windows = source.draw()
-        with autocast(world_model.device, world_model.precision):
-            loss = forcing_loss(
-                transformer,
-                windows.latents.to(world_model.device),
-                windows.actions.to(world_model.device),
-                schedule=schedule,
-                weights=weights,
-                generator=source.generator,
-            )
+        loss = _loss(world_model, windows, schedule=schedule, weights=weights, generator=source.generator)
         if not stepped(loss, transformer, optimizing):
+            inputs = "windows of episodes " + ", ".join(sorted(set(windows.episode_ids)))
             raise NonFiniteLoss(
-                phase="world model training",
-                update=update,
-                quantity="loss or gradient",
-                inputs="windows of episodes " + ", ".join(sorted(set(windows.episode_ids))),
+                phase="world model training", update=update, quantity="loss or gradient", inputs=inputs
             )
         average.step(transformer.parameters())
         on_update(update, {"loss": loss.item(), "learning_rate": optimizing.rate})
     average.copy_to(transformer.parameters())
     transformer.eval()
     return source.left_out
+
+
+def _loss(
+    world_model: WorldModel,
+    windows: LatentWindows,
+    *,
+    schedule: NoiseSchedule,
+    weights: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """The loss of one batch; autocast ends with it, before any optimizer step."""
+    with autocast(world_model.device, world_model.precision):
+        return forcing_loss(
+            world_model.transformer,
+            windows.latents.to(world_model.device),
+            windows.actions.to(world_model.device),
+            schedule=schedule,
+            weights=weights,
+            generator=generator,
+        )

@@ -74,7 +74,7 @@ class SpatialBlock(Branches):
 class TemporalBlock(Branches):
     """Mixes each place of the frame with its past."""
 
-    def forward(self, x: Tensor, condition: Tensor, past: Past, layer: int) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, *, past: Past, layer: int) -> Tensor:
         shift, scale, gate, *feed = self.modulations(condition)
         ready = modulated(x, shift, scale)
         if past.cache is None:
@@ -95,7 +95,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, *, within: Turn, past: Past, layer: int) -> Tensor:
         x = self.s_block(x, condition, within)
-        out: Tensor = self.t_block(x, condition, past, layer)
+        out: Tensor = self.t_block(x, condition, past=past, layer=layer)
         return out
 
 
@@ -126,6 +126,7 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,
         in_channels: int = 8,
         patch: int = 2,
         dim: int = 128,

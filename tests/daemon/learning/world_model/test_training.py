@@ -109,13 +109,13 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others():
 def test_the_kept_weights_are_the_moving_average_of_those_trained():
     clips, trained = LatentClips((named("a"),)), []
     model = fresh_model()
-    weight = model.transformer.final_layer.linear.weight
-    start = weight.detach().clone()
+    weight = model.transformer.final_layer.linear.weight.detach()
+    start = weight.clone()
     train_transformer(
         model,
         clips,
         config=config(updates=6, ema=0.5),
-        on_update=lambda *_: trained.append(weight.detach().clone()),
+        on_update=lambda *_: trained.append(weight.clone()),
     )
     distances = [float((weight - t).norm()) for t in (start, trained[-1])]
     assert min(distances) > 0, "neither the first nor the last"
