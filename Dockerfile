@@ -15,4 +15,4 @@ USER gymnast
 ENV GYMNASTD_DATA_DIR=/data OMP_WAIT_POLICY=PASSIVE
 VOLUME /data
 EXPOSE 8400
-CMD ["gymnastd", "serve", "--host", "0.0.0.0"]
+CMD ["gymnastd", "serve"]

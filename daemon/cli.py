@@ -103,6 +103,25 @@ def station(
         )
 
 
+@app.command()
+def clear_estop(
+    spool: Annotated[Path, typer.Option(help="The spool of the station that was stopped.")] = Path("spool"),
+) -> None:
+    """Release an emergency stop, at the station itself, after a look at the arm. HTTP has no way to do it."""
+    from robot_bridge.station.estop import EStopLatch
+
+    latch = EStopLatch(spool)
+    stopped = latch.read()
+    if stopped is None:
+        typer.echo(f"no emergency stop is latched in {spool}")
+        return
+    typer.confirm(
+        f"stopped since {stopped['since']} ({stopped['reason']}). Is the arm free to move?", abort=True
+    )
+    latch.clear()
+    typer.echo("cleared; the arm may move again")
+
+
 @database_commands.command("upgrade")
 def upgrade_database() -> None:
     """Bring the database to this release's tables; `serve` does so by itself."""

@@ -246,3 +246,20 @@ def test_importing_real_clips_twice_adds_them_once(tmp_path, monkeypatch):
     first, again = (inside("import", "worldgym-clips", CLIPS).output for _ in range(2))
     assert first == "10 episodes, 355 frames; 10 were new\n"
     assert again == "10 episodes, 355 frames; 0 were new\n"
+
+
+def test_an_emergency_stop_is_cleared_only_after_somebody_looked(tmp_path):
+    from datetime import UTC, datetime
+
+    from robot_bridge.station.estop import EStopLatch
+
+    latch = EStopLatch(tmp_path)
+    latch.latch("a hand in the cell", datetime(2026, 1, 1, tzinfo=UTC))
+    runner, command = CliRunner(), ["clear-estop", "--spool", str(tmp_path)]
+    refused = runner.invoke(app, command, input="n\n")
+    assert "a hand in the cell" in refused.output
+    assert refused.exit_code != 0
+    assert latch.read() is not None
+    assert runner.invoke(app, command, input="y\n").exit_code == 0
+    assert latch.read() is None
+    assert "no emergency stop" in runner.invoke(app, command).output
