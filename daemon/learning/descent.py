@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from daemon.learning.errors import NonFiniteLoss
 
-WARM_UP = 0.05  # share of the updates during which the learning rate rises
+WARM_UP = 0.1  # share of the updates during which the learning rate rises
 TAIL = 0.1  # share of the updates, at the end, over which reported metrics are averaged
 
 LossOfBatch = Callable[[], tuple[Tensor, dict[str, Tensor]]]
