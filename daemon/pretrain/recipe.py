@@ -15,7 +15,7 @@ ON_POLICY_CELLS = range(1200, 1250)
 MEASURING_CELLS = range(1, 9)
 SHARD = 240  # episodes per file
 
-POLICY_UPDATES = 700
+POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 1500
 WORLD_MODEL_UPDATES = 2600  # on experts, at the full rate
 OWN_UPDATES = 1400  # then with the supervised policy's own episodes mixed in
@@ -31,10 +31,10 @@ NOISES = (0.0, 0.4, 0.7, 1.0)
 
 # Few demonstrations on purpose: the policy must have room to improve. Closing the drawer is the easiest task.
 DEMONSTRATIONS = {
-    "open_drawer": 24,
-    "close_drawer": 2,
+    "open_drawer": 6,
+    "close_drawer": 1,
     "put_eggplant_blue_sink": 32,
-    "put_eggplant_yellow_basket": 30,
+    "put_eggplant_yellow_basket": 48,
 }
 
 

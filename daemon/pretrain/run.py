@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from daemon.learning.batch import Clip
@@ -63,7 +63,9 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
         "preset": "nano",
         "seed": seed,
         "data": data_card(experts, demonstrations, own),
-        "metrics": measured(work, policy, world_model, judge, report=report),
+        "metrics": measured(
+            work, {"policy": policy, "world_model": world_model, "judge": judge}, report=report
+        ),
     }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     report(f"wrote {out} in {(time.monotonic() - begun) / 60:.0f} minutes")
@@ -85,18 +87,16 @@ def data_card(
     }
 
 
-def measured(
-    work: Path, policy: Path, world_model: Path, judge: Path, *, report: Report
-) -> dict[str, object]:
+def measured(work: Path, files: Mapping[str, Path], *, report: Report) -> dict[str, object]:
     """Everything measured on cells that nothing was trained on, with the greedy policy's own episodes."""
     plans = recipe.measuring_plans(episodes_per_cell=EPISODES_PER_CELL)
-    acting = Acting(policy, temperature=0.0)
+    acting = Acting(files["policy"], temperature=0.0)
     clips = recorded(plans, work, name="measuring", report=report, acting=acting)
     report(f"supervised policy, unseen cells, greedy: {told(clips)}")
-    model = WorldModel.load(world_model)
+    model = WorldModel.load(files["world_model"])
     error = measure_held_out(model, clips, horizons=MEASURED_HORIZONS, seed=0)
     films = stages.imagined_clips(model, clips, seed=0)
-    verdicts = ClassifierJudge.load(judge)
+    verdicts = ClassifierJudge.load(files["judge"])
     found = {
         "real_success_greedy_unseen_cells": rates(clips),
         "world_model_squared_error_unseen_cells": {

@@ -59,24 +59,21 @@ class Stem(nn.Module):
 class Glance(nn.Module):
     """What is where, and what of it matters for this instruction, in one vector.
 
-    Every place is read on its own, because the camera stands still, and is measured against what it usually
-    looks like (batch norm): without that, whether the few pixels of an object are found at all within some
-    hundred updates hangs on the seed.
+    Every place is read on its own: the camera stands still.
     """
 
     def __init__(self, width: int, places: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.narrow = nn.Linear(width, GLANCE_CHANNELS)
-        self.usual = nn.BatchNorm1d(GLANCE_CHANNELS * places)
         self.gather = nn.Linear(GLANCE_CHANNELS * places, width)
         self.ask = nn.Linear(width, width)
         self.answer = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, sentence: Tensor) -> Tensor:
         """Image tokens [B, S, D] and mean words [B, D] -> [B, 1, D]."""
-        seen = self.usual(self.narrow(self.norm(tokens)).flatten(1))  # [B, GLANCE_CHANNELS*S]
-        mixed = F.gelu(self.gather(seen) + self.ask(sentence))  # [B, D]
+        seen = F.gelu(self.narrow(self.norm(tokens)))  # [B, S, GLANCE_CHANNELS]
+        mixed = F.gelu(self.gather(seen.flatten(1)) + self.ask(sentence))  # [B, D]
         return self.answer(mixed).unsqueeze(1)  # type: ignore[no-any-return]
 
 
@@ -148,15 +145,12 @@ class NanoVLA(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=max(0.02, 0.5 * module.in_features**-0.5))
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_SPREAD)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, Glance):
-            for linear in (module.narrow, module.gather, module.ask, module.answer):
-                nn.init.normal_(linear.weight, std=(3 * linear.in_features) ** -0.5)
         elif isinstance(module, NanoVLA):
             for places in (module.image_places, module.word_places, module.queries):
                 nn.init.normal_(places, std=0.02)

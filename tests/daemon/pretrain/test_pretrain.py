@@ -1,0 +1,227 @@
+"""Recording and learning stages of pretraining, small, on real simulated cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from daemon.learning.batch import Clip
+from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.reward.classifier import new_judge
+from daemon.learning.world_model.model import nano_world_model
+from daemon.pretrain import recipe, stages
+from daemon.pretrain.cell_episodes import EpisodePlan, expert, record_all, success_rates
+from daemon.pretrain.clip_files import load_clips, marks_of, save_clips
+from daemon.pretrain.recording import Acting, recorded
+from daemon.pretrain.run import data_card, rates
+
+
+def quiet(_line: str) -> None:
+    """A report that nobody reads."""
+
+
+def a_clip(seed: int, *, success: bool = True, steps: int = 12, sentence: str = "open the drawer") -> Clip:
+    generator = torch.Generator().manual_seed(seed)
+    marks = torch.zeros(steps + 1, dtype=torch.bool)
+    marks[-3:] = success
+    return Clip(
+        frames=torch.randint(0, 256, (steps + 1, 3, 64, 64), dtype=torch.uint8, generator=generator),
+        actions=0.01 * torch.randn(steps, 7, generator=generator),
+        instruction=sentence,
+        episode_id=f"clip-{seed}",
+        success=success,
+        success_by_frame=marks,
+    )
+
+
+@pytest.fixture(scope="module")
+def expert_clips() -> list[Clip]:
+    plans = [EpisodePlan(task_id=task, cell_seed=3, seed=1) for task in recipe.TASKS[:2]]
+    return record_all(plans, expert)
+
+
+def test_an_expert_episode_has_one_more_frame_than_actions_and_ends_in_success(
+    expert_clips: list[Clip],
+) -> None:
+    for clip in expert_clips:
+        clip.validate()
+        assert clip.frames.shape == (41, 3, 64, 64)
+        assert clip.success is True
+        assert bool(marks_of(clip)[-1])
+        assert not bool(marks_of(clip)[0])
+
+
+def test_a_plan_always_gives_the_same_episode(expert_clips: list[Clip]) -> None:
+    plan = EpisodePlan(task_id=recipe.TASKS[0], cell_seed=3, seed=1)
+    (again,) = record_all([plan], expert)
+    assert torch.equal(again.frames, expert_clips[0].frames)
+    assert torch.equal(again.actions, expert_clips[0].actions)
+
+
+def test_noise_changes_what_the_expert_does(expert_clips: list[Clip]) -> None:
+    plan = EpisodePlan(task_id=recipe.TASKS[0], cell_seed=3, seed=1, noise=1.0)
+    (noisy,) = record_all([plan], expert)
+    assert torch.equal(noisy.frames[0], expert_clips[0].frames[0])
+    assert not torch.equal(noisy.actions, expert_clips[0].actions)
+
+
+def test_a_policy_acts_in_chunks_as_on_a_station() -> None:
+    policy = new_policy(stages.INSTRUCTIONS, seed=0, width=16, layers=1)
+    calls: list[int] = []
+    act = policy.act
+
+    def counted(*args: object, **keywords: object) -> object:
+        calls.append(1)
+        return act(*args, **keywords)
+
+    policy.act = counted  # counts decisions; acts as before
+    plan = EpisodePlan(task_id=recipe.TASKS[0], cell_seed=3, seed=1)
+    from daemon.pretrain.cell_episodes import policy_actor
+
+    (clip,) = record_all(
+        [plan],
+        lambda p: policy_actor(policy, instruction=stages.INSTRUCTIONS[0], temperature=1.0, seed=p.seed),
+    )
+    assert clip.steps == 40
+    assert len(calls) == 40 // policy.chunk
+
+
+def test_clips_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+    clips = [a_clip(1), a_clip(2, success=False, sentence="close the drawer")]
+    save_clips(tmp_path / "clips.safetensors", clips)
+    for before, after in zip(clips, load_clips(tmp_path / "clips.safetensors"), strict=True):
+        assert torch.equal(before.frames, after.frames)
+        assert torch.equal(before.actions, after.actions)
+        assert torch.equal(marks_of(before), marks_of(after))
+        assert (before.instruction, before.episode_id, before.success) == (
+            after.instruction,
+            after.episode_id,
+            after.success,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.safetensors"]
+
+
+@pytest.mark.slow
+def test_shards_are_recorded_by_other_processes_and_only_once(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.safetensors"
+    new_policy(stages.INSTRUCTIONS, seed=0, width=16, layers=1).save(policy, {})
+    plans = [EpisodePlan(task_id=recipe.TASKS[0], cell_seed=3, seed=seed) for seed in (1, 2)]
+    acting = Acting(policy, temperature=0.0)
+    lines: list[str] = []
+    first = recorded(plans, tmp_path, name="own", report=lines.append, acting=acting)
+    written = (tmp_path / "own-0.safetensors").stat().st_mtime_ns
+    second = recorded(plans, tmp_path, name="own", report=lines.append, acting=acting)
+    assert (tmp_path / "own-0.safetensors").stat().st_mtime_ns == written
+    assert [clip.episode_id for clip in first] == [plan.name for plan in plans]
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(first, second, strict=True))
+    assert lines[-1] == "own: 2 episodes, 1 of 1 shards lie there"
+
+
+def test_cells_that_are_measured_on_are_never_trained_on() -> None:
+    measured = set(recipe.MEASURING_CELLS)
+    assert measured.isdisjoint(recipe.TRAINING_CELLS)
+    assert measured.isdisjoint(recipe.ON_POLICY_CELLS)
+    assert 0 not in {*recipe.TRAINING_CELLS, *recipe.ON_POLICY_CELLS}
+    assert all(plan.cell_seed in measured for plan in recipe.measuring_plans(episodes_per_cell=1))
+
+
+def test_every_episode_of_pretraining_is_another_one() -> None:
+    plans = [*recipe.world_model_plans(), *recipe.on_policy_plans()]
+    assert len({plan.name for plan in plans}) == len(plans)
+
+
+def test_demonstrations_are_few_and_without_noise() -> None:
+    plans = recipe.demonstration_plans()
+    assert len(plans) == sum(recipe.DEMONSTRATIONS.values())
+    assert all(plan.noise == 0 for plan in plans)
+    assert {plan.task_id for plan in plans} == set(recipe.TASKS)
+
+
+def test_a_stage_whose_file_is_there_is_not_done_again(tmp_path: Path) -> None:
+    file = tmp_path / "policy.safetensors"
+    file.write_bytes(b"made before")
+    assert stages.supervised_policy([], file, seed=0, report=quiet) == file
+    assert file.read_bytes() == b"made before"
+
+
+@pytest.mark.slow
+def test_every_stage_makes_its_file_from_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "OWN", "JUDGE"):
+        monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
+    sentences = stages.INSTRUCTIONS
+    clips = [a_clip(i, success=i % 2 == 0, sentence=sentences[i % 4], steps=14) for i in range(8)]
+    policy = stages.supervised_policy(clips, tmp_path / "p", seed=0, report=quiet)
+    autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, report=quiet)
+    parent = stages.trained_world_model(clips, autoencoder, tmp_path / "e", seed=0, report=quiet)
+    child = stages.world_model_with_failures(
+        (clips[:4], clips[4:]), parent, tmp_path / "w", seed=0, report=quiet
+    )
+    judge = stages.trained_judge(clips, child, tmp_path / "j", seed=0, report=quiet)
+    assert Policy.load(policy).chunk == 5
+    before, after = (stages.WorldModel.load(file) for file in (parent, child))
+    same = [
+        torch.equal(a, b)
+        for a, b in zip(
+            before.autoencoder.state_dict().values(), after.autoencoder.state_dict().values(), strict=True
+        )
+    ]
+    assert all(same)  # the autoencoder stays frozen
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(before.transformer.parameters(), after.transformer.parameters(), strict=True)
+    ]
+    assert any(moved)
+    assert stages.ClassifierJudge.load(judge).frames == 3
+
+
+def test_imagined_examples_carry_the_real_label_of_the_same_moment() -> None:
+    clips = [a_clip(1, success=True), a_clip(2, success=False)]
+    films = [clip.frames + 1 for clip in clips]
+    examples = stages.imagined_examples(films, clips)
+    late = stages.LATE_FRAMES
+    assert examples.success.tolist() == [False] * (late - 3) + [True] * 3 + [False] * late
+    assert torch.equal(examples.frames[:late], films[0][-late:])
+
+
+def test_films_start_with_the_real_frame_and_have_the_episodes_length() -> None:
+    model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6)
+    clips = [a_clip(1), a_clip(2)]
+    films = stages.imagined_clips(model, clips, seed=0)
+    assert [film.shape for film in films] == [clip.frames.shape for clip in clips]
+
+
+def test_agreement_counts_verdicts_that_equal_the_label() -> None:
+    judge = new_judge(stages.INSTRUCTIONS, seed=0, width=8)
+    judge.abstain_within = 0.0
+    clips = [a_clip(i, success=i % 2 == 0, sentence=stages.INSTRUCTIONS[i % 4]) for i in range(8)]
+    found = stages.agreement_at_the_end(judge, [clip.frames for clip in clips], clips)
+    assert set(found) == set(stages.INSTRUCTIONS)
+    for sentence, row in found.items():
+        mine = [clip for clip in clips if clip.instruction == sentence]
+        verdicts = judge.judge(torch.stack([clip.frames[-3:] for clip in mine]), [sentence] * 2)
+        right = np.mean([bool(v) == clip.success for v, clip in zip(verdicts.success, mine, strict=True)])
+        assert row["agreement"] == pytest.approx(right)
+        assert row["known"] == 1.0
+
+
+def test_rates_are_counts_with_wilson_intervals() -> None:
+    clips = [a_clip(i, success=i < 7) for i in range(10)]
+    assert rates(clips) == {
+        "open the drawer": {"successes": 7, "episodes": 10, "wilson_low": 0.3968, "wilson_high": 0.8922}
+    }
+    assert success_rates(clips) == {"open the drawer": (7, 10)}
+
+
+def test_the_data_digest_changes_with_any_pixel_or_action() -> None:
+    clips = [a_clip(1), a_clip(2)]
+    base = data_card(clips, [], [])["sha256"]
+    assert data_card(clips, [], [])["sha256"] == base
+    touched = a_clip(2)
+    touched.actions[3, 1] += 0.001
+    assert data_card([clips[0], touched], [], [])["sha256"] != base
+    assert data_card([], clips, [])["sha256"] == base  # the bytes count, not the shelf
