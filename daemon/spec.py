@@ -31,9 +31,9 @@ class SpecModel(BaseModel):
 class CollectSpec(SpecModel):
     """Real episodes with the current policy."""
 
-    episodes_per_task: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
+    episodes_per_task: Annotated[int, Field(strict=True, ge=1, le=1000)] = 12
     held_out_every: Annotated[int, Field(strict=True, ge=2, le=1000)] = Field(
-        default=5, description="every n-th episode of a task is kept from training, to measure on"
+        default=4, description="every n-th episode of a task is kept from training, to measure on"
     )
     temperature: Annotated[float, Field(ge=0.0, le=5.0)] = Field(default=0.0, description="0 acts greedily")
 
@@ -41,10 +41,10 @@ class CollectSpec(SpecModel):
 class FinetuneSpec(SpecModel):
     """Finetuning of the world model on the fresh episodes."""
 
-    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 200
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 120
     batch: Annotated[int, Field(strict=True, ge=1, le=4096)] = 32
-    frames: Annotated[int, Field(strict=True, ge=2, le=64)] = Field(default=10, description="per window")
-    learning_rate: LearningRate = 2e-4
+    frames: Annotated[int, Field(strict=True, ge=2, le=64)] = Field(default=12, description="per window")
+    learning_rate: LearningRate = 3e-4
     fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
 
