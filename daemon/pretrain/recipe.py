@@ -17,7 +17,7 @@ SHARD = 240  # episodes per file
 
 POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 1500
-WORLD_MODEL_UPDATES = 2600  # on experts, at the full rate
+WORLD_MODEL_UPDATES = 2600  # on experts
 OWN_UPDATES = 1400  # then with the supervised policy's own episodes mixed in
 OWN_SHARE = 0.4  # of the windows of those updates
 OWN_LEARNING_RATE = 5e-4
