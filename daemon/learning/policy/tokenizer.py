@@ -80,6 +80,9 @@ def tokenize(
 
     Every row starts with the start token, so an empty instruction still has one token.
     """
+    if not instructions:
+        empty = torch.zeros(0, 1, dtype=torch.int64, device=device)
+        return empty, empty.bool()
     encoded = tokenizer(
         list(instructions), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
     )
