@@ -1,8 +1,22 @@
 """The root of everything that learning refuses; each module below defines its own branches.
 
 LearningError
-├── BadTensor         a tensor of the wrong shape, type or with values that are not finite
-└── NonFiniteLoss     an update produced a loss or gradient that is not finite
+├── BadTensor             a tensor of another shape or type than promised, or not finite
+├── NonFiniteLoss         an update met NaN or infinity
+├── ClipInvalid           batch.py: a clip breaks its contract
+├── NoWindow              batch.py: no clip is long enough
+├── CheckpointUnreadable  state.py: a checkpoint file cannot be used
+├── StateNotFinite        state.py: a model with NaN or infinity is not written
+├── NothingImagined       imagine.py: asked before it was reset
+├── StepsUneven           world_model/schedule.py: denoise steps that miss the clean frame
+├── BinningInvalid        policy/tokens.py: bounds that cut nothing
+├── TokenizerUnreadable   policy/tokenizer.py: not a tokenizer of ours
+├── BadTemperature        policy/policy.py: no distribution has it
+├── NoDemonstrations      sft.py: nothing to imitate
+├── NothingJudged         reward/training.py: no labelled frame
+├── BadAbstention         reward/classifier.py: a judge that would never speak
+├── GroupTooSmall         grpo.py: nothing to compare with
+└── ClipRangeInvalid      grpo.py: no range for a ratio
 """
 
 from __future__ import annotations
