@@ -58,7 +58,11 @@ def test_every_sentence_names_its_thing_and_ends(error):
     assert error.sentence.endswith((".", "{detail}"))
 
 
-@pytest.mark.parametrize(("where", "name", "keywords"), raises(), ids=str)
+@pytest.mark.parametrize(
+    ("where", "name", "keywords"),
+    raises(),
+    ids=lambda part: "-".join(sorted(part)) if isinstance(part, set | frozenset) else str(part),
+)
 def test_every_raise_gives_the_parts_its_sentence_needs(where, name, keywords):
     assert keywords == parts_of(getattr(errors, name))
 
