@@ -61,6 +61,15 @@ def test_vertical_shifts_happen_too() -> None:
     assert {int(v) for v in moved[:, 0, 8, 0]} == {7, 8, 9}
 
 
+def test_rows_and_columns_shift_on_their_own() -> None:
+    places = torch.arange(256, dtype=torch.uint8).view(16, 16).expand(64, 3, 16, 16).contiguous()
+    moved = augment(places, only(shift=2), generator=seeded())[:, 0, 8, 8].int() - (8 * 16 + 8)
+    down = torch.div(moved + 8, 16, rounding_mode="floor")
+    shifts = {(int(d), int(m - 16 * d)) for d, m in zip(down, moved, strict=True)}
+    assert len(shifts) > 15  # of 25 pairs; only 5 if both went alike
+    assert all(max(abs(dy), abs(dx)) <= 2 for dy, dx in shifts)
+
+
 @pytest.mark.parametrize(
     "amount", [only(shift=3), only(brightness=0.1), only(contrast=0.2), only(tint=0.1), Augmentation()]
 )

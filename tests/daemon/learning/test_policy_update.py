@@ -11,7 +11,7 @@ import torch
 
 from daemon.learning.batch import Clip
 from daemon.learning.errors import NonFiniteLoss
-from daemon.learning.grpo import GroupTooSmall
+from daemon.learning.grpo import ClipRange, GroupTooSmall
 from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.policy_update import (
     PolicyUpdateConfig,
@@ -265,6 +265,36 @@ def test_the_number_of_steps_follows_epochs_and_minibatches() -> None:
 def test_a_policy_that_has_moved_far_waits_for_new_rollouts() -> None:
     report, _ = updated(a_policy(), config=config(updates=1, epochs=50, lr=3e-2, max_approx_kl=0.02))
     assert 1 < report.optimizer_steps < 50
+
+
+def test_the_clip_range_is_the_one_asked_for() -> None:
+    def clipped(clip: ClipRange) -> float:
+        _, told = updated(a_policy(), config=config(updates=1, epochs=6, max_approx_kl=1e9, clip=clip))
+        return told[0]["clip_fraction"]
+
+    assert clipped(ClipRange(low=0.01, high=0.01)) > 0.2
+    assert clipped(ClipRange(low=0.99, high=1e6)) == 0
+
+
+def test_a_gradient_cut_to_nothing_moves_nothing() -> None:
+    policy = a_policy()
+    before = weights(policy)
+    _, told = updated(policy, config=config(updates=1, max_grad_norm=1e-14))
+    assert told[0]["grad_norm"] > 1e-3  # reported before the cut
+    moved = max(float((value - before[name]).abs().max()) for name, value in weights(policy).items())
+    assert moved < 1e-6
+
+
+def test_words_that_were_not_said_keep_their_embedding() -> None:
+    """Without gradient there is no change: nothing decays towards zero behind the policy's back."""
+    policy = a_policy()
+    before = weights(policy)["words.weight"]
+    updated(policy)
+    said = set(policy.tokenizer(RIGHT)["input_ids"])
+    silent = [row for row in range(len(before)) if row not in said]
+    after = weights(policy)["words.weight"]
+    assert torch.equal(after[silent], before[silent])
+    assert not torch.equal(after, before)
 
 
 def test_the_same_seed_learns_the_same() -> None:
