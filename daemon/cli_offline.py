@@ -1,9 +1,12 @@
 """Commands that need no running daemon: pretrain, import, finetune-world-model, demo."""
 
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+INTERRUPTED = 130  # exit status, as shells give it after Ctrl-C
 
 import_commands = typer.Typer(name="import", help="Bring recorded data in.", no_args_is_help=True)
 
@@ -58,5 +61,8 @@ def demo(
 ) -> None:
     """Run the whole loop on this machine: station, daemon, two iterations, a report."""
     from daemon.demo import run_demo
+    from daemon.signals import interrupted_by
 
-    raise typer.Exit(run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed))
+    with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGINT):
+        raise typer.Exit(run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed))
+    raise typer.Exit(INTERRUPTED)

@@ -1,7 +1,5 @@
 """Imitation: the right chunk at the right frame, every instruction in turn, and a policy that gets there."""
 
-import time
-
 import pytest
 import torch
 
@@ -96,14 +94,12 @@ def test_instructions_are_drawn_equally_often_however_many_demonstrations_they_h
     assert by_instruction[LEFT] == pytest.approx(by_instruction[RIGHT])
 
 
-def test_a_policy_learns_one_batch_by_heart_in_seconds() -> None:
+def test_a_policy_learns_one_batch_by_heart_within_150_updates() -> None:
     policy = a_policy()
     clips = [a_clip(RIGHT), a_clip(LEFT, start=40)]
-    began = time.process_time()
     report = train_policy(
         policy, clips, config=SftConfig(updates=150, batch=16, lr=3e-3, augment=None), on_update=quiet
     )
-    assert time.process_time() - began < 5
     assert report.token_accuracy > 0.97
     for clip in clips:
         chunk = policy.act(clip.frames[:-1], [clip.instruction] * 4)
