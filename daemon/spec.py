@@ -59,11 +59,11 @@ class JudgeSpec(SpecModel):
 class UpdateSpec(SpecModel):
     """GRPO updates of the policy inside the world model."""
 
-    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 8
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 10
     groups: Annotated[int, Field(strict=True, ge=1, le=4096)] = 12
     group_size: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
     temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
-    learning_rate: LearningRate = 5e-5
+    learning_rate: LearningRate = 2e-5
     clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     clip_high: Annotated[float, Field(gt=0.0, lt=10.0)] = 0.28
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
