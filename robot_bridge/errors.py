@@ -18,7 +18,7 @@
     │   ├── UnknownEpisode, UnknownLease, UnknownBlob
     │   ├── LeaseRequired, LeaseConflict, FenceStale
     │   ├── StepOutOfOrder, StepStale, EpisodeState, IdempotencyMismatch, LimitsViolation
-    │   └── EStopped, SpoolFull, UnknownOutcome
+    │   └── EStopped, SpoolFull, SpoolDiskFull, UnknownOutcome
     ├── SpoolCorrupt, SpoolBusy  the station's own files do not read back, or another station has them
     ├── BindRefused              the station would listen where it must not
     ├── StationUnreachable       no answer: nobody knows whether anything moved; asking again is safe
@@ -210,6 +210,15 @@ class SpoolFull(StationRefused):
     retryable = True
     sentence = (
         "{found} bytes wait in the spool, at most {expected} may. Fetch and acknowledge finished episodes."
+    )
+
+
+class SpoolDiskFull(StationRefused):
+    code = "disk_full"
+    retryable = True
+    sentence = (
+        "{path} does not fit on the station's disk ({reason}). The episode is still in the station's memory: "
+        "make room, then finish it again."
     )
 
 

@@ -38,6 +38,7 @@ STATUS: Final[dict[str, int]] = {
     "renderer_unavailable": 503,
     "unknown_outcome": 504,
     "spool_full": 507,
+    "disk_full": 507,
 }
 UNROUTED: Final = {404, 405}  # what the framework says of a path or method that is not ours
 MAX_FAULTS: Final = 5  # how many wrong fields one answer names

@@ -12,6 +12,7 @@ A folder is written whole, synced, and renamed into episodes/: what has its fina
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -25,6 +26,7 @@ from robot_bridge.errors import (
     IdempotencyMismatch,
     SpoolBusy,
     SpoolCorrupt,
+    SpoolDiskFull,
     UnknownBlob,
     UnknownEpisode,
 )
@@ -39,6 +41,7 @@ from robot_bridge.station.durable import (
 
 MANIFEST_FILE: Final = "manifest.json"
 BLOBS: Final = (STEPS_BLOB, FRAMES_BLOB)
+OUT_OF_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Spool:
@@ -85,6 +88,7 @@ class Spool:
 
         Raises:
             IdempotencyMismatch: another episode was kept under this id.
+            SpoolDiskFull: there is no room; what was written of it is gone again.
         """
         episode_id = episode.manifest.episode_id
         final = self._finished / episode_id
@@ -92,15 +96,23 @@ class Spool:
             if self.manifest(episode_id).digest != episode.digest:
                 raise IdempotencyMismatch(thing=f"episode {episode_id}")
         else:
-            half = self._incoming / episode_id
-            half.mkdir()
-            write_synced(half / STEPS_BLOB, episode.steps.to_npz())
-            write_synced(half / FRAMES_BLOB, episode.frames.data)
-            write_synced(half / MANIFEST_FILE, episode.manifest.canonical_json())
-            sync_folder(half)
-            half.rename(final)
+            self._write(episode, self._incoming / episode_id)
+            (self._incoming / episode_id).rename(final)
             sync_folder(self._finished)
         self.drop_open()
+
+    def _write(self, episode: Episode, folder: Path) -> None:
+        folder.mkdir()
+        try:
+            write_synced(folder / STEPS_BLOB, episode.steps.to_npz())
+            write_synced(folder / FRAMES_BLOB, episode.frames.data)
+            write_synced(folder / MANIFEST_FILE, episode.manifest.canonical_json())
+            sync_folder(folder)
+        except OSError as cause:
+            shutil.rmtree(folder, ignore_errors=True)  # the next try finds the place free
+            if cause.errno not in OUT_OF_ROOM:
+                raise
+            raise SpoolDiskFull(path=folder, reason=cause.strerror or "no room") from cause
 
     def waiting(self) -> list[Manifest]:
         """Manifests of all episodes that nobody acknowledged, oldest first."""

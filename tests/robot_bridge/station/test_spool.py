@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from robot_bridge.errors import (
     IdempotencyMismatch,
     SpoolBusy,
     SpoolCorrupt,
+    SpoolDiskFull,
     UnknownBlob,
     UnknownEpisode,
 )
@@ -222,3 +225,24 @@ def test_a_note_of_the_open_episode_that_does_not_read_back_stops_the_start(tmp_
     spool = Spool(root)  # the refused start let go of the lock
     assert spool.is_lost("episode-1")
     spool.close()
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_full_disk_leaves_nothing_half_written_and_the_same_episode_fits_later(spool, monkeypatch, written):
+    episode, really, calls = an_episode(), os.fsync, []
+
+    def no_room(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(handle)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_room)
+        with pytest.raises(SpoolDiskFull, match=r"No space left.*make room") as refused:
+            spool.put(episode)
+    assert (refused.value.code, refused.value.retryable) == ("disk_full", True)
+    assert files(spool) == []
+    assert spool.waiting() == []
+    spool.put(episode)
+    assert [manifest.digest for manifest in spool.waiting()] == [episode.digest]
