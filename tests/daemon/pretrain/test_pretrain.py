@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from daemon.learning.batch import Clip
 from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.reward.classifier import new_judge
 from daemon.learning.world_model.model import nano_world_model
-from daemon.pretrain import recipe, stages
+from daemon.pretrain import recipe, run, stages
 from daemon.pretrain.cell_episodes import EpisodePlan, expert, record_all, success_rates
 from daemon.pretrain.clip_files import load_clips, marks_of, save_clips
 from daemon.pretrain.recording import Acting, recorded
@@ -225,3 +226,30 @@ def test_the_data_digest_changes_with_any_pixel_or_action() -> None:
     touched.actions[3, 1] += 0.001
     assert data_card([clips[0], touched], [], [])["sha256"] != base
     assert data_card([], clips, [])["sha256"] == base  # the bytes count, not the shelf
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "OWN", "JUDGE"):
+        monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
+    monkeypatch.setattr(recipe, "NOISES", (0.7,))
+    for name, cells in (("TRAINING", range(1000, 1002)), ("ON_POLICY", range(1200, 1201))):
+        monkeypatch.setattr(recipe, f"{name}_CELLS", cells)
+    monkeypatch.setattr(recipe, "MEASURING_CELLS", range(1, 2))
+    monkeypatch.setattr(recipe, "DEMONSTRATIONS", dict.fromkeys(recipe.TASKS, 1))
+    monkeypatch.setattr(run, "EPISODES_PER_CELL", 1)
+    lines: list[str] = []
+    run.pretrain(out=tmp_path, seed=0, report=lines.append)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["command"] == "gymnastd pretrain --preset nano --seed 0"
+    assert set(card["metrics"]["real_success_greedy_unseen_cells"]) == set(stages.INSTRUCTIONS)
+    assert len(card["data"]["sha256"]) == 64
+    made = {kind: (tmp_path / f"{kind}.safetensors").read_bytes() for kind in run.KINDS}
+    assert sum(map(len, made.values())) <= 15_000_000  # what may be committed
+    run.pretrain(out=tmp_path, seed=0, report=lines.append)
+    again = {kind: (tmp_path / f"{kind}.safetensors").read_bytes() for kind in run.KINDS}
+    assert again == made
+    assert json.loads((tmp_path / "card.json").read_text()) == card
