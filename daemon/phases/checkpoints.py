@@ -58,6 +58,11 @@ def current(database: Database, blobs: BlobStore, kind: str, *, preset: str, now
     return found if found is not None else _register_base(database, blobs, kind, preset=preset, now=now)
 
 
+def newest(context: PhaseContext, kind: str) -> CheckpointRow:
+    """`current`, asked by a phase."""
+    return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
+
+
 def made_by(session: Session, iteration_id: str, *, phase: str, kind: str) -> CheckpointRow | None:
     """The checkpoint that this iteration's finished phase made, or None when it made none."""
     run = phase_runs.latest(session, iteration_id, phase=phase)

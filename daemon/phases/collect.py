@@ -17,7 +17,7 @@ import torch
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.policy import Policy
 from daemon.learning.rollout import RolloutPlan, rollout
-from daemon.phases.checkpoints import current
+from daemon.phases.checkpoints import newest
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.slots import (
     HELD_OUT_KEY,
@@ -52,9 +52,7 @@ def run(context: PhaseContext) -> Outcome:
         LeaseLost: another worker has this phase run by now.
     """
     begun = time.monotonic()
-    row = current(
-        context.database, context.blobs, "policy", preset=context.settings.preset, now=context.now()
-    )
+    row = newest(context, "policy")
     device = choose_device()
     policy = Policy.load(
         checkpoints.path(row, context.blobs), device=device, precision=choose_precision(device.type)

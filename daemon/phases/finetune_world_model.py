@@ -7,7 +7,6 @@ model, both with the real label: a judge that knows only the camera is easily fo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,14 +20,12 @@ from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, train_judge
 from daemon.learning.world_model.model import WorldModel
-from daemon.phases.checkpoints import Made, current, keep
+from daemon.phases.checkpoints import Made, keep, newest
 from daemon.phases.clips import load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips
 from storage import checkpoints, replay
 from storage.tables import CheckpointRow
-
-log = logging.getLogger(__name__)
 
 HORIZONS = (1, 10)  # steps at which the held-out error is measured; the last one is the headline
 OLDER_EPISODES = 200  # newest episodes of earlier iterations that are mixed in against forgetting
@@ -93,10 +90,6 @@ def gather(context: PhaseContext) -> Material:
         rows = (fresh, older[:OLDER_EPISODES], held_out)
         clips = [load_clips(session, context.blobs, part) for part in rows]
     return Material(fresh=clips[0], older=clips[1], held_out=clips[2])
-
-
-def newest(context: PhaseContext, kind: str) -> CheckpointRow:
-    return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
 
 
 def load_world_model(context: PhaseContext, row: CheckpointRow) -> WorldModel:

@@ -6,7 +6,6 @@ that this iteration made; the policy is the one that acted on the robot.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import torch
@@ -21,12 +20,10 @@ from daemon.learning.policy_update import ImaginedSuccess, PolicyUpdateConfig, u
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts
 from daemon.learning.world_model.model import WorldModel
-from daemon.phases.checkpoints import Made, current, keep, made_by
+from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
 from storage import checkpoints, episodes, replay
 from storage.tables import CheckpointRow
-
-log = logging.getLogger(__name__)
 
 
 def run(context: PhaseContext) -> Outcome:
@@ -38,7 +35,7 @@ def run(context: PhaseContext) -> Outcome:
         StorageError: an episode or a checkpoint is damaged.
     """
     context.report(0.0, "loading the models")
-    rows = {kind: newest(context, kind) for kind in ("policy", "world_model", "judge")}
+    rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     device = choose_device()
     precision = choose_precision(device.type)
     files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
@@ -68,13 +65,13 @@ def run(context: PhaseContext) -> Outcome:
     }
 
 
-def newest(context: PhaseContext, kind: str) -> CheckpointRow:
+def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
     """What this iteration's finetuning made, else what is current."""
     with context.database.read() as session:
         made = made_by(session, context.iteration_id, phase="finetune_world_model", kind=kind)
     if made is not None:
         return made
-    return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
+    return newest(context, kind)
 
 
 def real_starts(context: PhaseContext) -> tuple[Starts, dict[str, str]]:

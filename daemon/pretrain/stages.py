@@ -11,7 +11,7 @@ from daemon.learning.augment import Augmentation
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
 from daemon.learning.imagine import ImaginedEnv
-from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.policy.policy import new_policy
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
 from daemon.learning.sft import SftConfig, train_policy
@@ -167,10 +167,6 @@ def agreement_at_the_end(
             "real_success": float(labels.float().mean()),
         }
     return found
-
-
-def load_policy(file: Path) -> Policy:
-    return Policy.load(file, precision=choose_precision())
 
 
 def teller(stage: str, report: Report) -> Callable[[int, Mapping[str, float]], None]:

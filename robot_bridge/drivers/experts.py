@@ -159,10 +159,6 @@ def _holding(state: CellState) -> bool:
     return state.fingers_touching == 2 and state.asked_opening < 0.5
 
 
-def _pushing(state: CellState) -> bool:
-    return bool(abs(state.target[1] - state.handle[1]) < 0.05 and state.gripper[1] < state.handle[1])
-
-
 def _over(thing: F64, tray: F64) -> bool:
     half = np.minimum(fixtures.SINK_HALF, fixtures.BASKET_HALF)
     return bool((np.abs(thing[:2] - tray) < half).all())

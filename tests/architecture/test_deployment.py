@@ -21,13 +21,6 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 
 
-def words_of(service: dict[str, Any]) -> list[str]:
-    """The words after `gymnastd` in a service's command, through `sh -c` where it is used."""
-    command = service["command"]
-    line = command[-1] if command[0] == "sh" else shlex.join(command)
-    return shlex.split(line[line.index("gymnastd ") + len("gymnastd ") :].replace("$$", ""))
-
-
 def test_the_four_roles_are_there() -> None:
     assert set(SERVICES) == {"postgres", "migrate", "serve", "station"}
 

@@ -84,7 +84,7 @@ def test_an_episode_that_was_finished_but_not_fetched_is_taken_home(lab: Lab) ->
     context = lab.context("collect")
     client = StationClient(lab.station_url)
     wanted = collect.plan(context, client)
-    row = collect.current(lab.database, lab.blobs, "policy", preset="nano", now=wall_clock())
+    row = collect.newest(context, "policy")
     policy = collect.Policy.load(collect.checkpoints.path(row, lab.blobs))
     collector = Collector(context=context, client=client, policy=policy, checkpoint=row, slots=wanted)
     with client.leased("a worker that dies now", 20.0):
