@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from robot_bridge.conventions import checked_action
+from robot_bridge.description import StationAnswer, StatusAnswer
 from robot_bridge.episode import FRAMES_BLOB, STEPS_BLOB, Episode, Manifest, episode_of_bytes, parse_manifest
 from robot_bridge.errors import BadAction, DigestMismatch, LeaseRequired, StationMisbehaved, UnknownLease
 from robot_bridge.observation import EpisodeReady, StepResult, read_ready, read_steps
@@ -39,8 +40,6 @@ from robot_bridge.protocol import (
     LeaseRequest,
     SpoolAnswer,
     SpooledEpisode,
-    StationAnswer,
-    StatusAnswer,
     StepsAnswer,
     StepsRequest,
 )

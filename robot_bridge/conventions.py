@@ -15,6 +15,7 @@ arXiv:2506.00613) for the ten-number action.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -144,6 +145,20 @@ def delta_between(previous: Pose, target: Pose) -> F64:
     """The first six numbers of the bridge_v2 action that leads from one target to the next; [6]."""
     turn = target.rotation @ previous.rotation.T
     return np.concatenate([target.position - previous.position, euler_of_rotation(turn)])
+
+
+def achieved_actions(states: ArrayLike) -> F32:
+    """What measured bridge_v2 states [T+1, 7] say was done: actions [T, 7], the gripper as it was afterwards.
+
+    Raises:
+        BadArray: not at least two rows of seven finite numbers.
+    """
+    rows = _finite(states, "states", BadArray)
+    if rows.ndim != 2 or rows.shape[1] != PROPRIO_DIMS or len(rows) < 2:
+        raise BadArray(thing="states", expected="[T + 1, 7] with T >= 1", found=f"shape {rows.shape}")
+    poses = [pose_of_vector(row) for row in rows]
+    moves = [delta_between(before, after) for before, after in pairwise(poses)]
+    return np.column_stack([np.stack(moves), rows[1:, 6]]).astype(np.float32)
 
 
 def state_of(pose: Pose, finger: float) -> F32:

@@ -72,12 +72,19 @@ class PolicyRef(ManifestPart):
 
 
 class Convention(ManifestPart):
-    """In which convention the numbers are; see `robot_bridge.conventions`."""
+    """In which convention the numbers are; see `robot_bridge.conventions`.
+
+    Stored numbers are always bridge_v2. `native` is what the robot itself was driven in; where that is
+    another one, the arrays native_action and native_state hold its own numbers, and `transform_id` names how
+    the one became the other. `rotation` says whether the sender made up for the robot's own rotation rule.
+    """
 
     state: Literal["bridge_v2"] = "bridge_v2"
     action: Literal["bridge_v2"] = "bridge_v2"
     gripper: Literal["norm01"] = "norm01"
     image: Literal["rgb8_hwc"] = "rgb8_hwc"
+    native: Literal["bridge_v2", "autoeval_mg", "simpler"] = "bridge_v2"
+    rotation: Literal["raw", "bridge_compensated"] = "raw"
 
 
 class ManifestLabel(ManifestPart):

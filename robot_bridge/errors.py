@@ -2,7 +2,9 @@
 
     RobotBridgeError
     ├── BadArray                 a number, shape or dtype that cannot be used
-    │   └── BadAction            ... in an action that was about to move an arm
+    │   ├── BadAction            ... in an action that was about to move an arm
+    │   ├── BadObservation       ... in what a policy was to look at
+    │   └── ConventionSingular   angles that a convention cannot express there
     ├── EpisodeError
     │   ├── EpisodeInvalid       arrays, frames and manifest contradict each other
     │   ├── FramesCorrupt        a frames blob that is truncated or not ours
@@ -12,13 +14,20 @@
     │   ├── UnknownTask          the driver has no such task
     │   ├── RendererUnavailable  no way to make pictures on this machine
     │   ├── MotorFault           the arm reports a fault
-    │   └── CameraStale          the camera stopped giving fresh pictures
+    │   ├── CameraStale          the camera stopped giving fresh pictures
+    │   ├── DriverDisconnected   the arm's interface went silent: nobody knows whether it moved
+    │   └── NeedsHuman           scene or arm cannot be brought in order without somebody's hand
     ├── StationRefused           the station understood and said no (one class per problem code)
-    │   ├── BadRequest, TooLarge, VersionMismatch, UnknownCall
+    │   ├── BadRequest, TooLarge, VersionMismatch, UnknownCall, Unauthorized, Forbidden, RateLimited
     │   ├── UnknownEpisode, UnknownLease, UnknownBlob
     │   ├── LeaseRequired, LeaseConflict, FenceStale
     │   ├── StepOutOfOrder, StepStale, EpisodeState, IdempotencyMismatch, LimitsViolation
-    │   └── EStopped, SpoolFull, SpoolDiskFull, UnknownOutcome
+    │   ├── EStopped, NotHomed, Resting, WaitingHuman, EndpointRefused
+    │   └── SpoolFull, SpoolDiskFull, UnknownOutcome
+    ├── PolicyError              whoever decides the actions did not
+    │   ├── PolicyUnreachable    no answer in time
+    │   ├── PolicyFailed         it answered that it cannot
+    │   └── UnknownSession       it does not know the episode; reset first
     ├── SpoolCorrupt, SpoolBusy  the station's own files do not read back, or another station has them
     ├── BindRefused              the station would listen where it must not
     ├── StationUnreachable       no answer: nobody knows whether anything moved; asking again is safe
@@ -53,6 +62,18 @@ class BadArray(RobotBridgeError):
 class BadAction(BadArray):
     code = "bad_action"
     sentence = "{thing} must be {expected}, found {found}. Nothing moved; send a corrected action."
+
+
+class BadObservation(BadArray):
+    code = "bad_observation"
+    sentence = "{thing} must be {expected}, found {found}. No action was decided; send a whole observation."
+
+
+class ConventionSingular(BadArray):
+    code = "convention_singular"
+    sentence = (
+        "{thing} cannot be written in {convention}: {reason}. Turn the gripper away, or keep bridge_v2."
+    )
 
 
 class EpisodeError(RobotBridgeError):
@@ -110,6 +131,18 @@ class CameraStale(DriverError):
     )
 
 
+class DriverDisconnected(DriverError):
+    code = "driver_disconnected"
+    sentence = (
+        "the arm's interface {interface} went silent during {call}: {reason}. Look at the arm, restart it."
+    )
+
+
+class NeedsHuman(DriverError):
+    code = "needs_human"
+    sentence = "somebody must look at the robot: {reason}. Then tell the station that it is done."
+
+
 class StationRefused(RobotBridgeError):
     code = "station_refused"
 
@@ -134,6 +167,22 @@ class VersionMismatch(StationRefused):
 class UnknownCall(StationRefused):
     code = "unknown_call"
     sentence = "this station has no call {call}. Its calls are those of robot-station/v1."
+
+
+class Unauthorized(StationRefused):
+    code = "unauthorized"
+    sentence = "{call} needs a bearer token that is known here, found {found}. Ask the robot's owner for one."
+
+
+class Forbidden(StationRefused):
+    code = "forbidden"
+    sentence = "{call} needs the scope {expected}, token {name!r} has {found}. Use a token that has it."
+
+
+class RateLimited(StationRefused):
+    code = "rate_limited"
+    retryable = True
+    sentence = "{call} was asked for too often; at most {limit} a minute. Try again in {retry_after_s} s."
 
 
 class UnknownEpisode(StationRefused):
@@ -205,6 +254,27 @@ class EStopped(StationRefused):
     )
 
 
+class NotHomed(StationRefused):
+    code = "not_homed"
+    sentence = "the arm is not at home ({reason}). Ask for a reset first."
+
+
+class Resting(StationRefused):
+    code = "resting"
+    retryable = True
+    sentence = "the motors rest for {retry_after_s} s more, after {worked_s} s of work. Try again then."
+
+
+class WaitingHuman(StationRefused):
+    code = "waiting_human"
+    sentence = "the station waits for somebody at the robot: {reason}. It goes on when they say so there."
+
+
+class EndpointRefused(StationRefused):
+    code = "endpoint_refused"
+    sentence = "policy endpoint {found} is not one this station may call: {expected}. Add it at the station."
+
+
 class SpoolFull(StationRefused):
     code = "spool_full"
     retryable = True
@@ -237,9 +307,30 @@ class SpoolBusy(RobotBridgeError):
     sentence = "spool {path} belongs to a station that is running. Stop it, or give this one another folder."
 
 
+class PolicyError(RobotBridgeError):
+    code = "policy_error"
+
+
+class PolicyUnreachable(PolicyError):
+    code = "policy_unreachable"
+    retryable = True
+    sentence = "policy {url} did not answer {call} within {waited_s} s: {reason}. The arm holds meanwhile."
+
+
+class PolicyFailed(PolicyError):
+    code = "policy_failed"
+    retryable = True
+    sentence = "policy {url} cannot decide: {reason}. The arm holds; look at the policy's log."
+
+
+class UnknownSession(PolicyError):
+    code = "unknown_session"
+    sentence = "no session {session} runs here. Reset first: a policy keeps only the newest sessions."
+
+
 class BindRefused(RobotBridgeError):
     code = "bind_refused"
-    sentence = "a station has no password yet and listens on loopback only, not on {host}. Use 127.0.0.1."
+    sentence = "{thing} without {missing} listens on loopback only, not on {host}. Use 127.0.0.1 or give it."
 
 
 class StationUnreachable(RobotBridgeError):

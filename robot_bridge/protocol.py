@@ -12,25 +12,27 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from robot_bridge.episode import Convention, Outcome, PolicyRef
+from robot_bridge.episode import Outcome, PolicyRef
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 0
+PROTOCOL_MINOR: Final = 1
 PROTOCOL_HEADER: Final = "Station-Protocol"
 FENCE_HEADER: Final = "Fence"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 DIGEST_HEADER: Final = "Manifest-Sha256"
 PROBLEM_TYPE: Final = "application/problem+json"
 
+AUTHORIZATION_HEADER: Final = "Authorization"
 LEASE_TTL_MAX_S: Final = 60.0
+RESET_ATTEMPTS_MAX: Final = 3
 STEPS_MAX: Final = 1000  # of one episode
 CHUNK_MAX: Final = 64  # actions in one call
 
 EpisodeId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z][0-9a-zA-Z._-]{0,99}$")]
 Corner: TypeAlias = tuple[float, float, float]
 FinishReason: TypeAlias = Literal["completed", "policy_error", "timeout_client"]
-StationState: TypeAlias = Literal["IDLE", "READY", "RUNNING", "MOVING", "ESTOPPED"]
-EpisodeProgress: TypeAlias = Literal["ready", "running"]
+EpisodeMode: TypeAlias = Literal["stepped", "callback"]
+Maintenance: TypeAlias = Literal["reboot_motors", "sleep", "wake"]
 
 
 class Command(BaseModel):
@@ -69,12 +71,17 @@ class NarrowedLimits(Command):
 
 
 class EpisodeRequest(Command):
-    """Reset the scene of a task and get ready. `instruction` None means the task's own sentence."""
+    """Reset the scene of a task and get ready. `instruction` None means the task's own sentence.
+
+    In mode "callback" the station asks `policy_endpoint` itself, see `robot_bridge.callback`, once the
+    episode is started; it must be an address that the station was told at home it may call.
+    """
 
     episode_id: EpisodeId = Field(default_factory=lambda: str(uuid.uuid4()))
     task_id: str = Field(min_length=1, max_length=100)
     instruction: str | None = Field(default=None, max_length=500)
-    mode: Literal["stepped"] = "stepped"
+    mode: EpisodeMode = "stepped"
+    policy_endpoint: str | None = Field(default=None, max_length=500)
     max_steps: int = Field(ge=1, le=STEPS_MAX)
     policy: PolicyRef
     seed: int = Field(ge=0, lt=2**63)
@@ -105,6 +112,30 @@ class FinishRequest(Command):
     reason: FinishReason = "completed"
 
 
+class StartRequest(Command):
+    """Let the station run a ready callback episode to its end, judge it and spool it."""
+
+
+class ResetRequest(Command):
+    """Bring scene and arm in order without an episode; `attempts` tries at most, then a human is asked."""
+
+    task_id: str = Field(min_length=1, max_length=100)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    max_attempts: int = Field(default=RESET_ATTEMPTS_MAX, ge=1, le=RESET_ATTEMPTS_MAX)
+
+
+class HumanDoneRequest(Command):
+    """Said at the robot: what the station waited for is done."""
+
+    note: str = Field(default="", max_length=500)
+
+
+class ClearEStopRequest(Command):
+    """Said at the robot; `nonce` stands in estop.json in the station's own folder, and nowhere else."""
+
+    nonce: str = Field(min_length=1, max_length=100)
+
+
 class AckRequest(Command):
     """The episode with this manifest is safe elsewhere: the station may forget it."""
 
@@ -115,87 +146,6 @@ class EStopRequest(Command):
     """Stop. Needs no lease."""
 
     reason: str = Field(default="", max_length=500)
-
-
-class ProtocolVersion(Answer):
-    major: int
-    minor: int
-
-
-class CameraAnswer(Answer):
-    name: str
-    w: int
-    h: int
-    fps: float
-    renderer: str
-
-
-class TaskAnswer(Answer):
-    """One task, and the box (metres, base frame) that targets stay in while it runs."""
-
-    task_id: str
-    instruction: str
-    box_low: Corner
-    box_high: Corner
-    reset: Literal["auto", "human", "none"] = "auto"
-    judge: Literal["classifier", "sim", "human"] = "sim"
-
-
-class LimitsAnswer(Answer):
-    step_xyz_max: float
-    step_rot_max: float
-    max_steps: int
-    max_actions_per_call: int
-
-
-class StationAnswer(Answer):
-    """Who this station is and what it allows."""
-
-    station_id: str
-    robot_model: str
-    software_digest: str
-    protocol: ProtocolVersion
-    capabilities: tuple[str, ...]
-    modes: tuple[str, ...]
-    conventions: Convention
-    control_hz: float
-    cameras: tuple[CameraAnswer, ...]
-    limits: LimitsAnswer
-    tasks: tuple[TaskAnswer, ...]
-
-
-class LeaseState(Answer):
-    """What everybody may know of a lease; its id stays with its holder."""
-
-    holder: str
-    fence: int
-    remaining_s: float
-
-
-class OpenEpisode(Answer):
-    episode_id: str
-    task_id: str
-    state: EpisodeProgress
-    next_step: int
-    clips: dict[str, int]
-
-
-class HealthAnswer(Answer):
-    live: bool
-    ready: bool
-    state: StationState
-
-
-class StatusAnswer(Answer):
-    """What the station does now; `station_time` is its clock in seconds."""
-
-    state: StationState
-    lease: LeaseState | None
-    episode: OpenEpisode | None
-    estop_reason: str | None
-    spooled_episodes: int
-    spooled_bytes: int
-    station_time: float
 
 
 class LeaseAnswer(Answer):
@@ -258,7 +208,27 @@ class SpooledEpisode(Answer):
 
 
 class SpoolAnswer(Answer):
+    """One page, oldest first. `unreadable` names folders whose manifest does not read back: look at them."""
+
     episodes: tuple[SpooledEpisode, ...]
+    next_cursor: str | None = None
+    unreadable: tuple[str, ...] = ()
+
+
+class EpisodeStateAnswer(Answer):
+    """Where an episode is: ready, running, held (by the dead-man), finished, or lost in a crash."""
+
+    episode_id: str
+    state: Literal["ready", "running", "held", "finished", "lost"]
+    next_step: int | None
+    outcome: Outcome | None = None
+
+
+class ResetAnswer(Answer):
+    """The scene of the task stands and the arm is home, after so many attempts."""
+
+    task_id: str
+    attempts: int
 
 
 class EStopAnswer(Answer):

@@ -18,7 +18,7 @@ def clip_of(episode: Episode, *, success: bool | None) -> Clip:
     """One episode as tensors: frames uint8 [T+1, 3, 64, 64], executed actions float32 [T, 7]."""
     clip = Clip(
         frames=torch.cat([resize_frames(episode.frames.decode(t)[None]) for t in range(len(episode.frames))]),
-        actions=torch.from_numpy(episode.steps.executed_action.copy()),
+        actions=torch.from_numpy(episode.steps.motion.copy()),
         instruction=episode.manifest.instruction,
         episode_id=episode.manifest.episode_id,
         success=success,

@@ -25,6 +25,8 @@ class Sample:
         qpos: float32 [8], six arm joints (radians) and two fingers (metres).
         effort_mA: float32 [7], motor currents of the six arm joints and the gripper.
         captured_at: seconds on the driver's monotonic clock (simulated time for a simulated cell).
+        seq: the camera's own number of the picture; rises with every new one.
+        age_s: how old the picture was when it was read, by the driver's clock.
     """
 
     image: NDArray[np.uint8]
@@ -32,6 +34,19 @@ class Sample:
     qpos: NDArray[np.float32]
     effort_mA: NDArray[np.float32]  # noqa: N815 - mA is the unit
     captured_at: float
+    seq: int
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MotorReading:
+    """One motor: `error` is "" when it is well, otherwise what its status register says, in words."""
+
+    name: str
+    torque: bool
+    error: str = ""
+    temperature_c: float | None = None
+    current_mA: float | None = None  # noqa: N815 - mA is the unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +67,18 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraDescription:
-    """The camera as it delivers pictures: pixels, frames per second and what makes the picture."""
+    """The camera as it delivers pictures: pixels, frames per second and what makes the picture.
+
+    `noisy` says that two pictures of an unmoved scene differ, as those of every real sensor do: then equal
+    pictures mean that the camera is frozen.
+    """
 
     name: str
     width: int
     height: int
     fps: float
     renderer: str
+    noisy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +91,30 @@ class TaskDescription:
     box_high: tuple[float, float, float]
 
 
+class ArmModel(Protocol):
+    """The arm as geometry: pure and fast. The safety pipeline asks it before the driver is told."""
+
+    @property
+    def joint_low(self) -> NDArray[np.float64]:
+        """Lowest allowed joint positions, radians [J]."""
+        ...
+
+    @property
+    def joint_high(self) -> NDArray[np.float64]: ...
+
+    def forward(self, joints: NDArray[np.float64]) -> Pose:
+        """Pose of the gripper at joints [J]."""
+        ...
+
+    def inverse(self, target: Pose, start: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Joints [J] within their limits that take the gripper there, near `start`; None: out of reach."""
+        ...
+
+    def collides(self, joints: NDArray[np.float64]) -> bool:
+        """Whether the arm would touch itself or the table it stands on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverDescription:
     """Who this robot is and what it allows; a station publishes it and may only narrow it.
@@ -81,6 +125,10 @@ class DriverDescription:
         step_xyz_max: metres that one action may move the target along each axis.
         step_rot_max: radians that one action may turn the target.
         control_hz: actions per second.
+        ee_speed_max: metres per second that the target of the gripper may travel.
+        joint_speed_max: radians per second that the set point of any joint may travel.
+        effort_max_mA: current of any arm joint, either sign, above which motion is cut.
+        tracking_max_m: how far the measured gripper may stay from its target before it counts as a fault.
     """
 
     robot_model: str
@@ -90,6 +138,10 @@ class DriverDescription:
     step_xyz_max: float
     step_rot_max: float
     control_hz: float
+    ee_speed_max: float = 1.0
+    joint_speed_max: float = float(np.pi)  # the servos' own limit
+    effort_max_mA: float = 1000.0  # noqa: N815 - above 1300 mA the servos are in danger
+    tracking_max_m: float = 0.10
 
 
 class RobotDriver(Protocol):
@@ -103,20 +155,60 @@ class RobotDriver(Protocol):
         """The pose the arm is asked to hold now; the first action of an episode is composed on it."""
         ...
 
+    @property
+    def arm(self) -> ArmModel | None:
+        """The geometry of this arm, or None when the driver does not know it."""
+        ...
+
     def reset(self, task_id: str, *, seed: int) -> Sample:
         """Arrange the scene of a task and bring the arm home; the same seed gives the same episode.
 
         Raises:
             UnknownTask: this robot has no such task.
+            NeedsHuman: it cannot be done without somebody's hand.
+            MotorFault, CameraStale, DriverDisconnected: the robot cannot go on.
         """
         ...
 
     def step(self, target: Pose, gripper: float) -> StepOutcome:
-        """Move towards an absolute target for one control period; gripper 0 closed .. 1 open."""
+        """Move towards an absolute target for one control period; gripper 0 closed .. 1 open.
+
+        Raises:
+            DriverDisconnected: nobody knows whether it moved.
+            MotorFault, CameraStale: it may have moved; the episode cannot go on.
+        """
         ...
 
-    def success(self) -> bool:
-        """Whether the current task is accomplished at this moment, by ground truth."""
+    def hold(self) -> None:
+        """Stop where the arm is, with torque; `target` is then that pose, and the next step starts there."""
+        ...
+
+    def park(self) -> None:
+        """Go slowly to a pose that is safe to leave; afterwards only `reset` may follow."""
+        ...
+
+    def motors(self) -> tuple[MotorReading, ...]:
+        """The state of every motor, without moving any."""
+        ...
+
+    def reboot_motors(self) -> None:
+        """Restart motors that report an error. Their joints may drop: only at the robot's side.
+
+        Raises:
+            MotorFault: one still reports an error.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Park and switch the torque off, so that the motors cool."""
+        ...
+
+    def wake(self) -> None:
+        """Switch the torque on again; only `reset` may follow."""
+        ...
+
+    def success(self) -> bool | None:
+        """Whether the task is accomplished at this moment, by ground truth; None: nobody here knows."""
         ...
 
     def close(self) -> None:

@@ -125,3 +125,35 @@ def _rotation_vector(rotation: F64) -> F64:
     sine = float(np.linalg.norm(skew))
     angle = float(np.arctan2(sine, 0.5 * (np.trace(rotation) - 1.0)))
     return skew * (angle / sine) if sine > 1e-9 else skew
+
+
+class WidowXArm:
+    """This chain as an `ArmModel`."""
+
+    @property
+    def joint_low(self) -> F64:
+        return JOINT_LOW
+
+    @property
+    def joint_high(self) -> F64:
+        return JOINT_HIGH
+
+    def forward(self, joints: F64) -> Pose:
+        return forward(joints)
+
+    def inverse(self, target: Pose, start: F64) -> F64 | None:
+        solution = inverse(target, start)
+        return solution.joints if solution.ok else None
+
+    def collides(self, joints: F64) -> bool:
+        """Whether elbow, wrist or gripper would be below the table that the base stands on."""
+        rotation, position = np.eye(3), np.zeros(3)
+        for offset, axis, angle in zip(JOINT_OFFSETS, JOINT_AXES, joints, strict=True):
+            position = position + rotation @ offset
+            if position[2] < 0.0:
+                return True
+            rotation = rotation @ _turn(axis, float(angle))
+        return False
+
+
+WIDOWX: Final = WidowXArm()

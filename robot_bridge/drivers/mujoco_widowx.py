@@ -28,8 +28,10 @@ from robot_bridge.conventions import (
 from robot_bridge.drivers import kinematics
 from robot_bridge.drivers.cell import CellVariant
 from robot_bridge.drivers.driver import (
+    ArmModel,
     CameraDescription,
     DriverDescription,
+    MotorReading,
     Sample,
     StepOutcome,
     TaskDescription,
@@ -75,6 +77,8 @@ class MujocoWidowX:
         self._choice, self._size = renderer, image_size
         self._models: dict[SceneName, mujoco.MjModel] = {}
         self._renderers: dict[SceneName, Renderer] = {}
+        self._torque = True
+        self._pictures = 0
         self._clock = 0.0  # simulated seconds of all episodes before this one
         self._opening = 1.0  # what the gripper was asked for last
         self._joints = np.array(NEAR_HOME)  # where the arm was asked to be last
@@ -130,6 +134,33 @@ class MujocoWidowX:
         self._target = target if solution.ok else self._target
         self._move(goal, float(np.clip(gripper, 0.0, 1.0)))
         return StepOutcome(sample=self._sample(), ik_ok=solution.ok, target=self._target)
+
+    @property
+    def arm(self) -> ArmModel | None:
+        return kinematics.WIDOWX
+
+    def hold(self) -> None:
+        """Simulated time stands still between steps, and the arm is where it was asked to be."""
+
+    def park(self) -> None:
+        """The next reset starts from a fresh scene, so there is no pose to leave."""
+
+    def motors(self) -> tuple[MotorReading, ...]:
+        currents = (*self._arm_mA(), self._gripper_mA())
+        names = (*kinematics.JOINT_NAMES, "gripper")
+        return tuple(
+            MotorReading(name=name, torque=self._torque, current_mA=float(current))
+            for name, current in zip(names, currents, strict=True)
+        )
+
+    def reboot_motors(self) -> None:
+        self._torque = True
+
+    def sleep(self) -> None:
+        self._torque = False
+
+    def wake(self) -> None:
+        self._torque = True
 
     def success(self) -> bool:
         return accomplished(self.ground_truth())
@@ -202,15 +233,22 @@ class MujocoWidowX:
         state = self._state
         site = state.site("gripper")
         pose = Pose(site.xpos, site.xmat.reshape(3, 3))
-        arm = (state.qfrc_actuator[:6] + state.qfrc_gravcomp[:6]) * MILLIAMPERE_PER_NM
-        grip = state.qfrc_actuator[6] * GRIPPER_MA_PER_N
+        self._pictures += 1
         return Sample(
             image=self._renderer().render(state),
             proprio=state_of(pose, float(state.qpos[6])),
             qpos=state.qpos[:8].astype(np.float32),
-            effort_mA=np.array([*arm, grip], dtype=np.float32),
+            effort_mA=np.array([*self._arm_mA(), self._gripper_mA()], dtype=np.float32),
             captured_at=self._clock + float(state.time),
+            seq=self._pictures,
         )
+
+    def _arm_mA(self) -> NDArray[np.float64]:  # noqa: N802 - mA is the unit
+        torques = self._state.qfrc_actuator[:6] + self._state.qfrc_gravcomp[:6]
+        return np.asarray(torques * MILLIAMPERE_PER_NM)
+
+    def _gripper_mA(self) -> float:  # noqa: N802
+        return float(self._state.qfrc_actuator[6] * GRIPPER_MA_PER_N)
 
     def _renderer(self) -> Renderer:
         scene = self._task.scene

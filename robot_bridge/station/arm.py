@@ -5,7 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from robot_bridge.conventions import Pose
-from robot_bridge.drivers.driver import DriverDescription, RobotDriver, Sample, StepOutcome
+from robot_bridge.drivers.driver import (
+    ArmModel,
+    DriverDescription,
+    MotorReading,
+    RobotDriver,
+    Sample,
+    StepOutcome,
+)
 
 
 class ArmThread:
@@ -15,6 +22,7 @@ class ArmThread:
         self._driver = driver
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="arm")
         self._description = self._thread.submit(lambda: driver.description).result()
+        self._arm = self._thread.submit(lambda: driver.arm).result()
 
     @property
     def description(self) -> DriverDescription:
@@ -30,7 +38,29 @@ class ArmThread:
     def step(self, target: Pose, gripper: float) -> StepOutcome:
         return self._thread.submit(self._driver.step, target, gripper).result()
 
-    def success(self) -> bool:
+    @property
+    def arm(self) -> ArmModel | None:
+        return self._arm
+
+    def hold(self) -> None:
+        self._thread.submit(self._driver.hold).result()
+
+    def park(self) -> None:
+        self._thread.submit(self._driver.park).result()
+
+    def motors(self) -> tuple[MotorReading, ...]:
+        return self._thread.submit(self._driver.motors).result()
+
+    def reboot_motors(self) -> None:
+        self._thread.submit(self._driver.reboot_motors).result()
+
+    def sleep(self) -> None:
+        self._thread.submit(self._driver.sleep).result()
+
+    def wake(self) -> None:
+        self._thread.submit(self._driver.wake).result()
+
+    def success(self) -> bool | None:
         return self._thread.submit(self._driver.success).result()
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from robot_bridge.description import LeaseState
 from robot_bridge.errors import FenceStale, LeaseConflict, LeaseRequired, UnknownLease
-from robot_bridge.protocol import LeaseAnswer, LeaseRequest, LeaseState
+from robot_bridge.protocol import LeaseAnswer, LeaseRequest
 from robot_bridge.station.durable import read_json, write_json
 
 log = logging.getLogger(__name__)

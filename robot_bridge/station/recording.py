@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from robot_bridge.conventions import F32, Pose, pose_vector
+from robot_bridge.conventions import F32, Pose, achieved_actions, pose_vector
 from robot_bridge.drivers.driver import Sample, StepOutcome
 from robot_bridge.episode import Episode, EpisodeHeader, ManifestLabel, Outcome, ValidFor, assemble
 from robot_bridge.errors import CameraStale, IdempotencyMismatch, MotorFault
@@ -173,6 +173,7 @@ class Recording:
         return StepArrays(
             raw_action=np.stack([step.raw for step in steps]),
             executed_action=np.stack([step.executed for step in steps]),
+            achieved_action=achieved_actions([sample.proprio for sample in samples]),
             state=np.stack([sample.proprio for sample in samples]),
             qpos=np.stack([sample.qpos for sample in samples]),
             effort_mA=np.stack([sample.effort_mA for sample in samples]),

@@ -8,6 +8,17 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import FileResponse
 
 from robot_bridge.conventions import BRIDGE_V2
+from robot_bridge.description import (
+    CameraAnswer,
+    HealthAnswer,
+    LimitsAnswer,
+    OpenEpisode,
+    ProtocolVersion,
+    StationAnswer,
+    StationState,
+    StatusAnswer,
+    TaskAnswer,
+)
 from robot_bridge.episode import Convention
 from robot_bridge.errors import VersionMismatch
 from robot_bridge.protocol import (
@@ -20,28 +31,19 @@ from robot_bridge.protocol import (
     PROTOCOL_MINOR,
     STEPS_MAX,
     AckRequest,
-    CameraAnswer,
     EpisodeId,
     EpisodeReadyAnswer,
     EpisodeRequest,
     EStopAnswer,
     EStopRequest,
     FinishRequest,
-    HealthAnswer,
     HeartbeatRequest,
     LeaseAnswer,
     LeaseRequest,
-    LimitsAnswer,
-    OpenEpisode,
-    ProtocolVersion,
     SpoolAnswer,
     SpooledEpisode,
-    StationAnswer,
-    StationState,
-    StatusAnswer,
     StepsAnswer,
     StepsRequest,
-    TaskAnswer,
 )
 from robot_bridge.station.session import StationSession
 
@@ -178,7 +180,7 @@ def _state(session: StationSession) -> StationState:
     if session.estop.read() is not None:
         return "ESTOPPED"
     if session.moving:
-        return "MOVING"
+        return "RUNNING" if session.recording is not None else "RESETTING"
     if session.recording is None:
         return "IDLE"
     return "RUNNING" if session.recording.count else "READY"

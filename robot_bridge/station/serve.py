@@ -77,7 +77,7 @@ def _server(driver: RobotDriver, *, spool: Path, station_id: str) -> uvicorn.Ser
 
 def _listen(host: str, port: int) -> socket.socket:
     if host != "localhost" and not _is_loopback(host):
-        raise BindRefused(host=host)
+        raise BindRefused(thing="a station", missing="TLS and tokens", host=host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

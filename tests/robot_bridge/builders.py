@@ -50,6 +50,10 @@ def some_steps(count: int = 4, *, seed: int = 0, **changes: Any) -> StepArrays:
     arrays = {
         "raw_action": numbers(count, 7),
         "executed_action": numbers(count, 7),
+        "predicted_executed": numbers(count, 7),
+        "achieved_action": numbers(count, 7),
+        "native_action": numbers(count, 7),
+        "native_state": numbers(count + 1, 8),
         "state": numbers(count + 1, 7),
         "qpos": numbers(count + 1, 8),
         "effort_mA": numbers(count + 1, 7),

@@ -15,6 +15,7 @@ from robot_bridge.conventions import (
     GRIPPER_STATE_MAX,
     NULL_WORLD_MODEL_ACTION,
     Pose,
+    achieved_actions,
     checked_action,
     compose_target,
     delta_between,
@@ -241,3 +242,19 @@ def test_the_null_action_is_a_flag_that_no_real_action_carries():
 def test_arrays_that_are_no_actions_are_not_converted(convert, actions):
     with pytest.raises(BadAction):
         convert(actions)
+
+
+def test_achieved_actions_lead_from_every_measured_state_to_the_next():
+    pose = Pose(np.array([0.25, 0.0, 0.15]), DEFAULT_ROTATION)
+    moves = np.array([[0.01, -0.02, 0.03, 0.1, -0.05, 0.2, 1.0], [0.0, 0.02, 0.0, 0.0, 0.0, -0.1, 0.0]])
+    poses = [pose]
+    for move in moves:
+        poses.append(compose_target(poses[-1], move))
+    states = [pose_vector(at, gripper) for at, gripper in zip(poses, (0.5, 1.0, 0.0), strict=True)]
+    np.testing.assert_allclose(achieved_actions(states), moves, atol=1e-6)
+
+
+@pytest.mark.parametrize("states", [np.zeros((1, 7)), np.zeros((3, 6)), np.full((2, 7), np.nan)])
+def test_states_that_show_no_motion_at_all_are_refused(states):
+    with pytest.raises(BadArray):
+        achieved_actions(states)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_bridge.errors import BadArray, StepsCorrupt
-from robot_bridge.steps import LAYOUT, StepArrays
+from robot_bridge.steps import ALWAYS, LAYOUT, StepArrays
 from tests.robot_bridge.builders import some_steps, with_array
 
 STEPS = some_steps(4)
@@ -181,3 +181,24 @@ class Tripwire:
     @staticmethod
     def _spring() -> None:
         Tripwire.unpickled += 1
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYOUT) - set(ALWAYS)))
+def test_what_a_robot_does_not_tell_is_absent_and_stays_so(name):
+    arrays = some_steps(3, **{name: None})
+    again = StepArrays.from_npz(arrays.to_npz())
+    assert getattr(again, name) is None
+    assert name not in again.spec()
+    assert again.present == arrays.present
+
+
+def test_an_episode_without_any_idea_of_what_moved_the_robot_is_refused():
+    with pytest.raises(BadArray, match="neither"):
+        some_steps(3, executed_action=None, predicted_executed=None)
+
+
+def test_what_moved_the_robot_is_what_ran_and_else_what_must_have_run():
+    arrays = some_steps(3)
+    np.testing.assert_array_equal(arrays.motion, arrays.executed_action)
+    unknown = some_steps(3, executed_action=None)
+    np.testing.assert_array_equal(unknown.motion, unknown.predicted_executed)

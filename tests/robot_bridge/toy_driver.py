@@ -11,8 +11,10 @@ import numpy as np
 
 from robot_bridge.conventions import DEFAULT_ROTATION, Pose, state_of
 from robot_bridge.drivers.driver import (
+    ArmModel,
     CameraDescription,
     DriverDescription,
+    MotorReading,
     Sample,
     StepOutcome,
     TaskDescription,
@@ -24,18 +26,23 @@ PERIOD_S = 0.2
 UNREACHABLE_ABOVE = 0.22  # metres; inside the box, so that the driver can refuse what the station allows
 DONE_BEYOND = 0.30  # metres of x at which any task counts as accomplished
 BOX_LOW, BOX_HIGH = (0.10, -0.20, 0.05), (0.40, 0.20, 0.25)
+MOTORS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
 TASKS = {"open_drawer": "open the drawer", "close_drawer": "close the drawer"}
 
 
 class ToyDriver:
     """Reaches every target at once, up to the height its arm cannot go. `moves` counts what really happened.
 
-    `log`, a file, gets one line per step: it survives the death of the program, memory does not.
+    `calls` lists what else it was told to do. `log`, a file, gets one line per step: it survives the death of
+    the program, memory does not.
     """
 
     def __init__(self, log: Path | None = None) -> None:
         self.moves = 0
         self.closed = 0
+        self.calls: list[str] = []
+        self.torque = True
+        self._pictures = 0
         self._log = log
         self._finger = 0.035
         self._time = 0.0
@@ -82,6 +89,30 @@ class ToyDriver:
         self._time += PERIOD_S
         return StepOutcome(sample=self._sample(), ik_ok=reachable, target=self._target)
 
+    @property
+    def arm(self) -> ArmModel | None:
+        return None
+
+    def hold(self) -> None:
+        self.calls.append("hold")
+
+    def park(self) -> None:
+        self.calls.append("park")
+
+    def motors(self) -> tuple[MotorReading, ...]:
+        return tuple(MotorReading(name=name, torque=self.torque) for name in MOTORS)
+
+    def reboot_motors(self) -> None:
+        self.calls.append("reboot_motors")
+
+    def sleep(self) -> None:
+        self.calls.append("sleep")
+        self.torque = False
+
+    def wake(self) -> None:
+        self.calls.append("wake")
+        self.torque = True
+
     def success(self) -> bool:
         return bool(self._target.position[0] > DONE_BEYOND)
 
@@ -93,6 +124,7 @@ class ToyDriver:
         column = int(np.clip(self._target.position[0] / 0.5 * SIDE, 0, SIDE - 4))
         row = int(np.clip((self._target.position[1] + 0.25) / 0.5 * SIDE, 0, SIDE - 4))
         image[row : row + 4, column : column + 4] = self._colour
+        self._pictures += 1
         joints = np.concatenate([self._target.position, np.zeros(3), [self._finger, self._finger]])
         return Sample(
             image=image,
@@ -100,4 +132,5 @@ class ToyDriver:
             qpos=joints.astype(np.float32),
             effort_mA=np.zeros(7, dtype=np.float32),
             captured_at=self._time,
+            seq=self._pictures,
         )

@@ -46,6 +46,7 @@ def test_samples_cannot_be_changed_after_they_were_taken():
         qpos=np.zeros(8, np.float32),
         effort_mA=np.zeros(7, np.float32),
         captured_at=0.0,
+        seq=1,
     )
     with pytest.raises(FrozenInstanceError):
         sample.captured_at = 1.0

@@ -10,11 +10,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from robot_bridge import errors
+from robot_bridge.description import StationAnswer
 from robot_bridge.episode import parse_manifest
 from robot_bridge.errors import RobotBridgeError
 from robot_bridge.frames import decode_jpeg
 from robot_bridge.observation import read_ready
-from robot_bridge.protocol import EpisodeReadyAnswer, Problem, StationAnswer
+from robot_bridge.protocol import EpisodeReadyAnswer, Problem
 from robot_bridge.station.app import create_station_app
 from robot_bridge.station.body_limit import MAX_BODY_BYTES
 from robot_bridge.station.problems import STATUS
