@@ -35,6 +35,12 @@ CLIPPED_ROT: Final = 2
 CLIPPED_BOX: Final = 4
 CLIPPED_GRIPPER: Final = 8
 IK_FAILED: Final = 16
+CLIPPED_SPEED: Final = 32
+CLIPPED_EFFORT: Final = 64
+CLIPPED_TILT: Final = 128
+CLIPPED_COLLISION: Final = 256
+HELD: Final = 512  # the dead-man held the arm before this step; no stage of the pipeline
+FALLBACK: Final = 1024  # the policy did not answer in time, a hold action went out; no stage either
 STAGES: Final[dict[str, int]] = {
     "xyz": CLIPPED_XYZ,
     "rot": CLIPPED_ROT,
