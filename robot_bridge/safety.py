@@ -1,34 +1,54 @@
 """The station's pipeline: what was asked goes in, what the arm may be told comes out. It knows no robot.
 
-Stages, in this order: finite and shape -> per-step clamp -> compose the target -> box. Each stage can only
-make the motion smaller, sets its bit in the step's flags, and is counted. Inverse kinematics and joint limits
-come after it, in the driver, which reports `ik_ok`.
+Stages, in this order: finite and shape -> per-step clamp -> compose the target -> box and cone -> inverse
+kinematics, joint limits and keep-out -> speeds -> effort guard. Each stage can only make the motion smaller,
+sets its bit in the step's flags, and is counted. Geometry of the arm is the driver's `ArmModel`; a driver
+that has none refuses what it cannot reach, and says so with `ik_ok`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from robot_bridge.conventions import (
+    CONTROL_HZ,
     F32,
     F64,
-    STEP_ROT_MAX,
-    STEP_XYZ_MAX,
     Pose,
     checked_action,
     compose_target,
     delta_between,
-    euler_of_rotation,
-    rotation_angle,
-    rotation_of_euler,
 )
-from robot_bridge.errors import LimitsViolation
+from robot_bridge.drivers.driver import ArmModel, Sample, StepOutcome
+from robot_bridge.effort import EffortGuard
+from robot_bridge.limits import Corner, Limits
+from robot_bridge.reach import Motion, Reach, same_pose
+from robot_bridge.turns import ROTATION_TOLERANCE, shortened, within_cone
+
+__all__ = [
+    "CLIPPED_BOX",
+    "CLIPPED_COLLISION",
+    "CLIPPED_EFFORT",
+    "CLIPPED_GRIPPER",
+    "CLIPPED_ROT",
+    "CLIPPED_SPEED",
+    "CLIPPED_TILT",
+    "CLIPPED_XYZ",
+    "FALLBACK",
+    "HELD",
+    "IK_FAILED",
+    "ROTATION_TOLERANCE",
+    "STAGES",
+    "Corner",
+    "Limits",
+    "SafeCommand",
+    "SafetyPipeline",
+    "executed_action",
+]
 
 CLIPPED_XYZ: Final = 1  # bits of a step's flags
 CLIPPED_ROT: Final = 2
@@ -46,114 +66,158 @@ STAGES: Final[dict[str, int]] = {
     "rot": CLIPPED_ROT,
     "box": CLIPPED_BOX,
     "gripper": CLIPPED_GRIPPER,
+    "tilt": CLIPPED_TILT,
     "ik": IK_FAILED,
+    "collision": CLIPPED_COLLISION,
+    "speed": CLIPPED_SPEED,
+    "effort": CLIPPED_EFFORT,
 }
 
-ROTATION_TOLERANCE: Final = 1e-6  # radians of float32 rounding that do not count as too far
-
-Corner: TypeAlias = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one episode allows: a box for the target (metres, base frame) and the largest step.
-
-    step_xyz_max is metres along each axis, step_rot_max the length of the rotation vector in radians.
-
-    Raises:
-        LimitsViolation: not finite, a box without inside, or a step that is not positive.
-    """
-
-    box_low: Corner
-    box_high: Corner
-    step_xyz_max: float = STEP_XYZ_MAX
-    step_rot_max: float = STEP_ROT_MAX
-
-    def __post_init__(self) -> None:
-        numbers = (*self.box_low, *self.box_high, self.step_xyz_max, self.step_rot_max)
-        if len(numbers) != 8 or not np.isfinite(numbers).all():
-            raise LimitsViolation(thing="limits", expected="finite numbers", found=str(numbers))
-        if any(low >= high for low, high in zip(self.box_low, self.box_high, strict=True)):
-            found = f"{self.box_low} to {self.box_high}"
-            raise LimitsViolation(thing="box", expected="low below high on every axis", found=found)
-        if self.step_xyz_max <= 0 or self.step_rot_max <= 0:
-            found = f"{self.step_xyz_max} m, {self.step_rot_max} rad"
-            raise LimitsViolation(thing="largest step", expected="above 0", found=found)
-
-    def narrowed_to(self, wanted: Limits) -> Limits:
-        """The wanted limits, when they lie inside these.
-
-        Raises:
-            LimitsViolation: something wanted is wider than allowed here.
-        """
-        for thing, allowed, asked in (
-            ("step_xyz_max", self.step_xyz_max, wanted.step_xyz_max),
-            ("step_rot_max", self.step_rot_max, wanted.step_rot_max),
-            *zip(("box_high x", "box_high y", "box_high z"), self.box_high, wanted.box_high, strict=True),
-        ):
-            if asked > allowed:
-                raise LimitsViolation(thing=thing, expected=f"at most {allowed}", found=asked)
-        for axis, allowed, asked in zip("xyz", self.box_low, wanted.box_low, strict=True):
-            if asked < allowed:
-                raise LimitsViolation(thing=f"box_low {axis}", expected=f"at least {allowed}", found=asked)
-        return wanted
-
-    def digest(self) -> str:
-        """sha256 hex of these numbers; episodes name it, so that one knows under which limits they ran."""
-        numbers = [self.box_low, self.box_high, self.step_xyz_max, self.step_rot_max]
-        return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
+REST: Final = 1e-9  # metres and radians of rounding that are no motion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SafeCommand:
-    """What the arm may be told: target, gripper 0..1, the action this amounts to [7], and the flags."""
+    """What the arm may be told.
+
+    Attributes:
+        target: the pose to hold next.
+        gripper: 0 closed .. 1 open.
+        executed: the bridge_v2 action [7] that this amounts to; what was asked, to the bit, when no flag is
+            set.
+        flags: bits of what was cut.
+        joints: the commanded joints [J] of the target, radians; None where the arm's geometry is not known.
+    """
 
     target: Pose
     gripper: float
     executed: F32
     flags: int
+    joints: F64 | None = None
 
 
 class SafetyPipeline:
-    """Applies one episode's limits, action after action, and counts what each stage cut."""
+    """Applies one episode's limits, action after action, and counts what each stage cut.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: of this episode.
+        arm: the geometry of the arm, or None when the driver has none: then reach, keep-out and joint speeds
+            are not judged here.
+        control_hz: actions per second; turns speeds into the longest step.
+
+    An arm is told nothing before `begin` said where its joints are: until then every motion is IK_FAILED.
+    """
+
+    def __init__(
+        self, limits: Limits, *, arm: ArmModel | None = None, control_hz: float = CONTROL_HZ
+    ) -> None:
         self.limits = limits
         self.counts = dict.fromkeys(STAGES, 0)
+        self._guard = EffortGuard(limits.effort_max_mA)
+        self._reach = Reach(
+            arm, step_m=limits.ee_speed_max / control_hz, step_rad=limits.joint_speed_max / control_hz
+        )
+        self._effort: NDArray[np.floating] | None = None
+        self._told: tuple[Motion, int] | None = None
 
-    def apply(self, previous: Pose, action: ArrayLike) -> SafeCommand:
+    def begin(self, first: Sample) -> None:
+        """An episode starts with this observation: its joints and currents are where the arm is."""
+        self._guard.clear()
+        self._reach.begin(first.qpos.astype(np.float64))
+        self._effort, self._told = first.effort_mA, None
+
+    def apply(
+        self,
+        previous: Pose,
+        action: ArrayLike,
+        *,
+        effort_mA: NDArray[np.floating] | None = None,  # noqa: N803 - mA is the unit
+    ) -> SafeCommand:
         """Make one bridge_v2 action [7] safe, given the target that the arm holds now.
 
-        A target that starts outside the box may stay or come in, never go further out.
+        A target that starts outside the box or the cone may stay or come in, never go further out.
+        `effort_mA` [7] are the newest currents; without them those of the newest sample count.
 
         Raises:
             BadAction: not seven finite numbers; nothing is counted.
         """
         asked = checked_action(action)
-        move = asked.astype(np.float64)
-        step = float(np.float32(self.limits.step_xyz_max))  # actions are float32, so their limit is
-        move[:3] = np.clip(move[:3], -step, step)
-        flags = CLIPPED_XYZ * int((move[:3] != asked[:3]).any())
-        move[3:6], turned = _clamp_rotation(move[3:6], self.limits.step_rot_max)
-        flags |= CLIPPED_ROT * int(turned)
-        move[6] = np.clip(move[6], 0.0, 1.0)
-        flags |= CLIPPED_GRIPPER * int(move[6] != asked[6])
-
+        move, flags = self._clamped(asked)
         free = Pose(previous.position + move[:3], compose_target(previous, move).rotation)
-        target = self._into_box(free, previous)
-        flags |= CLIPPED_BOX * int((target.position != free.position).any())
-        executed = asked if not flags else executed_action(previous, target, float(move[6]))
+        kept, cut = self._kept_in(previous, free)
+        motion, stopped = self._followed(previous, kept)
+        effort = self._effort if effort_mA is None else effort_mA
+        if effort is not None:
+            self._guard.read(effort, held=previous)
+        motion, eased = self._eased(previous, motion)
+        flags |= cut | stopped | eased
+        executed = asked if not flags else executed_action(previous, motion.target, float(move[6]))
+        self._told = (motion, flags)
         self._count(flags)
-        return SafeCommand(target=target, gripper=float(move[6]), executed=executed, flags=flags)
+        return SafeCommand(
+            target=motion.target, gripper=float(move[6]), executed=executed, flags=flags, joints=motion.joints
+        )
+
+    def took(self, outcome: StepOutcome) -> int:
+        """Take what the driver made of the last command; gives the flags to add to those of the command.
+
+        IK_FAILED when the driver refused a target; it is counted once for a step, whoever found it.
+        """
+        self._effort = outcome.sample.effort_mA
+        self._reach.measure(outcome.sample.qpos.astype(np.float64))
+        motion, flags = self._told if self._told is not None else (None, 0)
+        self._told = None
+        if outcome.ik_ok:
+            if motion is not None:
+                self._reach.took(motion)
+            return 0
+        self._count(IK_FAILED & ~flags)
+        return IK_FAILED
 
     def count_ik_failure(self) -> None:
         """The driver could not take the target; counted like any other stage."""
         self._count(IK_FAILED)
 
-    def _into_box(self, target: Pose, previous: Pose) -> Pose:
+    def _clamped(self, asked: F32) -> tuple[F64, int]:
+        """The action [7] cut to the largest step, and the bits of what was cut."""
+        move = asked.astype(np.float64)
+        step = float(np.float32(self.limits.step_xyz_max))  # actions are float32, so their limit is
+        move[:3] = np.clip(move[:3], -step, step)
+        flags = CLIPPED_XYZ * int((move[:3] != asked[:3]).any())
+        move[3:6], turned = shortened(move[3:6], self.limits.step_rot_max)
+        flags |= CLIPPED_ROT * int(turned)
+        move[6] = np.clip(move[6], 0.0, 1.0)
+        return move, flags | CLIPPED_GRIPPER * int(move[6] != asked[6])
+
+    def _kept_in(self, previous: Pose, free: Pose) -> tuple[Pose, int]:
+        """The target kept in the box and its turn in the cone."""
         low = np.minimum(self.limits.box_low, previous.position)
         high = np.maximum(self.limits.box_high, previous.position)
-        return Pose(np.clip(target.position, low, high), target.rotation)
+        position = np.clip(free.position, low, high)
+        rotation = within_cone(previous.rotation, free.rotation, self.limits.tilt_max)
+        flags = CLIPPED_BOX * int((position != free.position).any())
+        flags |= CLIPPED_TILT * int(rotation is not free.rotation)
+        return (Pose(position, rotation) if flags else free), flags
+
+    def _followed(self, previous: Pose, target: Pose) -> tuple[Motion, int]:
+        """As much of the way to a target as the arm can follow: reach, keep-out, speeds."""
+        if same_pose(previous, target, within=REST):
+            return replace(self._reach.stay(previous), target=target), 0
+        motion = self._reach.reachable(previous, target)
+        if motion is None:
+            return self._reach.stay(previous), IK_FAILED
+        clear = self._reach.clear(previous, motion)
+        slow = self._reach.slow(previous, clear)
+        return slow, CLIPPED_COLLISION * int(clear is not motion) | CLIPPED_SPEED * int(slow is not clear)
+
+    def _eased(self, previous: Pose, motion: Motion) -> tuple[Motion, int]:
+        """What the effort guard leaves of a motion; what it turns round must pass the stages before again."""
+        eased = self._guard.eased(previous, motion.target)
+        if same_pose(motion.target, eased, within=REST):
+            return motion, 0
+        kept, _ = self._kept_in(previous, eased)
+        followed, _ = self._followed(previous, kept)
+        return followed, CLIPPED_EFFORT
 
     def _count(self, flags: int) -> None:
         for stage, bit in STAGES.items():
@@ -163,29 +227,3 @@ class SafetyPipeline:
 def executed_action(previous: Pose, target: Pose, gripper: float) -> F32:
     """The bridge_v2 action [7] that leads from one target to the next: what was really asked of the arm."""
     return np.append(delta_between(previous, target), gripper).astype(np.float32)
-
-
-def _clamp_rotation(rpy: F64, limit: float) -> tuple[F64, bool]:
-    """Shorten a rotation given as roll, pitch, yaw [3] to `limit` radians, about its own axis."""
-    rotation = rotation_of_euler(rpy)
-    angle = rotation_angle(rotation)
-    if angle <= limit + ROTATION_TOLERANCE:
-        return rpy, False
-    return euler_of_rotation(_rotation_about(_axis_of(rotation), limit)), True
-
-
-def _axis_of(rotation: F64) -> F64:
-    """Unit axis [3] of a rotation matrix that is not the identity; also right at half a turn."""
-    values, vectors = np.linalg.eigh((rotation + rotation.T) / 2.0)
-    axis = vectors[:, int(np.argmax(values))]
-    twist = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
-    return np.asarray(axis if float(axis @ twist) >= 0 else -axis)
-
-
-def _rotation_about(axis: F64, angle: float) -> F64:
-    """Rodrigues' formula: rotation matrix [3, 3] of `angle` radians about a unit axis [3]."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross))

@@ -1,0 +1,143 @@
+"""Whether the arm can follow a motion, and how much of it within one control period.
+
+It keeps the joints that the arm was told last, finds those for the next target, and shortens a motion that
+would touch something or go too fast. It decides nothing about boxes or currents, and moves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from robot_bridge.conventions import F64, Pose
+from robot_bridge.drivers.driver import ArmModel
+from robot_bridge.turns import angle_between, partway
+
+SAME_POSE: Final = 1e-6  # metres and radians; below it two targets are the same one
+LENGTH_TOLERANCE: Final = 1e-7  # metres of float32 rounding that do not count as too fast
+COLLISION_HALVINGS: Final = 4  # a motion into the keep-out ends within 1/16 of where it would touch
+COLLISION_SHARES: Final = (0.5, 1.0)  # of the joints' way, where the keep-out is asked
+SPEED_TRIES: Final = 6
+SPEED_MARGIN: Final = 0.95  # the joints' way is not quite straight, so aim a little below the limit
+SHORTEST_SHARE: Final = 1e-3  # of a motion; less is no motion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Motion:
+    """Where one step leads: a target and, where the arm is known, the joints [J] that take it there."""
+
+    target: Pose
+    joints: F64 | None
+
+
+class Reach:
+    """The joints an arm was told, and what it can be told next. Without an arm only speed is judged."""
+
+    def __init__(self, arm: ArmModel | None, *, step_m: float, step_rad: float) -> None:
+        self._arm = arm
+        self._step_m, self._step_rad = step_m, step_rad
+        self._known: tuple[Pose, F64] | None = None
+        self._measured: F64 | None = None
+
+    def begin(self, joints: F64) -> None:
+        """An episode starts with the arm at these measured joints [at least J]."""
+        self._known = None
+        self.measure(joints)
+
+    def measure(self, joints: F64) -> None:
+        """The joints [at least J] as they were read last."""
+        if self._arm is not None:
+            self._measured = np.asarray(joints, dtype=np.float64)[: len(self._arm.joint_low)]
+
+    def took(self, motion: Motion) -> None:
+        """The driver took this motion: its joints are the ones that the arm is told now."""
+        if motion.joints is not None:
+            self._known = (motion.target, motion.joints)
+
+    def stay(self, previous: Pose) -> Motion:
+        """No motion."""
+        return Motion(target=previous, joints=self._joints_at(previous))
+
+    def reachable(self, previous: Pose, target: Pose) -> Motion | None:
+        """The motion to a target, or None when the arm cannot take that pose from here."""
+        if self._arm is None:
+            return Motion(target=target, joints=None)
+        start = self._joints_at(previous)
+        joints = None if start is None else self._solve(target, start)
+        return None if joints is None else Motion(target=target, joints=joints)
+
+    def clear(self, previous: Pose, motion: Motion) -> Motion:
+        """The motion, ended before the arm would touch itself or the table."""
+        if self._is_clear(previous, motion):
+            return motion
+        best, low, high = self.stay(previous), 0.0, 1.0
+        for _ in range(COLLISION_HALVINGS):
+            middle = (low + high) / 2
+            tried = self.reachable(previous, partway(previous, motion.target, middle))
+            free = tried is not None and self._is_clear(previous, tried)
+            low, high = (middle, high) if free else (low, middle)
+            best = tried if free and tried is not None else best
+        return best
+
+    def slow(self, previous: Pose, motion: Motion) -> Motion:
+        """The motion, shortened along its own way until gripper and joints keep their speeds."""
+        length = float(np.linalg.norm(motion.target.position - previous.position))
+        share = 1.0 if length <= self._step_m + LENGTH_TOLERANCE else self._step_m / length
+        tried: Motion | None = motion
+        for _ in range(SPEED_TRIES):
+            if share < 1.0:
+                tried = self.reachable(previous, partway(previous, motion.target, share))
+            if tried is None or (share < 1.0 and not self._is_clear(previous, tried)):
+                share /= 2
+                continue
+            ratio = self._joint_ratio(previous, tried)
+            if ratio <= 1.0:
+                return tried
+            share *= SPEED_MARGIN / ratio
+            if share < SHORTEST_SHARE:
+                break
+        return self.stay(previous)
+
+    def _joint_ratio(self, previous: Pose, motion: Motion) -> float:
+        """How many times too fast the fastest joint would be; at most 1 when it is slow enough."""
+        start = self._joints_at(previous)
+        if start is None or motion.joints is None:
+            return 0.0
+        return float(np.abs(motion.joints - start).max()) / self._step_rad
+
+    def _is_clear(self, previous: Pose, motion: Motion) -> bool:
+        start = self._joints_at(previous)
+        if self._arm is None or start is None or motion.joints is None:
+            return True
+        way = motion.joints - start
+        return not any(self._arm.collides(start + share * way) for share in COLLISION_SHARES)
+
+    def _joints_at(self, previous: Pose) -> F64 | None:
+        """Joints the arm was told at `previous`; None when nobody knows, and then it is not moved."""
+        if self._arm is None:
+            return None
+        if self._known is not None and same_pose(self._known[0], previous):
+            return self._known[1]
+        for start in (self._known[1] if self._known is not None else None, self._measured):
+            joints = None if start is None else self._solve(previous, start)
+            if joints is not None:
+                self._known = (previous, joints)
+                return joints
+        return None
+
+    def _solve(self, target: Pose, start: F64) -> F64 | None:
+        """Inverse kinematics that does not believe the arm model: finite and within the joint limits."""
+        assert self._arm is not None  # noqa: S101 - callers looked
+        joints = self._arm.inverse(target, start)
+        if joints is None or not np.isfinite(joints).all():
+            return None
+        inside = (joints >= self._arm.joint_low).all() and (joints <= self._arm.joint_high).all()
+        return joints if inside else None
+
+
+def same_pose(first: Pose, second: Pose, *, within: float = SAME_POSE) -> bool:
+    """Whether two poses differ by no more than so many metres along an axis and radians."""
+    apart = float(np.abs(first.position - second.position).max())
+    return apart <= within and angle_between(first.rotation, second.rotation) <= within
