@@ -1,0 +1,100 @@
+"""HTTP connections that end on time, for `requests`.
+
+A time-out of `requests` begins anew with every byte that arrives, so a server that trickles an answer holds
+its caller as long as it likes. Here a whole call has one moment at which it must be over. What is called,
+and what a late answer means, is not here.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from io import BufferedReader, RawIOBase
+from typing import Any, cast
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+def left_until(deadline: float) -> float:
+    """Seconds until the deadline.
+
+    Raises:
+        TimeoutError: it is over.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class Until:
+    """When the call that one session is making must be over: `deadline`, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+
+
+class _BoundedReader(RawIOBase):
+    """The reading side of a socket; every read waits no longer than what is left of the call."""
+
+    def __init__(self, sock: socket.socket, until: Until) -> None:
+        self._sock = sock
+        self._file = sock.makefile("rb", buffering=0)
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(left_until(self._until.deadline))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _BoundedSocket:
+    """A socket that is read through a `_BoundedReader`; otherwise the socket itself."""
+
+    def __init__(self, sock: socket.socket, until: Until) -> None:
+        self._sock = sock
+        self._until = until
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def makefile(self, *_: Any, **__: Any) -> BufferedReader:
+        return BufferedReader(_BoundedReader(self._sock, self._until))
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Mount it on a `requests.Session`, and set `until.deadline` before each call of that session."""
+
+    def __init__(self, until: Until) -> None:
+        self._until = until
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        until = self._until
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                self.sock = cast(socket.socket, _BoundedSocket(self.sock, until))
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                self.sock = cast(socket.socket, _BoundedSocket(self.sock, until))
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
