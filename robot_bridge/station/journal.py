@@ -83,6 +83,12 @@ class Journal:
             ),
         )
 
+    def newest(self, kind: str) -> EventAnswer | None:
+        """The last event of a kind that is still kept."""
+        with self._changed:
+            found = next((event for event in reversed(self._memory) if event.kind == kind), None)
+        return found or self._segments.newest(kind)
+
     def wait(self, after: int, *, timeout_s: float, limit: int = EVENTS_MAX) -> EventsAnswer:
         """Like `read`, but waits for an event when there is none yet, `timeout_s` seconds at most.
 

@@ -1,9 +1,14 @@
-"""Who may move the robot: one lease at a time, each with a fence higher than all before it."""
+"""Who may move the robot: one lease at a time, each with a fence higher than all before it.
+
+The last fence is in fence.json. A file that was lost, damaged or put back from a backup must not bring an old
+fence back to life, so the desk also looks at the fences that journal and episodes remember.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +16,30 @@ from pathlib import Path
 from typing import Final
 
 from robot_bridge.description import LeaseState
-from robot_bridge.errors import FenceStale, LeaseConflict, LeaseRequired, UnknownLease
+from robot_bridge.errors import (
+    FenceStale,
+    LeaseConflict,
+    LeaseRequired,
+    SpoolCorrupt,
+    StationRefused,
+    UnknownLease,
+)
+from robot_bridge.events import Fact
 from robot_bridge.protocol import LeaseAnswer, LeaseRequest
 from robot_bridge.station.durable import read_json, write_json
+from robot_bridge.station.journal import Journal
 
 log = logging.getLogger(__name__)
 
 HEARTBEATS_PER_TTL: Final = 3
+
+
+class FenceNotKept(StationRefused):
+    code = "fence_not_kept"
+    retryable = True
+    sentence = (
+        "the fence cannot be kept in {path} ({reason}), so no lease was given. Make room at the station."
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,9 +56,18 @@ class _Held:
 class LeaseDesk:
     """Grants, prolongs and ends the one lease. Times are seconds of `clock`; the fence is kept on disk."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float],
+        journal: Journal | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._path = root / "fence.json"
         self._clock = clock
+        self._journal = journal
+        self._fence = _highest_fence(root, journal=journal, wall=wall)
         self._held: _Held | None = None
         self._lock = threading.RLock()  # its own, so that a heartbeat never waits for a motion
 
@@ -45,6 +76,7 @@ class LeaseDesk:
 
         Raises:
             LeaseConflict: somebody has it.
+            FenceNotKept: the disk does not take the new fence.
         """
         with self._lock:
             held = self._current()
@@ -77,11 +109,14 @@ class LeaseDesk:
             held = self._by_id(lease_id)
             log.info("lease released holder=%s fence=%d", held.holder, held.fence)
             self._held = None
+        self._note("lease_released", held, revoked=False)
 
     def revoke(self) -> None:
         """End whatever lease there is."""
         with self._lock:
-            self._held = None
+            held, self._held = self._held, None
+        if held is not None:
+            self._note("lease_released", held, revoked=True)
 
     def require(self, fence: int | None, *, call: str) -> int:
         """Check the fence of a call that moves something, and take it as a sign of life.
@@ -111,6 +146,7 @@ class LeaseDesk:
     def _current(self) -> _Held | None:
         if self._held is not None and self._clock() >= self._held.expires_at:
             log.warning("lease expired holder=%s fence=%d", self._held.holder, self._held.fence)
+            self._note("lease_expired", self._held)
             self._held = None
         return self._held
 
@@ -121,21 +157,26 @@ class LeaseDesk:
         return held
 
     def _grant(self, request: LeaseRequest, key: str | None) -> _Held:
-        fence = self._next_fence()
-        log.info("lease acquired holder=%s fence=%d ttl_s=%.1f", request.holder, fence, request.ttl_s)
-        return _Held(
+        try:
+            write_json(self._path, {"fence": self._fence + 1})
+        except OSError as cause:
+            raise FenceNotKept(path=self._path, reason=cause.strerror or "no room") from cause
+        self._fence += 1
+        log.info("lease acquired holder=%s fence=%d ttl_s=%.1f", request.holder, self._fence, request.ttl_s)
+        held = _Held(
             lease_id=str(uuid.uuid4()),
             holder=request.holder,
-            fence=fence,
+            fence=self._fence,
             ttl_s=request.ttl_s,
             expires_at=self._clock() + request.ttl_s,
             key=key,
         )
+        self._note("lease_acquired", held, ttl_s=request.ttl_s, purpose=request.purpose)
+        return held
 
-    def _next_fence(self) -> int:
-        fence = int((read_json(self._path) or {"fence": 0})["fence"]) + 1
-        write_json(self._path, {"fence": fence})
-        return fence
+    def _note(self, kind: str, held: _Held, **facts: Fact) -> None:
+        if self._journal is not None:
+            self._journal.append(kind, episode_id=None, holder=held.holder, fence=held.fence, **facts)
 
     def _answer(self, held: _Held) -> LeaseAnswer:
         return LeaseAnswer(
@@ -145,3 +186,37 @@ class LeaseDesk:
             heartbeat_s=held.ttl_s / HEARTBEATS_PER_TTL,
             station_time=self._clock(),
         )
+
+
+def _highest_fence(root: Path, *, journal: Journal | None, wall: Callable[[], float]) -> int:
+    """The highest fence that was ever given out here, as far as anything tells.
+
+    A file that does not read back leaves only the clock: no station gives out a lease a second for decades,
+    so the seconds since 1970 are above every fence that was counted up.
+    """
+    newest = None if journal is None else journal.newest("lease_acquired")
+    seen = [_number(newest.facts.get("fence")) if newest is not None else 0]
+    seen += [_fence_of(path, "metadata") for path in (root / "episodes").glob("*/manifest.json")]
+    seen += [_fence_of(path) for path in (root / "lost").glob("*.json")]
+    try:
+        tree = read_json(root / "fence.json")
+        kept = 0 if tree is None else int(tree["fence"])
+    except (SpoolCorrupt, KeyError, TypeError, ValueError, OSError) as error:
+        kept = int(wall())
+        log.error("fence file not read path=%s reason=%s going_on_from=%d", root / "fence.json", error, kept)
+    if max(seen) > kept:
+        log.error("fence file too low path=%s found=%d seen=%d", root / "fence.json", kept, max(seen))
+    return max(kept, *seen)
+
+
+def _fence_of(path: Path, part: str | None = None) -> int:
+    try:
+        tree = read_json(path) or {}
+    except (SpoolCorrupt, OSError):
+        return 0
+    inner = tree if part is None else tree.get(part)
+    return _number(inner.get("fence")) if isinstance(inner, dict) else 0
+
+
+def _number(found: object) -> int:
+    return int(found) if isinstance(found, int | str) and str(found).isdecimal() else 0

@@ -83,6 +83,17 @@ class Segments:
                 return found
         return []
 
+    def newest(self, kind: str) -> EventAnswer | None:
+        """The last event of a kind on disk."""
+        mark = b'"kind":"%s"' % kind.encode()
+        for first in reversed(list(self._firsts)):
+            with suppress(FileNotFoundError):  # dropped a moment ago
+                for line in reversed(self._path(first).read_bytes().split(b"\n")[:-1]):
+                    event = _event_of(line) if mark in line else None
+                    if event is not None and event.kind == kind:
+                        return event
+        return None
+
     def raise_ceiling(self, cursor: int) -> None:
         self._ceiling.rise_to(cursor)
 

@@ -95,7 +95,7 @@ def test_an_acknowledged_episode_is_gone_and_its_digest_is_remembered(reopened):
     episode = an_episode()
     spool.put(episode)
     spool.acknowledge("episode-1", episode.digest)
-    assert files(spool) == ["acked/episode-1"]
+    assert files(spool) == ["acked/episode-1", "verdicts/episode-1.json"]
     assert not spool.holds("episode-1")
     assert reopened().acked_digest("episode-1") == episode.digest
 
@@ -116,16 +116,23 @@ def test_an_acknowledgement_of_another_manifest_removes_nothing(spool):
     assert spool.acked_digest("episode-1") is None
 
 
-def test_an_acknowledgement_that_a_crash_cut_short_is_completed_by_the_next(reopened):
-    """The mark is written first: a crash before the removal leaves both, and it is only listed again."""
+def test_an_acknowledgement_that_a_crash_cut_short_is_completed_at_the_next_start(reopened):
+    """The mark is written first: a crash before the removal leaves both."""
     spool = reopened()
     episode = an_episode()
     spool.put(episode)
     (spool.root / "acked" / "episode-1").write_text(episode.digest)
     spool = reopened()
-    assert [manifest.episode_id for manifest in spool.waiting()] == ["episode-1"]
-    spool.acknowledge("episode-1", episode.digest)
     assert spool.waiting() == []
+    assert not spool.holds("episode-1")
+    spool.acknowledge("episode-1", episode.digest)
+
+
+def test_a_mark_of_another_manifest_removes_nothing_at_the_next_start(reopened):
+    spool = reopened()
+    spool.put(an_episode())
+    (spool.root / "acked" / "episode-1").write_text("0" * 64)
+    assert reopened().holds("episode-1")
 
 
 @pytest.mark.parametrize("call", ["manifest", "acknowledge", "blob"])
