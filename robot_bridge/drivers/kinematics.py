@@ -42,6 +42,19 @@ MAX_ITERATIONS: Final = 60
 DAMPING: Final = 1e-3  # of the least squares; small: targets are one short step apart
 MAX_JOINT_CHANGE: Final = 0.3  # radians per iteration, keeps the linearisation honest
 
+# The keep-out. Radii are those of the links, rounded up to the half centimetre; the base is its foot and the
+# turntable above it. Measured on the drawings, not on an arm: a lab's own box is the first line of defence.
+BASE_RADIUS: Final = 0.060  # metres around the waist's axis
+BASE_HEIGHT: Final = 0.110  # up to the shoulder's axis
+UPPER_ARM_CLEARANCE: Final = 0.045  # between a point of the gripper and the middle line of the upper arm
+ELBOW_CORNER: Final[F64] = np.array([0.0, 0.0, 0.25])  # where the upper arm bends, in the shoulder's frame
+GRIPPER_SHAPE: Final[F64] = np.array(  # palm and the two fingertips, opened, in the gripper's frame
+    [[0.040, 0.0, 0.0], [0.1055, 0.045, 0.0], [0.1055, -0.045, 0.0]]
+)
+GRIPPER_POINTS: Final = 4  # the guarded points before them: elbow, forearm, wrist, wrist rotation
+TABLE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.02, 0.02, 0.0, 0.0])  # fingertips may touch the table
+BASE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.025, 0.025, 0.005, 0.005])
+
 _AXIS_VECTOR: Final = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
@@ -104,8 +117,14 @@ def _chain(joints: F64) -> tuple[F64, F64, F64]:
         axes[index] = rotation @ _AXIS_VECTOR[axis]
         rotation = rotation @ _turn(axis, float(angle))
     position = position + rotation[:, 0] * GRIPPER_OFFSET
-    linear = np.cross(axes, position - anchors)  # [6, 3]
+    linear = _cross(axes, position - anchors)  # [6, 3]
     return position, rotation, np.concatenate([linear.T, axes.T])
+
+
+def _cross(first: F64, second: F64) -> F64:
+    """Cross products of rows [6, 3]; numpy's own spends most of its time on what axes there are."""
+    a, b = first.T, second.T
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], axis=1)
 
 
 def _turn(axis: str, angle: float) -> F64:
@@ -127,8 +146,14 @@ def _rotation_vector(rotation: F64) -> F64:
     return skew * (angle / sine) if sine > 1e-9 else skew
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WidowXArm:
-    """This chain as an `ArmModel`."""
+    """This chain as an `ArmModel`, on a table whose top is at `table_z` metres in the base frame.
+
+    Labs that bolt the arm on a riser give the height they measured: BridgeData V2's tables lie below 0.
+    """
+
+    table_z: float = 0.0
 
     @property
     def joint_low(self) -> F64:
@@ -146,14 +171,41 @@ class WidowXArm:
         return solution.joints if solution.ok else None
 
     def collides(self, joints: F64) -> bool:
-        """Whether elbow, wrist or gripper would be below the table that the base stands on."""
-        rotation, position = np.eye(3), np.zeros(3)
-        for offset, axis, angle in zip(JOINT_OFFSETS, JOINT_AXES, joints, strict=True):
-            position = position + rotation @ offset
-            if position[2] < 0.0:
-                return True
-            rotation = rotation @ _turn(axis, float(angle))
-        return False
+        """Whether a guarded point comes into the table, the base, or the arm's own upper arm.
+
+        The keep-out is a half-space, a cylinder and a capsule, each grown by the radius of the link that the
+        point stands for. Forearm and upper arm are kept apart by the elbow's own limits.
+        """
+        points, shoulder, elbow_corner = _guarded(np.asarray(joints, dtype=np.float64))
+        in_table = points[:, 2] < self.table_z + TABLE_RADII
+        in_base = (np.hypot(points[:, 0], points[:, 1]) < BASE_RADIUS + BASE_RADII) & (
+            points[:, 2] < BASE_HEIGHT + BASE_RADII
+        )
+        gripper = points[GRIPPER_POINTS:]
+        in_upper_arm = _distance_to_segment(gripper, shoulder, end=elbow_corner) < UPPER_ARM_CLEARANCE
+        return bool(in_table.any() or in_base.any() or in_upper_arm.any())
+
+
+def _guarded(joints: F64) -> tuple[F64, F64, F64]:
+    """The guarded points [7, 3], and the ends of the upper arm [3]: shoulder, and the corner at its top."""
+    position, rotation = np.zeros(3), np.eye(3)
+    origins, turns = [], []
+    for offset, axis, angle in zip(JOINT_OFFSETS, JOINT_AXES, joints, strict=True):
+        position = position + rotation @ offset
+        rotation = rotation @ _turn(axis, float(angle))
+        origins.append(position)
+        turns.append(rotation)
+    shoulder, elbow = 1, 2
+    corner = origins[shoulder] + turns[shoulder] @ ELBOW_CORNER
+    gripper = origins[-1] + GRIPPER_SHAPE @ rotation.T  # [3, 3]
+    return np.stack([*origins[elbow:], *gripper]), origins[shoulder], corner
+
+
+def _distance_to_segment(points: F64, start: F64, *, end: F64) -> F64:
+    """Distance [N] of points [N, 3] to the segment between two points [3]."""
+    way = end - start
+    share = np.clip((points - start) @ way / (way @ way), 0.0, 1.0)
+    return np.asarray(np.linalg.norm(points - start - share[:, None] * way, axis=1))
 
 
 WIDOWX: Final = WidowXArm()

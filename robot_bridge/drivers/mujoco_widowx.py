@@ -47,6 +47,14 @@ SERVO_PERIOD: Final = 0.01  # seconds between new joint set points
 MOTION_SHARE: Final = 0.7  # of a control period in which the set points travel; the rest settles
 SETTLE_SECONDS: Final = 0.3  # after a reset, before the first observation
 MILLIAMPERE_PER_NM: Final = 2300.0 / 4.1  # XM430-W350: stall current over stall torque, at 12 V
+SERVOS_PER_JOINT: Final = (
+    1.0,
+    2.0,
+    2.0,
+    1.0,
+    1.0,
+    1.0,
+)  # shoulder and elbow share their torque; mA is of one
 GRIPPER_MA_PER_N: Final = 40.0  # the gripper's linkage is not modelled; only the trend is meaningful
 
 # Joints near the middle of the workspace, gripper down: where the search for the home joints starts.
@@ -245,7 +253,7 @@ class MujocoWidowX:
 
     def _arm_mA(self) -> NDArray[np.float64]:  # noqa: N802 - mA is the unit
         torques = self._state.qfrc_actuator[:6] + self._state.qfrc_gravcomp[:6]
-        return np.asarray(torques * MILLIAMPERE_PER_NM)
+        return np.asarray(torques * MILLIAMPERE_PER_NM / SERVOS_PER_JOINT)
 
     def _gripper_mA(self) -> float:  # noqa: N802
         return float(self._state.qfrc_actuator[6] * GRIPPER_MA_PER_N)
