@@ -1,36 +1,35 @@
-"""The daemon's side of robot-station/v1: one method per call, numpy in and out.
+"""The daemon's side of robot-station/v1: one method per call, numpy in and out. Here is what needs the lease.
 
-A client holds at most one lease and sends its fence by itself. Retries and errors are in `transport`.
+A client holds at most one lease and sends its fence by itself. What can be read without one is in `reader`,
+retries and errors are in `transport`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import requests
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 
+from robot_bridge.calls import MOTION_TIMEOUT_S, READ_TIMEOUT_S, read_answer
 from robot_bridge.conventions import checked_action
-from robot_bridge.description import StationAnswer, StatusAnswer
-from robot_bridge.episode import FRAMES_BLOB, STEPS_BLOB, Episode, Manifest, episode_of_bytes, parse_manifest
-from robot_bridge.errors import BadAction, DigestMismatch, LeaseRequired, StationMisbehaved, UnknownLease
+from robot_bridge.episode import Manifest
+from robot_bridge.errors import BadAction, LeaseRequired, RobotBridgeError, UnknownLease
+from robot_bridge.events import EVENTS_WAIT_MAX_S
 from robot_bridge.observation import EpisodeReady, StepResult, read_ready, read_steps
 from robot_bridge.protocol import (
-    DIGEST_HEADER,
     FENCE_HEADER,
     IDEMPOTENCY_HEADER,
-    AckRequest,
-    Answer,
-    Command,
+    RESET_ATTEMPTS_MAX,
     EpisodeReadyAnswer,
     EpisodeRequest,
+    EpisodeStateAnswer,
     EStopAnswer,
     EStopRequest,
     FinishReason,
@@ -38,22 +37,31 @@ from robot_bridge.protocol import (
     HeartbeatRequest,
     LeaseAnswer,
     LeaseRequest,
-    SpoolAnswer,
-    SpooledEpisode,
+    ResetAnswer,
+    ResetRequest,
+    StartRequest,
     StepsAnswer,
     StepsRequest,
 )
-from robot_bridge.transport import Retries, Transport, require_same_major
+from robot_bridge.reader import StationReader, checked_manifest
+from robot_bridge.transport import Retries, Transport
 
-READ_TIMEOUT_S: Final = 10.0
-MOTION_TIMEOUT_S: Final = 60.0  # a reset of a real arm, or sixty-four steps
-FETCH_TRIES: Final = 2  # how often bytes that fail their sha256 are fetched
+ESTOP_TIMEOUT_S: Final = 2.0
+NEWEST: Final = 2**63 - 1  # a cursor above all: the answer only says where the journal ends
+CROWDED_PAUSE_S: Final = 0.2  # when the station has no place for one more who waits
+OVER: Final = {"finished", "lost"}
 
-AnswerT = TypeVar("AnswerT", bound=Answer)
+
+class StillRunning(RobotBridgeError):
+    code = "still_running"
+    retryable = True
+    sentence = (
+        "episode {episode_id} is still {found} after {waited_s} s. Wait on, finish it, or stop the arm."
+    )
 
 
-class StationClient:
-    """Talks to one station. Use it from one thread at a time.
+class StationClient(StationReader):
+    """Talks to one station. Use it from one thread at a time; `estop` may be called from any thread.
 
     Every method may raise StationUnreachable (retryable: asking again never moves the arm twice),
     StationMisbehaved, and the refusals of `robot_bridge.errors` that the station answers with.
@@ -63,45 +71,31 @@ class StationClient:
         self,
         base_url: str,
         *,
+        token: str | None = None,
+        verify: str | bool = True,
         session: requests.Session | None = None,
         retries: Retries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transport = Transport(base_url, session=session, retries=retries)
+        self._retries = retries or Retries()
+        self._connect: Callable[[requests.Session | None], Transport] = lambda own: Transport(
+            base_url, token=token, verify=verify, session=own, retries=self._retries
+        )
+        super().__init__(self._connect(session))
         self._clock = clock
-        self._station: StationAnswer | None = None
         self._lease: LeaseAnswer | None = None
         self._heartbeats = 0
-        self._clock_offset = 0.0
-
-    @property
-    def base_url(self) -> str:
-        return self._transport.base_url
+        self._clock_offset, self._clock_error = 0.0, math.inf
 
     @property
     def lease(self) -> LeaseAnswer | None:
         """The lease this client acquired last and did not release."""
         return self._lease
 
-    def close(self) -> None:
-        """Close the connections; a lease is left to run out."""
-        self._transport.close()
-
-    def station(self) -> StationAnswer:
-        """Who the station is; asked once, then remembered.
-
-        Raises:
-            VersionMismatch: it speaks another major version.
-        """
-        if self._station is None:
-            found = self._get("/v1/station", StationAnswer)
-            require_same_major(found.protocol.major)
-            self._station = found
-        return self._station
-
-    def status(self) -> StatusAnswer:
-        """What the station does now."""
-        return self._get("/v1/status", StatusAnswer)
+    @property
+    def clock_offset(self) -> float:
+        """Seconds that the station's clock is ahead of this client's, as lease and heartbeats told."""
+        return self._clock_offset
 
     def acquire_lease(self, holder: str, ttl_s: float = 30.0, *, purpose: str = "") -> LeaseAnswer:
         """Get the robot for `ttl_s` seconds from every heartbeat or accepted step on.
@@ -111,9 +105,8 @@ class StationClient:
         """
         request = LeaseRequest(holder=holder, purpose=purpose, ttl_s=ttl_s)
         key = {IDEMPOTENCY_HEADER: str(uuid.uuid4())}
-        asked_at = self._clock()
-        lease = self._post("/v1/leases", request, LeaseAnswer, headers=key)
-        self._clock_offset = lease.station_time - (asked_at + self._clock()) / 2.0
+        self._clock_error = math.inf  # the station may be another one, with another clock
+        lease = self._timed("/v1/leases", request, headers=key)
         self._lease, self._heartbeats = lease, 0
         return lease
 
@@ -126,7 +119,7 @@ class StationClient:
         """
         self._heartbeats += 1
         path = f"/v1/leases/{self._held('heartbeat').lease_id}/heartbeat"
-        return self._post(path, HeartbeatRequest(seq=self._heartbeats), LeaseAnswer)
+        return self._timed(path, HeartbeatRequest(seq=self._heartbeats))
 
     def release(self) -> None:
         """Give the robot back; a lease that is over already is no error."""
@@ -147,11 +140,43 @@ class StationClient:
         finally:
             self.release()
 
+    def reset(self, task_id: str, *, seed: int = 0, max_attempts: int = RESET_ATTEMPTS_MAX) -> ResetAnswer:
+        """Bring scene and arm in order without an episode.
+
+        Raises:
+            WaitingHuman, NeedsHuman: it takes somebody's hand.
+        """
+        request = ResetRequest(task_id=task_id, seed=seed, max_attempts=max_attempts)
+        return self._post("/v1/resets", request, ResetAnswer, headers=self._fence("resets"))
+
     def create_episode(self, request: EpisodeRequest) -> EpisodeReady:
         """Reset the scene; gives the first observation."""
         answer = self._post("/v1/episodes", request, EpisodeReadyAnswer, headers=self._fence("episodes"))
         width, height = self._picture()
         return read_ready(answer, width=width, height=height)
+
+    def start(self, episode_id: str) -> EpisodeStateAnswer:
+        """Let the station run a callback episode by itself; see `wait_finished`. Twice starts it once."""
+        path = f"/v1/episodes/{episode_id}/start"
+        return self._post(path, StartRequest(), EpisodeStateAnswer, headers=self._fence("start"))
+
+    def wait_finished(self, episode_id: str, *, timeout_s: float) -> EpisodeStateAnswer:
+        """Wait until an episode is over, keeping the lease alive meanwhile; gives how it ended.
+
+        Raises:
+            StillRunning: it is not over within `timeout_s` seconds.
+        """
+        began_at, keeps_lease = self._clock(), self._lease is not None
+        cursor = self.events(NEWEST, limit=1).next_cursor
+        while True:
+            state = self.state(episode_id)
+            if state.state in OVER:
+                return state
+            waited_s = self._clock() - began_at
+            if waited_s >= timeout_s:
+                raise StillRunning(episode_id=episode_id, found=state.state, waited_s=round(waited_s, 1))
+            keeps_lease = keeps_lease and self._beats()
+            cursor = self._await_news(episode_id, cursor, wait_s=timeout_s - waited_s)
 
     def step(
         self,
@@ -184,75 +209,56 @@ class StationClient:
 
     def finish(self, episode_id: str, reason: FinishReason = "completed") -> Manifest:
         """End the episode: the station judges it when it was completed, and keeps it until `ack`."""
-        answer = self._transport.call(
-            "POST",
-            f"/v1/episodes/{episode_id}/finish",
-            body=FinishRequest(reason=reason).model_dump_json(),
-            headers=self._fence("finish"),
-            timeout_s=MOTION_TIMEOUT_S,
-        )
-        return _checked_manifest(answer)
-
-    def waiting_episodes(self) -> tuple[SpooledEpisode, ...]:
-        """Finished episodes that nobody acknowledged yet, oldest first; also of earlier runs and clients."""
-        return self._get("/v1/episodes", SpoolAnswer).episodes
-
-    def fetch_episode(self, episode_id: str) -> Episode:
-        """A finished episode, its manifest and both blobs checked against their sha256.
-
-        Raises:
-            DigestMismatch, EpisodeInvalid, StepsCorrupt, FramesCorrupt: it did not arrive as it was kept.
-        """
-        path = f"/v1/episodes/{episode_id}"
-        answer = self._transport.call("GET", path, timeout_s=READ_TIMEOUT_S)
-        manifest = _checked_manifest(answer)
-        return episode_of_bytes(
-            manifest.canonical_json(),
-            steps=self._blob(episode_id, manifest.blob_sha256(STEPS_BLOB)),
-            frames=self._blob(episode_id, manifest.blob_sha256(FRAMES_BLOB)),
-        )
-
-    def ack(self, episode: Episode | Manifest) -> None:
-        """Tell the station that the episode is safe here: it forgets it. Twice does no harm."""
-        manifest = episode.manifest if isinstance(episode, Episode) else episode
-        self._transport.call(
-            "POST",
-            f"/v1/episodes/{manifest.episode_id}/ack",
-            body=AckRequest(manifest_sha256=manifest.digest).model_dump_json(),
-            timeout_s=READ_TIMEOUT_S,
+        path, request = f"/v1/episodes/{episode_id}/finish", FinishRequest(reason=reason)
+        return checked_manifest(
+            self._send(path, request, headers=self._fence("finish"), timeout_s=MOTION_TIMEOUT_S)
         )
 
     def estop(self, reason: str = "") -> EStopAnswer:
-        """Stop the arm now; needs no lease, and only somebody at the station can undo it."""
-        return self._post("/v1/estop", EStopRequest(reason=reason), EStopAnswer)
+        """Stop the arm now; needs no lease, and only somebody at the station can undo it.
 
-    def _get(self, path: str, kind: type[AnswerT]) -> AnswerT:
-        answer = self._transport.call("GET", path, timeout_s=READ_TIMEOUT_S)
-        return self._read(answer, kind, f"GET {path}")
-
-    def _post(
-        self, path: str, command: Command, kind: type[AnswerT], *, headers: dict[str, str] | None = None
-    ) -> AnswerT:
-        body = command.model_dump_json()
-        answer = self._transport.call("POST", path, body=body, headers=headers, timeout_s=MOTION_TIMEOUT_S)
-        return self._read(answer, kind, f"POST {path}")
-
-    def _read(self, answer: requests.Response, kind: type[AnswerT], call: str) -> AnswerT:
+        It has a connection of its own and short deadlines, so it waits for no other call of this client.
+        """
+        transport, path = self._connect(None), "/v1/estop"
+        body = EStopRequest(reason=reason).model_dump_json()
         try:
-            return kind.model_validate_json(answer.content)
-        except ValidationError as cause:
-            raise StationMisbehaved(
-                url=self.base_url, call=call, found="another body", expected=kind.__name__
-            ) from cause
+            answer = transport.call("POST", path, body=body, timeout_s=ESTOP_TIMEOUT_S)
+        finally:
+            transport.close()
+        return read_answer(answer, EStopAnswer, call=f"POST {path}", url=self.base_url)
 
-    def _blob(self, episode_id: str, sha256: str) -> bytes:
-        path, found = f"/v1/episodes/{episode_id}/blobs/{sha256}", ""
-        for _ in range(FETCH_TRIES):
-            content = self._transport.call("GET", path, timeout_s=READ_TIMEOUT_S).content
-            found = hashlib.sha256(content).hexdigest()
-            if found == sha256:
-                return content
-        raise DigestMismatch(thing=f"a blob of episode {episode_id}", expected=sha256, found=found)
+    def _timed(
+        self, path: str, command: LeaseRequest | HeartbeatRequest, *, headers: dict[str, str] | None = None
+    ) -> LeaseAnswer:
+        asked_at = self._clock()
+        lease = self._post(path, command, LeaseAnswer, headers=headers)
+        answered_at = self._clock()
+        if answered_at - asked_at <= self._clock_error:  # the quickest answer tells the time best
+            self._clock_error = answered_at - asked_at
+            self._clock_offset = lease.station_time - (asked_at + answered_at) / 2.0
+        return lease
+
+    def _beats(self) -> bool:
+        """Prolong the lease; False when it is over: the station ends the episode by itself then."""
+        try:
+            self.heartbeat()
+        except UnknownLease:
+            return False
+        return True
+
+    def _await_news(self, episode_id: str, cursor: int, *, wait_s: float) -> int:
+        """Wait for an event of the episode, a heartbeat's time at most; gives the cursor to go on from."""
+        beat_s = EVENTS_WAIT_MAX_S if self._lease is None else self._lease.heartbeat_s
+        ends_at = self._clock() + min(wait_s, beat_s, EVENTS_WAIT_MAX_S)
+        while (left_s := ends_at - self._clock()) > 0:
+            asked_at = self._clock()
+            answer = self.events(cursor, wait_s=left_s)
+            if any(event.episode_id == episode_id for event in answer.events):
+                return answer.next_cursor
+            if not answer.events and self._clock() - asked_at < left_s / 2.0:
+                self._retries.pause(min(CROWDED_PAUSE_S, left_s))
+            cursor = answer.next_cursor
+        return cursor
 
     def _held(self, call: str) -> LeaseAnswer:
         if self._lease is None:
@@ -272,13 +278,3 @@ def _rows(actions: ArrayLike) -> list[list[float]]:
     if rows.ndim != 2 or len(rows) == 0:
         raise BadAction(thing="actions", expected="an array [k, 7] with k >= 1", found=f"shape {rows.shape}")
     return [[float(number) for number in checked_action(row)] for row in rows]
-
-
-def _checked_manifest(answer: requests.Response) -> Manifest:
-    manifest = parse_manifest(answer.content)
-    claimed = answer.headers.get(DIGEST_HEADER, "(none)")
-    if manifest.digest != claimed:
-        raise DigestMismatch(
-            thing=f"the manifest of episode {manifest.episode_id}", expected=claimed, found=manifest.digest
-        )
-    return manifest

@@ -1,37 +1,58 @@
 """HTTP to one station: deadlines, retries that cannot do anything twice, and problems raised as our errors.
 
 Every call of robot-station/v1 can be repeated without harm, so a lost answer is asked for again. A refusal is
-never retried here: whoever asked decides.
+never retried here: whoever asked decides. A token goes into the Authorization header of a call and nowhere
+else: no URL, no message and no log line holds it.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 from pydantic import ValidationError
 
 from robot_bridge.errors import (
+    BadRequest,
     RobotBridgeError,
     StationMisbehaved,
     StationRefused,
     StationUnreachable,
     VersionMismatch,
 )
-from robot_bridge.protocol import PROBLEM_TYPE, PROTOCOL_HEADER, PROTOCOL_MAJOR, PROTOCOL_MINOR, Problem
+from robot_bridge.protocol import (
+    AUTHORIZATION_HEADER,
+    PROBLEM_TYPE,
+    PROTOCOL_HEADER,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Problem,
+)
 
 CONNECT_TIMEOUT_S: Final = 3.05
+TOKEN: Final = re.compile(r"[\x21-\x7e]{1,500}")
 FIRST_PAUSE_S: Final = 0.1  # before the second try; doubles with every further one
+RETRY_AFTER: Final = "retry_after_s"  # the part of an error that says when to ask again
 LOST: Final = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
+
+
+class TokenUnprotected(RobotBridgeError):
+    code = "token_unprotected"
+    sentence = (
+        "a token is not sent to {url}: {reason}. Use an https:// address, or the station's own machine."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +67,26 @@ class Transport:
     """One station's base URL and the session that talks to it. Not thread safe, like `requests.Session`."""
 
     def __init__(
-        self, base_url: str, *, session: requests.Session | None = None, retries: Retries | None = None
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        verify: str | bool = True,
+        session: requests.Session | None = None,
+        retries: Retries | None = None,
     ) -> None:
+        """`verify` is a file of certificates to trust, True for those of the system.
+
+        Raises:
+            TokenUnprotected: the token would go over the network in clear, or is none.
+            BadRequest: the address has a password in it.
+        """
         self.base_url = base_url.rstrip("/")
+        self._headers = {
+            PROTOCOL_HEADER: f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+            **_authorization(base_url, token),
+        }
+        self._verify = None if verify is True else verify
         self._retries = retries or Retries()
         self._session = session or requests.Session()
         self._session.trust_env = False  # a proxy has no business between a daemon and its robot
@@ -73,7 +111,7 @@ class Transport:
             StationMisbehaved: the answer is neither a success nor a problem.
             RobotBridgeError: what the station refused, as the class it raised itself.
         """
-        sent = {PROTOCOL_HEADER: f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}", **(headers or {})}
+        sent = {**self._headers, **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
         reason = ""
@@ -84,8 +122,9 @@ class Transport:
                     self.base_url + path,
                     data=None if body is None else body.encode(),
                     headers=sent,
-                    timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                    timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
                     allow_redirects=False,
+                    verify=self._verify,
                 )
             except LOST as error:
                 reason = type(error).__name__
@@ -113,11 +152,16 @@ class Transport:
 
     def _refusal(self, answer: requests.Response, call: str) -> RobotBridgeError:
         try:
-            return error_of_problem(Problem.model_validate_json(answer.content))
+            problem = Problem.model_validate_json(answer.content)
         except ValidationError:
             return StationMisbehaved(
                 url=self.base_url, call=call, found="an unreadable problem", expected="RFC 9457"
             )
+        retry_after = answer.headers.get("Retry-After", "")
+        if retry_after.isdecimal() and RETRY_AFTER not in problem.parts:
+            parts = {**problem.parts, RETRY_AFTER: int(retry_after)}
+            problem = problem.model_copy(update={"parts": parts})
+        return error_of_problem(problem)
 
 
 def error_of_problem(problem: Problem) -> RobotBridgeError:
@@ -130,6 +174,27 @@ def error_of_problem(problem: Problem) -> RobotBridgeError:
         return error_class(**problem.parts)
     except (KeyError, ValueError, TypeError):
         return StationRefused(detail=f"{problem.code}: {problem.detail}")
+
+
+def _authorization(base_url: str, token: str | None) -> dict[str, str]:
+    address = urlsplit(base_url)
+    if address.username is not None or address.password is not None:
+        reason = "a password in it ends up in logs; give the token by itself"
+        raise BadRequest(thing=f"the station's address at {address.hostname}", reason=reason)
+    if token is None:
+        return {}
+    if not TOKEN.fullmatch(token):
+        raise TokenUnprotected(url=base_url, reason="it has characters that no token has")
+    if address.scheme != "https" and not _is_loopback(address.hostname or ""):
+        raise TokenUnprotected(url=base_url, reason="everybody on the way could read it")
+    return {AUTHORIZATION_HEADER: f"Bearer {token}"}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def require_same_major(found: int) -> None:
