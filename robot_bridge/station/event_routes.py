@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from robot_bridge.events import EVENTS_MAX, EVENTS_WAIT_MAX_S, EventsAnswer
@@ -26,6 +26,7 @@ def event_routes(journal: Journal) -> APIRouter:
         wait: Annotated[float, Query(ge=0.0, le=EVENTS_WAIT_MAX_S, allow_inf_nan=False)] = 0.0,
         limit: Annotated[int, Query(ge=1, le=EVENTS_MAX)] = EVENTS_MAX,
     ) -> EventsAnswer:
+        request.app.state.journal = journal
         ends_at = time.monotonic() + wait
         while True:
             left = ends_at - time.monotonic()
@@ -38,3 +39,10 @@ def event_routes(journal: Journal) -> APIRouter:
                 return answer
 
     return router
+
+
+def end_waiting(app: FastAPI) -> None:
+    """Answer everybody who waits at this app for an event: it is about to end."""
+    journal = getattr(app.state, "journal", None)  # nobody ever waited where there is none
+    if journal is not None:
+        journal.release_waiters()

@@ -140,17 +140,21 @@ class TokenFile:
         return [row.token() for row in self._read()]
 
     def check(self, secret: str, *, fresh: bool = True) -> Token | None:
-        """Whose secret this is, or None. With `fresh` False, the file is not looked at when it was before.
+        """Whose secret this is, or None. With `fresh` False, the file is looked at only for a stranger.
 
         A file that does not read back gives nobody anything any more, except the emergency stop to those who
         had it.
         """
-        with self._lock:
-            if fresh or self._seen is None:
+        found = None if fresh else self._known(secret)
+        if found is None:
+            with self._lock:
                 self._refresh()
-            rows = self._rows
+            found = self._known(secret)
+        return found
+
+    def _known(self, secret: str) -> Token | None:
         digest, found = _sha256(secret), None
-        for row in rows:  # all of them, each in constant time
+        for row in self._rows:  # all of them, each in constant time
             if hmac.compare_digest(row.sha256, digest):
                 found = row.token()
         return found
@@ -207,7 +211,7 @@ class TokenFile:
 
 
 def _sha256(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _listed(names: Iterable[str]) -> str:
