@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST_FILE: Final = "manifest.json"
 BLOBS: Final = (STEPS_BLOB, FRAMES_BLOB)
+FOLDERS: Final = ("episodes", "incoming", "acked", "lost", "verdicts", "quarantine")
 OUT_OF_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -69,7 +70,8 @@ class Spool:
         self._changing = threading.RLock()
         self._list = SpoolList(self.manifest, stamp_of=self._stamp)
         with ExitStack() as undo:  # a start that fails must not keep the lock
-            self._make_folders()
+            for name in FOLDERS:
+                (root / name).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             undo.callback(os.close, self._lock)
             try:
@@ -116,7 +118,11 @@ class Spool:
 
     def waiting(self) -> list[Manifest]:
         """Manifests that nobody acknowledged, oldest first; what does not read back is left out."""
-        return [self.manifest(episode_id) for episode_id in self._list.readable(self._names())]
+        found = []
+        for episode_id in self._list.readable(self._names()):
+            with suppress(UnknownEpisode, SpoolCorrupt):  # gone a moment ago
+                found.append(self.manifest(episode_id))
+        return found
 
     def page(self, after: str | None = None, *, limit: int = PAGE_MAX) -> SpoolAnswer:
         """At most `limit` waiting episodes after a cursor of an earlier page, oldest first.
@@ -128,12 +134,10 @@ class Spool:
 
     def size(self) -> tuple[int, int]:
         """How many episodes wait, and how many bytes they take; those in quarantine take room, too."""
-        waiting = self._names()
-        files = [file for root in (self._finished, self._quarantine) for file in root.glob("*/*")]
-        taken = 0
-        for file in files:
+        waiting, taken = list(self._finished.iterdir()), 0
+        for folder in (*waiting, *self._quarantine.iterdir()):
             with suppress(FileNotFoundError):  # acknowledged a moment ago
-                taken += file.stat().st_size
+                taken += sum(file.stat().st_size for file in folder.iterdir())
         return len(waiting), taken
 
     def holds(self, episode_id: str) -> bool:
@@ -224,10 +228,6 @@ class Spool:
             replace_file(self._acked / episode_id, kept.encode())
             if self.holds(episode_id):
                 self._remove(episode_id)
-
-    def _make_folders(self) -> None:
-        for name in ("episodes", "incoming", "acked", "lost", "verdicts", "quarantine"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def _names(self) -> list[str]:
         return [folder.name for folder in self._finished.iterdir()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from robot_bridge.errors import (
+    BadRequest,
     IdempotencyMismatch,
     SpoolBusy,
     SpoolCorrupt,
@@ -19,6 +21,7 @@ from robot_bridge.errors import (
     UnknownBlob,
     UnknownEpisode,
 )
+from robot_bridge.protocol import SpoolAnswer
 from robot_bridge.station.spool import Spool
 from tests.robot_bridge.builders import NOON, an_episode
 
@@ -253,3 +256,174 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_episode_fits_later
     assert spool.waiting() == []
     spool.put(episode)
     assert [manifest.digest for manifest in spool.waiting()] == [episode.digest]
+
+
+def place(spool: Spool, name: str, minutes: int) -> None:
+    spool.put(an_episode(episode_id=name, ended_at=NOON + timedelta(minutes=minutes)))
+
+
+def names(answer: SpoolAnswer) -> list[str]:
+    return [episode.episode_id for episode in answer.episodes]
+
+
+def test_a_page_says_of_every_episode_what_is_needed_to_fetch_it(spool):
+    episode = an_episode()
+    spool.put(episode)
+    (listed,) = spool.page().episodes
+    assert (listed.episode_id, listed.manifest_sha256) == ("episode-1", episode.digest)
+    assert (listed.task_id, listed.outcome, listed.T) == ("open_drawer", "completed", 4)
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(spool):
+    for minutes, name in enumerate(("a", "b", "c", "d", "e")):
+        place(spool, name, minutes)
+    first = spool.page(limit=2)
+    second = spool.page(first.next_cursor, limit=2)
+    third = spool.page(second.next_cursor, limit=2)
+    assert [names(page) for page in (first, second, third)] == [["a", "b"], ["c", "d"], ["e"]]
+    assert third.next_cursor is None
+
+
+def test_episodes_that_ended_together_are_all_listed(spool):
+    for name in ("c", "a", "b"):
+        place(spool, name, 0)
+    first = spool.page(limit=1)
+    assert [*names(first), *names(spool.page(first.next_cursor))] == ["a", "b", "c"]
+
+
+def test_a_page_goes_on_where_the_last_one_ended_whatever_was_acknowledged(spool):
+    for minutes, name in enumerate(("a", "b", "c")):
+        place(spool, name, minutes)
+    page = spool.page(limit=2)
+    for name in names(page):
+        spool.acknowledge(name, spool.manifest(name).digest)
+    assert names(spool.page(page.next_cursor)) == ["c"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1", "1~", "1~../a", "-1~a", "1~a\n", "9" * 30 + "~a"])
+def test_a_cursor_that_no_page_gave_is_refused(spool, cursor):
+    with pytest.raises(BadRequest, match="cursor"):
+        spool.page(cursor)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", None])
+def test_an_episode_that_does_not_read_back_is_named_and_stops_no_other(spool, damage, caplog):
+    for minutes, name in enumerate(("a", "b", "c")):
+        place(spool, name, minutes)
+    assert names(spool.page()) == ["a", "b", "c"]
+    path = spool.root / "episodes" / "b" / "manifest.json"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    for _ in range(2):
+        page = spool.page()
+        assert (names(page), page.unreadable) == (["a", "c"], ("b",))
+    assert [manifest.episode_id for manifest in spool.waiting()] == ["a", "c"]
+    assert caplog.text.count("episode not listed episode=b") == 1
+
+
+def test_a_manifest_under_the_name_of_another_is_not_listed_under_either(spool):
+    place(spool, "a", 0)
+    (spool.root / "episodes" / "a").rename(spool.root / "episodes" / "b")
+    page = spool.page()
+    assert (names(page), page.unreadable) == ([], ("b",))
+
+
+def test_an_episode_whose_id_is_taken_is_kept_aside(reopened):
+    spool = reopened()
+    spool.put(an_episode())
+    spool.open("episode-1", {})
+    other = an_episode(seed=1)
+    for _ in range(2):  # told each time, kept once
+        with pytest.raises(IdempotencyMismatch, match="episode-1"):
+            spool.put(other)
+    (folder,) = spool.quarantined()
+    kept = spool.root / "quarantine" / folder
+    assert folder == f"episode-1-{other.digest}"
+    assert (kept / "manifest.json").read_bytes() == other.manifest.canonical_json()
+    assert (kept / "steps.npz").read_bytes() == other.steps.to_npz()
+    assert (kept / "frames.bin").read_bytes() == other.frames.data
+    assert names(spool.page()) == ["episode-1"]
+    assert spool.size()[1] > sum(len(blob) for blob in (other.frames.data, an_episode().frames.data))
+    spool = reopened()
+    assert spool.quarantined() == [folder]
+    assert not spool.is_lost("episode-1")
+
+
+def test_an_episode_whose_id_was_acknowledged_for_another_is_kept_aside(spool):
+    episode = an_episode()
+    spool.put(episode)
+    spool.acknowledge("episode-1", episode.digest)
+    spool.put(episode)  # this one is safe already
+    assert not spool.holds("episode-1")
+    with pytest.raises(IdempotencyMismatch):
+        spool.put(an_episode(seed=1))
+    assert len(spool.quarantined()) == 1
+    assert not spool.holds("episode-1")
+
+
+def test_an_episode_that_meets_an_unreadable_one_of_its_name_is_kept_aside(spool):
+    spool.put(an_episode())
+    (spool.root / "episodes" / "episode-1" / "manifest.json").write_bytes(b"{")
+    with pytest.raises(IdempotencyMismatch):
+        spool.put(an_episode())
+    assert len(spool.quarantined()) == 1
+
+
+def test_the_lost_are_listed(reopened):
+    assert reopened().lost() == []
+    for name in ("b", "a"):
+        spool = reopened()
+        spool.open(name, {})
+    assert reopened().lost() == ["a", "b"]
+
+
+def test_the_verdicts_of_an_episode_outlive_its_acknowledgement(reopened):
+    spool = reopened()
+    episode = an_episode()
+    spool.put(episode)
+    assert spool.verdicts("episode-1") == episode.manifest.labels
+    spool.acknowledge("episode-1", episode.digest)
+    assert reopened().verdicts("episode-1") == episode.manifest.labels
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"labels": 3}', '{"labels": [{"success": true}]}'])
+def test_verdicts_that_do_not_read_back_are_named_or_none(spool, content):
+    episode = an_episode()
+    spool.put(episode)
+    spool.acknowledge("episode-1", episode.digest)
+    (spool.root / "verdicts" / "episode-1.json").write_text(content)
+    if content == "{}":
+        assert spool.verdicts("episode-1") == ()
+    else:
+        with pytest.raises(SpoolCorrupt, match=r"verdicts/episode-1\.json"):
+            spool.verdicts("episode-1")
+
+
+def test_what_a_failed_try_left_behind_is_in_nobodys_way(spool):
+    half = spool.root / "incoming" / "episode-1"
+    half.mkdir()
+    (half / "frames.bin").write_bytes(b"half")
+    spool.put(an_episode())
+    assert spool.manifest("episode-1").digest == an_episode().digest
+
+
+def test_listing_and_acknowledging_at_once_disturb_each_other_never(spool):
+    for minutes in range(12):
+        place(spool, f"e{minutes}", minutes)
+    faults: list[Exception] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                spool.page(), spool.size(), spool.waiting()
+            except Exception as fault:
+                faults.append(fault)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for minutes in range(12):
+        spool.acknowledge(f"e{minutes}", spool.manifest(f"e{minutes}").digest)
+    done.set()
+    looking.join()
+    assert faults == []
+    assert spool.size() == (0, 0)
