@@ -88,7 +88,7 @@ def station(
     from daemon.signals import interrupted_by
     from robot_bridge.drivers.cell import cell_variant
     from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
-    from robot_bridge.station.serve import serve_station
+    from robot_bridge.station.serve import Binding, serve_station
 
     if not sim:
         raise typer.BadParameter("only --sim is offered yet")
@@ -96,7 +96,7 @@ def station(
     with interrupted_by(signal.SIGTERM):
         serve_station(
             MujocoWidowX(cell=cell_variant(cell_seed), renderer="auto"),
-            port=port or 0,
+            binding=Binding(port=port or 0),
             spool=spool,
             station_id=f"sim-widowx-{cell_seed}",
             announce=lambda url: announced(f"station serves {url}", url, announce),

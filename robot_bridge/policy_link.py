@@ -141,9 +141,11 @@ class HttpPolicyLink:
             stream=True,
             verify=self._verify,
         ) as answer:
-            content = answer.raw.read(ANSWER_MAX_BYTES + 1, decode_content=False)
-            if len(content) > ANSWER_MAX_BYTES:
-                raise self._failed(f"{call} was answered with more than {ANSWER_MAX_BYTES} bytes")
+            content = b""
+            while part := answer.raw.read(ANSWER_MAX_BYTES, decode_content=False):
+                content += part
+                if len(content) > ANSWER_MAX_BYTES:
+                    raise self._failed(f"{call} was answered with more than {ANSWER_MAX_BYTES} bytes")
             framed = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
             if not framed:  # an answer cut within its headers parses as one with fewer headers
                 raise requests.ConnectionError("an answer without a length")

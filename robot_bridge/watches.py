@@ -68,10 +68,14 @@ class CameraWatch:
 
         Raises:
             CameraStale: it is older than two control periods.
-            CameraFrozen: its number did not rise, it shows one colour only, or it is the same again and again.
+            CameraFrozen: its age is no number, its own number did not rise, it shows one colour, or it is the
+                same again and again.
         """
-        before, self._seq, self._age_s = self._seq, sample.seq, sample.age_s
-        if not sample.age_s <= self._limit_s:
+        before, self._seq = self._seq, sample.seq
+        if not np.isfinite(sample.age_s):
+            raise self._fault("nobody knows how old it is")
+        self._age_s = sample.age_s
+        if sample.age_s > self._limit_s:
             raise CameraStale(camera=self._camera.name, age_s=sample.age_s, limit_s=self._limit_s)
         if before is not None and sample.seq <= before:
             raise self._fault(f"its number did not rise from {before}")
@@ -86,7 +90,7 @@ class CameraWatch:
         return CameraStatus(
             name=self._camera.name,
             seq=self._seq if self._seq is not None else 0,
-            age_ms=self._age_s * 1000.0 if np.isfinite(self._age_s) else 0.0,
+            age_ms=self._age_s * 1000.0,
             dup_frames=self._duplicates,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from robot_bridge.drivers.driver import DriverDescription, TaskDescription
 from robot_bridge.errors import (
     BadRequest,
@@ -12,8 +14,9 @@ from robot_bridge.errors import (
     UnknownOutcome,
     UnknownTask,
 )
-from robot_bridge.protocol import EpisodeRequest, StepsRequest
+from robot_bridge.protocol import EpisodeMode, EpisodeRequest, StepsRequest
 from robot_bridge.safety import Limits
+from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.recording import Recording
 from robot_bridge.station.spool import Spool
 
@@ -43,17 +46,29 @@ def limits_of(description: DriverDescription, request: EpisodeRequest) -> Limits
         box_high=task.box_high,
         step_xyz_max=description.step_xyz_max,
         step_rot_max=description.step_rot_max,
+        ee_speed_max=description.ee_speed_max,
+        joint_speed_max=description.joint_speed_max,
+        effort_max_mA=description.effort_max_mA,
     )
     if wanted is None:
         return own
     return own.narrowed_to(
-        Limits(
+        replace(
+            own,
             box_low=wanted.box_low or own.box_low,
             box_high=wanted.box_high or own.box_high,
             step_xyz_max=wanted.step_xyz_max or own.step_xyz_max,
             step_rot_max=wanted.step_rot_max or own.step_rot_max,
         )
     )
+
+
+def check_mode(policy: StationPolicy, request: EpisodeRequest) -> None:
+    """Raises:
+    EndpointRefused: a callback episode names no policy that this station may call.
+    """
+    if request.mode == "callback":
+        policy.require_endpoint(request.policy_endpoint)
 
 
 def require_new(spool: Spool, episode_id: str) -> None:
@@ -73,6 +88,23 @@ def require_same(recording: Recording, request: EpisodeRequest) -> None:
     """
     if recording.request != request:
         raise IdempotencyMismatch(thing=f"episode {request.episode_id}")
+
+
+def require_open(recording: Recording) -> None:
+    """Raises:
+    EpisodeState: its end was decided; it only waits for room on the disk.
+    """
+    if recording.ending is not None:
+        raise EpisodeState(episode_id=recording.episode_id, found="finished", expected="open")
+
+
+def require_mode(recording: Recording, mode: EpisodeMode) -> None:
+    """Raises:
+    EpisodeState: the call is for episodes of the other mode.
+    """
+    if recording.request.mode != mode:
+        found, expected = f"in mode {recording.request.mode}", f"in mode {mode}"
+        raise EpisodeState(episode_id=recording.episode_id, found=found, expected=expected)
 
 
 def require_next(recording: Recording, request: StepsRequest, *, station_time: float) -> None:

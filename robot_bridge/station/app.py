@@ -1,26 +1,42 @@
-"""robot-station/v1 over HTTP: where a station is put together. Its rules are in `session`."""
+"""robot-station/v1 over HTTP: where a station is put together. Its rules are in `session` and `core`."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 
+from robot_bridge.callback import PolicyLink
 from robot_bridge.drivers.driver import RobotDriver
+from robot_bridge.errors import RobotBridgeError
+from robot_bridge.policy_link import HttpPolicyLink
 from robot_bridge.station import problems
 from robot_bridge.station.arm import ArmThread
 from robot_bridge.station.body_limit import BodyLimit
+from robot_bridge.station.doors import Doors
+from robot_bridge.station.event_routes import event_routes
+from robot_bridge.station.journal import Journal
+from robot_bridge.station.labels import LabelDesk, label_routes
+from robot_bridge.station.operations import Operations
+from robot_bridge.station.operator_routes import operator_routes
+from robot_bridge.station.parts import Station
+from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.routes import station_routes
-from robot_bridge.station.session import SPOOL_LIMIT_BYTES, StationSession
+from robot_bridge.station.session import StationSession
 from robot_bridge.station.spool import Spool
+from robot_bridge.station.tokens import TokenFile
 
-SETTLE_EVERY_S: Final = 1.0  # how soon after its lease ran out an abandoned episode is put into the spool
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.05  # how often the dead-man and the chores are looked at
 
 
 def utc_now() -> datetime:
@@ -28,49 +44,84 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a test puts in place of the real ones: monotonic seconds, the wall clock, the way to a policy."""
+
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = utc_now
+    connect: Callable[[str], PolicyLink] | None = None
+
+
 def create_station_app(
     driver: RobotDriver,
     spool: Path,
     *,
     station_id: str,
-    clock: Callable[[], float] = time.monotonic,
-    now: Callable[[], datetime] = utc_now,
-    spool_limit: int = SPOOL_LIMIT_BYTES,
+    policy: StationPolicy | None = None,
+    tokens: TokenFile | None = None,
+    around: Surroundings | None = None,
 ) -> FastAPI:
     """A station around one driver, with its files in the folder `spool`.
 
     The driver's methods are called from one thread of the station's own, which is not the one that made it;
-    it is closed when the app shuts down. `clock` is monotonic seconds for leases, `now` the wall clock.
+    it is closed when the app shuts down. Without `tokens` everybody may drive, and nobody may operate.
 
     Raises:
         SpoolBusy: another station has this folder.
     """
-    session = StationSession(
-        ArmThread(driver),
-        Spool(spool),
+    around, policy = around or Surroundings(), policy or StationPolicy()
+    kept = Spool(spool)
+    station = Station(
         station_id=station_id,
-        clock=clock,
-        now=now,
-        spool_limit=spool_limit,
+        spool=kept,
+        journal=Journal(spool, now=around.now),
+        clock=around.clock,
+        now=around.now,
+        policy=policy,
     )
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        stopped = threading.Event()
-        watch = threading.Thread(target=_settle_until, args=(session, stopped), name="settle", daemon=True)
-        watch.start()
-        yield
-        stopped.set()
-        watch.join()
-        session.close()
+    def connect(endpoint: str) -> PolicyLink:
+        return HttpPolicyLink(endpoint, timeout_s=policy.act_timeout_s)
 
-    app = FastAPI(title="robot-station", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    session = StationSession(ArmThread(driver), station, connect=around.connect or connect)
+    app = FastAPI(
+        title="robot-station", version="1", lifespan=_watched(session), docs_url=None, redoc_url=None
+    )
     app.include_router(station_routes(session))
+    app.include_router(operator_routes(Operations(session)))
+    app.include_router(event_routes(station.journal))
+    desk = LabelDesk(spool, now=around.now, journal=station.journal)
+    app.include_router(label_routes(desk, kept))
     app.add_middleware(BodyLimit)
+    app.add_middleware(Doors, tokens=tokens)
     problems.install(app)
     return app
 
 
-def _settle_until(session: StationSession, stopped: threading.Event) -> None:
-    while not stopped.wait(SETTLE_EVERY_S):
-        session.settle()
+def _watched(session: StationSession) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The app's life: a thread that ends what must end, and at last everything let go of in order."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stopped = threading.Event()
+        watch = threading.Thread(target=_tick_until, args=(session, stopped), name="watch", daemon=True)
+        watch.start()
+        yield
+        stopped.set()
+        session.woken.set()
+        watch.join()
+        session.close()
+
+    return lifespan
+
+
+def _tick_until(session: StationSession, stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        session.woken.wait(TICK_S)
+        session.woken.clear()
+        try:
+            session.tick()
+        except (RobotBridgeError, OSError) as error:  # the watch itself must never end
+            log.error("watch could not do its work error=%s", error)
+            stopped.wait(1.0)

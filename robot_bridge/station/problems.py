@@ -45,7 +45,12 @@ STATUS: Final[dict[str, int]] = {
     "motor_fault": 503,
     "driver_error": 503,
     "renderer_unavailable": 503,
+    "camera_frozen": 503,
+    "arm_not_ready": 503,
+    "picture_unusable": 503,
     "unknown_outcome": 504,
+    "fence_not_kept": 507,
+    "label_not_kept": 507,
     "spool_full": 507,
     "disk_full": 507,
 }
@@ -70,7 +75,10 @@ def problem_of(error: RobotBridgeError) -> Problem:
 def answer_problem(error: RobotBridgeError) -> Response:
     """The HTTP answer to an error."""
     problem = problem_of(error)
-    return Response(problem.model_dump_json(), status_code=problem.status, media_type=PROBLEM_TYPE)
+    answer = Response(problem.model_dump_json(), status_code=problem.status, media_type=PROBLEM_TYPE)
+    if "retry_after_s" in problem.parts:
+        answer.headers["Retry-After"] = str(problem.parts["retry_after_s"])
+    return answer
 
 
 def install(app: FastAPI) -> None:

@@ -13,9 +13,18 @@ from typing import Final
 import numpy as np
 
 from robot_bridge.conventions import F32, Pose, achieved_actions, pose_vector
+from robot_bridge.description import EpisodeProgress
 from robot_bridge.drivers.driver import Sample, StepOutcome
-from robot_bridge.episode import Episode, EpisodeHeader, ManifestLabel, Outcome, ValidFor, assemble
-from robot_bridge.errors import CameraStale, IdempotencyMismatch, MotorFault
+from robot_bridge.episode import (
+    Episode,
+    EpisodeHeader,
+    ManifestLabel,
+    Outcome,
+    PolicyRef,
+    ValidFor,
+    assemble,
+)
+from robot_bridge.errors import BadArray, CameraStale, DriverError, IdempotencyMismatch, MotorFault
 from robot_bridge.frames import FrameBlob, encode_jpeg
 from robot_bridge.protocol import (
     EpisodeReadyAnswer,
@@ -29,19 +38,28 @@ from robot_bridge.safety import IK_FAILED, STAGES, SafeCommand, SafetyPipeline, 
 from robot_bridge.steps import StepArrays
 
 CAMERA: Final = "primary"
+UNKNOWN_STEP: Final = "unknown_step"  # in the metadata of an episode: the step nobody knows the outcome of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What the station adds to a request: where it runs, under which limits, since when, for which lease."""
+    """What the station adds to a request: where it runs, under which limits, for which lease."""
 
     station_id: str
     instruction: str
     transform_id: str
     control_hz: float
     fence: int
-    started_at: datetime
     metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an episode ended, decided once."""
+
+    outcome: Outcome
+    labels: tuple[ManifestLabel, ...]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,7 +72,16 @@ class _Step:
 
 
 class Recording:
-    """Grows by one step at a time. `in_flight` is the step whose outcome is not known yet."""
+    """Grows by one step at a time.
+
+    Attributes:
+        target: the pose that the arm holds; the next action is composed on it.
+        policy: who decides the actions, as far as it is known by now.
+        in_flight: the step whose outcome is not known yet; `unknown_step` is one that stayed unknown.
+        began_at, fed_at: the station's clock at the begin of the first and the end of the last step.
+        held, holds: whether the dead-man holds the arm now, and how often it did.
+        ending: how it ended, once that was decided; until it is in the spool it may wait for room.
+    """
 
     def __init__(
         self,
@@ -64,12 +91,21 @@ class Recording:
         pipeline: SafetyPipeline,
         first: Sample,
         target: Pose,
+        started_at: datetime,
     ) -> None:
         self.request = request
         self.circumstances = circumstances
         self.pipeline = pipeline
         self.target = target
+        self.started_at = started_at
+        self.policy: PolicyRef = request.policy
         self.in_flight: int | None = None
+        self.unknown_step: int | None = None
+        self.began_at: float | None = None
+        self.fed_at = 0.0
+        self.held = False
+        self.holds = 0
+        self.ending: Ending | None = None
         self._samples: list[Sample] = []
         self._jpegs: list[bytes] = []
         self._steps: list[_Step] = []
@@ -77,22 +113,49 @@ class Recording:
         self._take(first)
 
     @property
+    def episode_id(self) -> str:
+        return self.request.episode_id
+
+    @property
+    def newest(self) -> Sample:
+        """The last observation as the driver gave it."""
+        return self._samples[-1]
+
+    @property
+    def progress(self) -> EpisodeProgress:
+        """What a client may know of where it stands."""
+        if self.began_at is None:
+            return "ready"
+        return "held" if self.held else "running"
+
+    def observation(self) -> ObservationAnswer:
+        """The last observation as a policy is shown it."""
+        return self._observation(self.count)
+
+    @property
     def count(self) -> int:
         """How many steps were executed; also the step that comes next."""
         return len(self._steps)
 
-    def add(self, action: F32, *, command: SafeCommand, outcome: StepOutcome, infer_ms: float) -> StepAnswer:
-        """Record one executed step.
+    def add(
+        self,
+        action: F32,
+        *,
+        command: SafeCommand,
+        outcome: StepOutcome,
+        infer_ms: float,
+        extra_flags: int = 0,
+    ) -> StepAnswer:
+        """Record one executed step; `extra_flags` are those that no stage of the pipeline sets.
 
         Raises:
-            MotorFault, CameraStale: the driver's sample cannot be used.
+            MotorFault, CameraStale, DriverError: the driver's sample cannot be used.
         """
-        flags, executed = command.flags, command.executed
-        if not outcome.ik_ok:
-            flags |= IK_FAILED
-            self.pipeline.count_ik_failure()
-            executed = executed_action(self.target, outcome.target, command.gripper)
         self._take(outcome.sample)
+        flags = command.flags | self.pipeline.took(outcome) | extra_flags
+        executed = command.executed
+        if not outcome.ik_ok:
+            executed = executed_action(self.target, outcome.target, command.gripper)
         self.target = outcome.target
         step = _Step(
             raw=action,
@@ -108,7 +171,7 @@ class Recording:
             target_pose=step.target.tolist(),
             flags=flags,
             clips=[stage for stage, bit in STAGES.items() if flags & bit],
-            ik_ok=outcome.ik_ok,
+            ik_ok=not flags & IK_FAILED,
             observation=self._observation(self.count),
         )
 
@@ -140,32 +203,38 @@ class Recording:
             observation=self._observation(0),
         )
 
-    def episode(self, outcome: Outcome, *, labels: tuple[ManifestLabel, ...], ended_at: datetime) -> Episode:
+    def episode(self, ending: Ending) -> Episode:
         """All of it as an episode; there must be at least one step.
 
         A policy is judged only by an episode that was completed over all its steps.
         """
         request, around = self.request, self.circumstances
-        whole = outcome == "completed" and self.count == request.max_steps
+        whole = ending.outcome == "completed" and self.count == request.max_steps
         header = EpisodeHeader(
             episode_id=request.episode_id,
             station_id=around.station_id,
             task_id=request.task_id,
             instruction=around.instruction,
             mode=request.mode,
-            policy=request.policy,
+            policy=self.policy,
             transform_id=around.transform_id,
             control_hz=around.control_hz,
-            outcome=outcome,
-            labels=labels,
+            outcome=ending.outcome,
+            labels=ending.labels,
             valid_for=ValidFor(policy_eval=whole, world_model=True),
-            started_at=around.started_at,
-            ended_at=max(ended_at, around.started_at),
-            metadata={**request.metadata, **around.metadata, "seed": str(request.seed)},
+            started_at=self.started_at,
+            ended_at=max(ending.at, self.started_at),
+            metadata={**request.metadata, **around.metadata, **self._facts()},
         )
         height, width = self._samples[0].image.shape[:2]
         frames = FrameBlob.of_jpegs(self._jpegs, width=width, height=height)
         return assemble(header, steps=self._arrays(), frames=frames)
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"seed": str(self.request.seed), "holds": str(self.holds)}
+        if self.unknown_step is not None:
+            facts[UNKNOWN_STEP] = str(self.unknown_step)
+        return facts
 
     def _arrays(self) -> StepArrays:
         steps, samples = self._steps, self._samples
@@ -191,7 +260,12 @@ class Recording:
         if self._samples and sample.captured_at <= self._samples[-1].captured_at:
             age = self._samples[-1].captured_at - sample.captured_at
             raise CameraStale(camera=CAMERA, age_s=age, limit_s=0.0)
-        self._jpegs.append(encode_jpeg(sample.image))
+        if self._samples and sample.image.shape != self._samples[0].image.shape:
+            raise DriverError(detail=f"camera {CAMERA} changed its size to {sample.image.shape}")
+        try:
+            self._jpegs.append(encode_jpeg(sample.image))
+        except BadArray as cause:
+            raise DriverError(detail=f"camera {CAMERA} delivered no picture: {cause}") from cause
         self._samples.append(sample)
 
     def _observation(self, t: int) -> ObservationAnswer:

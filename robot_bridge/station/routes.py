@@ -1,61 +1,59 @@
-"""The calls of robot-station/v1, each a few lines over the session."""
+"""The calls of robot-station/v1, a few lines each over the session. An operator has `operator_routes`."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import FileResponse
 
-from robot_bridge.conventions import BRIDGE_V2
-from robot_bridge.description import (
-    CameraAnswer,
-    HealthAnswer,
-    LimitsAnswer,
-    OpenEpisode,
-    ProtocolVersion,
-    StationAnswer,
-    StationState,
-    StatusAnswer,
-    TaskAnswer,
-)
-from robot_bridge.episode import Convention
+from robot_bridge.description import HealthAnswer, StationAnswer, StatusAnswer
+from robot_bridge.episode import Manifest
 from robot_bridge.errors import VersionMismatch
 from robot_bridge.protocol import (
-    CHUNK_MAX,
     DIGEST_HEADER,
     FENCE_HEADER,
     IDEMPOTENCY_HEADER,
+    PROBLEM_TYPE,
     PROTOCOL_HEADER,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
-    STEPS_MAX,
     AckRequest,
     EpisodeId,
     EpisodeReadyAnswer,
     EpisodeRequest,
+    EpisodeStateAnswer,
     EStopAnswer,
     EStopRequest,
     FinishRequest,
     HeartbeatRequest,
     LeaseAnswer,
     LeaseRequest,
+    Problem,
+    ResetAnswer,
+    ResetRequest,
     SpoolAnswer,
-    SpooledEpisode,
+    StartRequest,
     StepsAnswer,
     StepsRequest,
 )
+from robot_bridge.station.describe import description_of, health_of, status_of
+from robot_bridge.station.operations import Operations
 from robot_bridge.station.session import StationSession
+from robot_bridge.station.spool_list import PAGE_MAX
 
-CAPABILITIES = ("stepped", "seeded_reset", "sim_predicate", "spool", "narrowed_limits")
-
-Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER)]
+Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**63)]
 Key: TypeAlias = Annotated[str | None, Header(alias=IDEMPOTENCY_HEADER, max_length=200)]
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Problem, "content": {PROBLEM_TYPE: {}}, "description": "refused; `code` says why"}
+    for status in ("4XX", "5XX")
+}
 
 
 def station_routes(session: StationSession) -> APIRouter:
-    """All calls of one station."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(_require_version)])
+    """All calls of one station but those of an operator."""
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], responses=REFUSALS)
     _add_description(router, session)
     _add_leases(router, session)
     _add_episodes(router, session)
@@ -63,47 +61,29 @@ def station_routes(session: StationSession) -> APIRouter:
     return router
 
 
-def _require_version(version: Annotated[str | None, Header(alias=PROTOCOL_HEADER)] = None) -> None:
+def require_version(version: Annotated[str | None, Header(alias=PROTOCOL_HEADER)] = None) -> None:
     """A client that says which version it speaks must speak ours; one that says nothing is let in."""
     if version is not None and version.split(".")[0] != str(PROTOCOL_MAJOR):
-        raise VersionMismatch(found=version, expected=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}")
+        raise VersionMismatch(found=version or "(empty)", expected=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}")
 
 
 def _add_description(router: APIRouter, session: StationSession) -> None:
     @router.get("/health")
     def health() -> HealthAnswer:
-        state = _state(session)
-        return HealthAnswer(live=True, ready=state != "ESTOPPED", state=state)
+        return health_of(session)
 
     @router.get("/station")
     def station() -> StationAnswer:
-        return _describe(session)
+        return description_of(session)
 
     @router.get("/status")
     def status() -> StatusAnswer:
         session.settle()
-        latched, recording = session.estop.read(), session.recording
-        episodes, size = session.spool.size()
-        return StatusAnswer(
-            state=_state(session),
-            lease=session.leases.state(),
-            episode=None
-            if recording is None
-            else OpenEpisode(
-                episode_id=recording.request.episode_id,
-                task_id=recording.request.task_id,
-                state="running" if recording.count else "ready",
-                next_step=recording.count,
-                clips=dict(recording.pipeline.counts),
-            ),
-            estop_reason=None if latched is None else latched["reason"],
-            spooled_episodes=episodes,
-            spooled_bytes=size,
-            station_time=session.clock(),
-        )
+        return status_of(session)
 
     @router.post("/estop")
-    def estop(request: EStopRequest) -> EStopAnswer:
+    async def estop(request: EStopRequest) -> EStopAnswer:
+        """Async, and it only touches the latch: no busy worker thread and no motion can hold it up."""
         latched = session.stop(request.reason)
         return EStopAnswer(since=latched["since"], reason=latched["reason"])
 
@@ -121,8 +101,11 @@ def _add_leases(router: APIRouter, session: StationSession) -> None:
 
     @router.delete("/leases/{lease_id}", status_code=204)
     def release(lease_id: str) -> None:
-        session.leases.release(lease_id)
-        session.settle()
+        session.release(lease_id)
+
+    @router.post("/resets")
+    def reset(request: ResetRequest, fence: Fence = None) -> ResetAnswer:
+        return Operations(session).reset(request, fence)
 
 
 def _add_episodes(router: APIRouter, session: StationSession) -> None:
@@ -130,39 +113,42 @@ def _add_episodes(router: APIRouter, session: StationSession) -> None:
     def create(request: EpisodeRequest, fence: Fence = None) -> EpisodeReadyAnswer:
         return session.create(request, fence)
 
+    @router.post("/episodes/{episode_id}/start", status_code=202)
+    def start(episode_id: EpisodeId, request: StartRequest, fence: Fence = None) -> EpisodeStateAnswer:
+        return session.begin_run(episode_id, fence)
+
+    @router.get("/episodes/{episode_id}/state")
+    def state(episode_id: EpisodeId) -> EpisodeStateAnswer:
+        session.settle()
+        return session.progress(episode_id)
+
     @router.post("/episodes/{episode_id}/steps")
     def step(episode_id: EpisodeId, request: StepsRequest, fence: Fence = None) -> StepsAnswer:
         return session.step(episode_id, request, fence)
 
-    @router.post("/episodes/{episode_id}/finish")
+    @router.post("/episodes/{episode_id}/finish", response_model=Manifest)
     def finish(episode_id: EpisodeId, request: FinishRequest, fence: Fence = None) -> Response:
-        manifest = session.finish(episode_id, request.reason, fence)
-        return _manifest_answer(manifest.canonical_json(), manifest.digest)
+        return _manifest_answer(session.finish(episode_id, request.reason, fence))
 
 
 def _add_spool(router: APIRouter, session: StationSession) -> None:
     @router.get("/episodes")
-    def waiting() -> SpoolAnswer:
+    def waiting(
+        after: Annotated[str | None, Query(max_length=300)] = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_MAX,
+    ) -> SpoolAnswer:
         session.settle()
-        return SpoolAnswer(
-            episodes=tuple(
-                SpooledEpisode(
-                    episode_id=manifest.episode_id,
-                    manifest_sha256=manifest.digest,
-                    task_id=manifest.task_id,
-                    outcome=manifest.outcome,
-                    T=manifest.T,
-                )
-                for manifest in session.spool.waiting()
-            )
-        )
+        return session.spool.page(after, limit=limit)
 
-    @router.get("/episodes/{episode_id}")
+    @router.get("/episodes/{episode_id}", response_model=Manifest)
     def manifest(episode_id: EpisodeId) -> Response:
-        found = session.spool.manifest(episode_id)
-        return _manifest_answer(found.canonical_json(), found.digest)
+        return _manifest_answer(session.spool.manifest(episode_id))
 
-    @router.get("/episodes/{episode_id}/blobs/{sha256}")
+    @router.get(
+        "/episodes/{episode_id}/blobs/{sha256}",
+        response_class=FileResponse,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+    )
     def blob(episode_id: EpisodeId, sha256: str) -> FileResponse:
         path = session.spool.blob_path(episode_id, sha256)
         return FileResponse(path, media_type="application/octet-stream")
@@ -172,50 +158,6 @@ def _add_spool(router: APIRouter, session: StationSession) -> None:
         session.acknowledge(episode_id, request.manifest_sha256)
 
 
-def _manifest_answer(manifest_json: bytes, digest: str) -> Response:
-    return Response(manifest_json, media_type="application/json", headers={DIGEST_HEADER: digest})
-
-
-def _state(session: StationSession) -> StationState:
-    if session.estop.read() is not None:
-        return "ESTOPPED"
-    if session.moving:
-        return "RUNNING" if session.recording is not None else "RESETTING"
-    if session.recording is None:
-        return "IDLE"
-    return "RUNNING" if session.recording.count else "READY"
-
-
-def _describe(session: StationSession) -> StationAnswer:
-    robot = session.description
-    camera = robot.camera
-    return StationAnswer(
-        station_id=session.station_id,
-        robot_model=robot.robot_model,
-        software_digest=robot.software_digest,
-        protocol=ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR),
-        capabilities=CAPABILITIES,
-        modes=("stepped",),
-        conventions=Convention(state=BRIDGE_V2, action=BRIDGE_V2),
-        control_hz=robot.control_hz,
-        cameras=(
-            CameraAnswer(
-                name=camera.name, w=camera.width, h=camera.height, fps=camera.fps, renderer=camera.renderer
-            ),
-        ),
-        limits=LimitsAnswer(
-            step_xyz_max=robot.step_xyz_max,
-            step_rot_max=robot.step_rot_max,
-            max_steps=STEPS_MAX,
-            max_actions_per_call=CHUNK_MAX,
-        ),
-        tasks=tuple(
-            TaskAnswer(
-                task_id=task.task_id,
-                instruction=task.instruction,
-                box_low=task.box_low,
-                box_high=task.box_high,
-            )
-            for task in robot.tasks
-        ),
-    )
+def _manifest_answer(manifest: Manifest) -> Response:
+    content = manifest.canonical_json()
+    return Response(content, media_type="application/json", headers={DIGEST_HEADER: manifest.digest})

@@ -3,80 +3,59 @@
 One motion lock orders everything that moves the robot or ends an episode. The emergency stop and heartbeats
 do not wait for it: a stop is a file that the running call looks at before every action.
 
-    (none) ──create──> ready ──steps──> running ──finish──> spooled ──acknowledge──> forgotten
+    (none) ──create──> ready ──steps, or start──> running <──> held ──finish──> spooled ──ack──> forgotten
                          └── lease lost, e-stop, fault ──> spooled as aborted_* (or dropped, without a step)
+
+What the arm needs beside episodes is in `keeper`, one episode's life in `runner`, who may call in
+`admission`.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
-from datetime import datetime
-from typing import Final
+from functools import partial
 
-from robot_bridge.conventions import F32, checked_action
-from robot_bridge.drivers.driver import DriverDescription, RobotDriver
-from robot_bridge.episode import Manifest, ManifestLabel, Outcome
+from robot_bridge.callback import PolicyLink
+from robot_bridge.drivers.driver import RobotDriver
+from robot_bridge.episode import Manifest, Outcome
 from robot_bridge.errors import (
-    DriverError,
     EpisodeState,
+    FenceStale,
+    LeaseRequired,
     SpoolFull,
-    StationRefused,
     UnknownEpisode,
     UnknownOutcome,
 )
-from robot_bridge.protocol import EpisodeReadyAnswer, EpisodeRequest, StepAnswer, StepsAnswer, StepsRequest
-from robot_bridge.safety import SafetyPipeline
-from robot_bridge.station.admission import limits_of, require_new, require_next, require_same, task_of
-from robot_bridge.station.estop import EStopLatch
-from robot_bridge.station.leases import LeaseDesk
-from robot_bridge.station.recording import Circumstances, Recording
-from robot_bridge.station.spool import Spool
+from robot_bridge.protocol import (
+    EpisodeReadyAnswer,
+    EpisodeRequest,
+    EpisodeStateAnswer,
+    StepsAnswer,
+    StepsRequest,
+)
+from robot_bridge.station.admission import (
+    check_mode,
+    require_mode,
+    require_new,
+    require_next,
+    require_open,
+    require_same,
+)
+from robot_bridge.station.callback_run import CallbackRun
+from robot_bridge.station.core import StationCore
+from robot_bridge.station.parts import Station
+from robot_bridge.station.recording import UNKNOWN_STEP, Recording
 
-log = logging.getLogger(__name__)
 
-SPOOL_LIMIT_BYTES: Final = 4 * 1024**3  # about three thousand episodes of 40 steps
-
-
-class StationSession:
-    """Everything a station knows beside HTTP. All methods may be called from any thread."""
+class StationSession(StationCore):
+    """The calls of a client. All methods may be called from any thread."""
 
     def __init__(
-        self,
-        driver: RobotDriver,
-        spool: Spool,
-        *,
-        station_id: str,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-        spool_limit: int = SPOOL_LIMIT_BYTES,
+        self, driver: RobotDriver, station: Station, *, connect: Callable[[str], PolicyLink]
     ) -> None:
-        self.station_id = station_id
-        self.spool = spool
-        self.clock = clock
-        self.leases = LeaseDesk(spool.root, clock=clock)
-        self.estop = EStopLatch(spool.root)
-        self._driver = driver
-        self._now = now
-        self._spool_limit = spool_limit
-        self._motion = threading.Lock()
-        self._recording: Recording | None = None
-
-    @property
-    def description(self) -> DriverDescription:
-        """What the driver says of itself."""
-        return self._driver.description
-
-    @property
-    def moving(self) -> bool:
-        """Whether a reset or a step runs at this moment."""
-        return self._motion.locked()
-
-    @property
-    def recording(self) -> Recording | None:
-        """The open episode, for looking at."""
-        return self._recording
+        super().__init__(driver, station)
+        self._connect = connect
+        self._run: CallbackRun | None = None
 
     def create(self, request: EpisodeRequest, fence: int | None) -> EpisodeReadyAnswer:
         """Reset the scene and open an episode; the same request again answers the same.
@@ -84,17 +63,21 @@ class StationSession:
         Raises:
             StationRefused, UnknownTask, DriverError: nothing new is open afterwards.
         """
-        with self._motion:
-            self._settle()
+        with self.motion:
+            self.settle_now()
             self.estop.require_clear()
             held = self.leases.require(fence, call="episodes")
             if self._is_open_already(request):
-                return self._opened().ready()
+                return self.runner.opened().ready()
             require_new(self.spool, request.episode_id)
+            check_mode(self.station.policy, request)
+            self.keeper.require_fit()
             self._require_room()
-            pipeline = SafetyPipeline(limits_of(self._driver.description, request))
-            self._recording = self._reset(request, pipeline=pipeline, fence=held)
-            return self._recording.ready()
+            with self.going_home():
+                recording = self.runner.open(request, fence=held)
+            self.settle_now()  # an emergency stop may have come while the arm went home
+            self.estop.require_clear()
+            return recording.ready()
 
     def step(self, episode_id: str, request: StepsRequest, fence: int | None) -> StepsAnswer:
         """Execute actions, or answer again what was answered to them; never both.
@@ -103,23 +86,46 @@ class StationSession:
             BadAction: one of them is not seven finite numbers; none was executed.
             StepOutOfOrder, StepStale, IdempotencyMismatch, BadRequest: none was executed.
             EStopped, DriverError: the rest was not executed; the episode is aborted.
-            UnknownOutcome: an earlier call died while the arm moved; the episode is aborted.
+            UnknownOutcome: nobody knows whether it moved the arm; the episode is aborted.
         """
-        with self._motion:
-            self._require_known_outcome(episode_id, request.t)
-            self._settle()
+        with self.motion:
+            self.settle_now()
+            self._require_known(episode_id, request.t)
             self.estop.require_clear()
             self.leases.require(fence, call="steps")
-            recording = self._open(episode_id, request.t)
+            recording = self._open(episode_id)
+            require_mode(recording, "stepped")
             replayed = recording.replay(request)
             if replayed is not None:
                 return replayed
-            require_next(recording, request, station_time=self.clock())
-            actions = [checked_action(action) for action in request.actions]
-            steps = self._execute(recording, actions, infer_ms=request.infer_ms, fence=fence)
-            answer = StepsAnswer(episode_id=episode_id, next_step=recording.count, steps=steps)
-            recording.remember(request, answer)
-            return answer
+            return self._advance(recording, request, partial(self._require_driven, recording, fence))
+
+    def begin_run(self, episode_id: str, fence: int | None) -> EpisodeStateAnswer:
+        """Let a callback episode run to its end on a thread of its own; twice starts it once.
+
+        Raises:
+            EpisodeState: it is a stepped one.
+            StationRefused: it was not started.
+        """
+        with self.motion:
+            self.settle_now()
+            if self.runner.recording is None or self.runner.recording.episode_id != episode_id:
+                return self.progress(episode_id)
+            self.estop.require_clear()
+            self.leases.require(fence, call="start")
+            recording = self._open(episode_id)
+            require_mode(recording, "callback")
+            if recording.began_at is None:
+                self._run = CallbackRun(
+                    recording,
+                    stage=self,
+                    connect=self._connect,
+                    clock=self.clock,
+                    patience_s=self.station.policy.abort_after_s,
+                )
+                self.runner.begin(recording)
+                self._run.start()
+            return self.progress(episode_id)
 
     def finish(self, episode_id: str, reason: Outcome, fence: int | None) -> Manifest:
         """Judge the episode, put it into the spool and say what is in it. Finishing twice answers the same.
@@ -127,161 +133,134 @@ class StationSession:
         Raises:
             EpisodeState: it has no step yet, or is not here any more.
         """
-        with self._motion:
-            self._settle()
+        with self.motion:
+            self.settle_now()
             if self.spool.holds(episode_id):
                 return self.spool.manifest(episode_id)
             self.leases.require(fence, call="finish")
-            recording = self._open(episode_id, None)
-            if recording.count == 0:
+            if self._open(episode_id).count == 0:
                 raise EpisodeState(episode_id=episode_id, found="without a step", expected="begun")
-            return self._end(reason)
+            manifest = self.runner.end(reason)
+            return self.spool.manifest(episode_id) if manifest is None else manifest
 
-    def stop(self, reason: str) -> dict[str, str]:
-        """Latch the emergency stop without waiting for anything that moves; gives its time and reason."""
-        latched = self.estop.latch(reason, self._now())
-        log.warning("emergency stop latched reason=%s", latched["reason"])
-        self.settle()
-        return latched
+    def progress(self, episode_id: str) -> EpisodeStateAnswer:
+        """Where an episode is.
 
-    def acknowledge(self, episode_id: str, manifest_sha256: str) -> None:
-        """Forget a spooled episode; see `Spool.acknowledge`."""
-        with self._motion:
-            self.spool.acknowledge(episode_id, manifest_sha256)
+        Raises:
+            UnknownEpisode: it never was here.
+        """
+        recording = self.runner.recording
+        if recording is not None and recording.episode_id == episode_id:
+            return EpisodeStateAnswer(
+                episode_id=episode_id, state=recording.progress, next_step=recording.count
+            )
+        answer = partial(EpisodeStateAnswer, episode_id=episode_id, state="finished")
+        if self.spool.is_lost(episode_id):
+            return EpisodeStateAnswer(episode_id=episode_id, state="lost", next_step=None)
+        if self.spool.holds(episode_id):
+            manifest = self.spool.manifest(episode_id)
+            return answer(next_step=manifest.T, outcome=manifest.outcome)
+        if episode_id in self.runner.dropped:
+            return answer(next_step=0, outcome=self.runner.dropped[episode_id])
+        if self.spool.acked_digest(episode_id) is None:
+            raise UnknownEpisode(episode_id=episode_id)
+        return answer(next_step=None)
 
-    def settle(self) -> None:
-        """Abort the open episode when lease or emergency stop ended it; a running call does it itself."""
-        if self._motion.acquire(blocking=False):
-            try:
-                self._settle()
-            finally:
-                self._motion.release()
+    def advance(self, recording: Recording, request: StepsRequest) -> None:
+        """Execute what a policy decided for a callback episode; see `callback_run.Stage`."""
+        with self.motion:
+            self._require_going_on(recording)
+            self.estop.require_clear()
+            self._advance(recording, request, partial(self._require_leased, recording))
+
+    def hold(self, recording: Recording, why: str) -> None:
+        """Let the arm hold while a policy does not answer; see `callback_run.Stage`."""
+        with self.motion:
+            self._require_going_on(recording)
+            self.runner.hold(recording, why)
+
+    def end(self, recording: Recording, outcome: Outcome) -> None:
+        """End a callback episode; see `callback_run.Stage`."""
+        with self.motion:
+            self._require_going_on(recording)
+            if outcome == "completed":
+                self.runner.end(outcome)
+            else:
+                self.runner.abort(outcome)
 
     def close(self) -> None:
-        """Keep what was recorded, then let go of driver and spool."""
-        with self._motion:
-            if self._recording is not None:
-                self._abort("aborted_lease")
-            self._driver.close()
-            self.spool.close()
+        """Keep what was recorded, park, then let go of driver, spool and journal."""
+        with self.motion:
+            run = self._run
+            super().close()
+        if run is not None:
+            run.stop(self.station.policy.act_timeout_s)
 
-    def _reset(self, request: EpisodeRequest, *, pipeline: SafetyPipeline, fence: int) -> Recording:
-        started_at = self._now()
-        description = self._driver.description
-        task = task_of(description, request.task_id)
-        self.spool.open(request.episode_id, request.model_dump(mode="json", include={"task_id", "seed"}))
+    def _advance(
+        self, recording: Recording, request: StepsRequest, allowed: Callable[[], None]
+    ) -> StepsAnswer:
+        require_open(recording)
+        require_next(recording, request, station_time=self.clock())
         try:
-            first = self._driver.reset(request.task_id, seed=request.seed)
-        except DriverError:
-            self.spool.drop_open()
-            raise
-        circumstances = Circumstances(
-            station_id=self.station_id,
-            instruction=task.instruction if request.instruction is None else request.instruction,
-            transform_id=f"{description.software_digest[:16]}/limits@{pipeline.limits.digest()[:16]}",
-            control_hz=description.control_hz,
-            fence=fence,
-            started_at=started_at,
-            metadata={"robot_model": description.robot_model, "renderer": description.camera.renderer},
-        )
-        log.info("episode opened episode=%s task=%s", request.episode_id, request.task_id)
-        return Recording(
-            request, circumstances=circumstances, pipeline=pipeline, first=first, target=self._driver.target
-        )
+            return self.runner.execute(recording, request, allowed=allowed)
+        finally:  # whatever stopped it, or came during its last action, takes effect before anything else
+            self.settle_now()
 
-    def _execute(
-        self, recording: Recording, actions: list[F32], *, infer_ms: float, fence: int | None
-    ) -> list[StepAnswer]:
-        steps: list[StepAnswer] = []
-        for action in actions:
-            try:
-                self.estop.require_clear()
-                self.leases.require(fence, call="steps")
-            except StationRefused:
-                self._settle()
-                raise
-            command = recording.pipeline.apply(recording.target, action)
-            recording.in_flight = recording.count
-            try:
-                outcome = self._driver.step(command.target, command.gripper)
-                steps.append(recording.add(action, command=command, outcome=outcome, infer_ms=infer_ms))
-            except DriverError:
-                self._abort("aborted_hw")
-                raise
-            recording.in_flight = None
-        return steps
+    def _require_driven(self, recording: Recording, fence: int | None) -> None:
+        """Asked before each action of a client; an action is a sign of life of its lease."""
+        self.estop.require_clear()
+        self.leases.require(fence, call="steps")
+        self._require_in_time(recording)
 
-    def _end(self, outcome: Outcome) -> Manifest:
-        recording, now = self._opened(), self._now()
-        labels: tuple[ManifestLabel, ...] = ()
-        if outcome == "completed":
-            judge = self._driver.description.robot_model
-            success = self._driver.success()
-            labels = (ManifestLabel(success=success, source="sim_predicate", judge=judge, at=now),)
-        episode = recording.episode(outcome, labels=labels, ended_at=now)
-        self.spool.put(episode)
-        self._recording = None
-        log.info(
-            "episode spooled episode=%s task=%s outcome=%s steps=%d success=%s",
-            *(recording.request.episode_id, recording.request.task_id, outcome, recording.count),
-            labels[0].success if labels else None,
-        )
-        return episode.manifest
-
-    def _abort(self, outcome: Outcome) -> None:
-        if self._opened().count > 0:
-            self._end(outcome)
-        else:
-            self.spool.drop_open()
-            self._recording = None
-
-    def _settle(self) -> None:
-        if self.estop.read() is not None:
-            self.leases.revoke()
-        if self._recording is None:
-            return
+    def _require_leased(self, recording: Recording) -> None:
+        """Asked before each action of a policy: the lease lives by heartbeats alone."""
+        self.estop.require_clear()
         lease = self.leases.state()
-        if self.estop.read() is not None:
-            self._abort("aborted_estop")
-        elif self._recording.in_flight is not None:
-            self._abort("aborted_hw")
-        elif lease is None or lease.fence != self._recording.circumstances.fence:
-            self._abort("aborted_lease")
+        if lease is None:
+            raise LeaseRequired(call="start")
+        if lease.fence != recording.circumstances.fence:
+            raise FenceStale(found=recording.circumstances.fence, current=lease.fence)
+        self._require_in_time(recording)
 
-    def _opened(self) -> Recording:
-        if self._recording is None:
-            raise UnknownEpisode(episode_id="(none is open)")
-        return self._recording
+    def _require_in_time(self, recording: Recording) -> None:
+        if self.runner.is_overdue(recording):
+            expected = f"over within {self.station.policy.max_episode_s} s"
+            raise EpisodeState(episode_id=recording.episode_id, found="overdue", expected=expected)
 
-    def _open(self, episode_id: str, t: int | None) -> Recording:
-        if self._recording is not None and self._recording.request.episode_id == episode_id:
-            return self._recording
-        if self.spool.is_lost(episode_id):
-            raise UnknownOutcome(episode_id=episode_id, found="(last)" if t is None else t)
+    def _require_going_on(self, recording: Recording) -> None:
+        self.settle_now()
+        if self.runner.recording is not recording or recording.ending is not None:
+            raise EpisodeState(episode_id=recording.episode_id, found="finished", expected="open")
+
+    def _open(self, episode_id: str) -> Recording:
+        recording = self.runner.recording
+        if recording is not None and recording.episode_id == episode_id:
+            return recording
         if self.spool.holds(episode_id) or self.spool.acked_digest(episode_id) is not None:
             raise EpisodeState(episode_id=episode_id, found="finished", expected="open")
         raise UnknownEpisode(episode_id=episode_id)
 
     def _is_open_already(self, request: EpisodeRequest) -> bool:
-        recording = self._recording
-        if recording is None:
-            return False
-        if recording.request.episode_id != request.episode_id:
-            if recording.count > 0:
-                found, expected = "running", "finished before another one starts"
-                raise EpisodeState(episode_id=recording.request.episode_id, found=found, expected=expected)
-            self._abort("aborted_lease")
-            return False
-        require_same(recording, request)
-        return True
+        recording = self.runner.recording
+        if recording is not None and recording.episode_id == request.episode_id:
+            require_same(recording, request)
+            return True
+        self.make_way()
+        return False
 
     def _require_room(self) -> None:
         _, used = self.spool.size()
-        if used >= self._spool_limit:
-            raise SpoolFull(found=used, expected=self._spool_limit)
+        limit = self.station.policy.spool_limit
+        if used >= limit:
+            raise SpoolFull(found=used, expected=limit)
 
-    def _require_known_outcome(self, episode_id: str, t: int) -> None:
-        recording = self._recording
-        if recording is not None and recording.in_flight is not None:
-            self._abort("aborted_hw")
+    def _require_known(self, episode_id: str, t: int) -> None:
+        """Raises:
+        UnknownOutcome: the station died in this episode, or the arm went silent in this step of it.
+        """
+        if self.spool.is_lost(episode_id):
             raise UnknownOutcome(episode_id=episode_id, found=t)
+        if self.spool.holds(episode_id):
+            unknown = self.spool.manifest(episode_id).metadata.get(UNKNOWN_STEP)
+            if unknown is not None and t >= int(unknown):
+                raise UnknownOutcome(episode_id=episode_id, found=int(unknown))

@@ -56,6 +56,8 @@ def test_the_manifest_names_its_schema_and_counts_one_picture_more_than_actions(
         "action": "bridge_v2",
         "gripper": "norm01",
         "image": "rgb8_hwc",
+        "native": "bridge_v2",
+        "rotation": "raw",
     }
 
 

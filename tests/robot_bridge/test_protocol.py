@@ -9,18 +9,23 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from robot_bridge import protocol
 from robot_bridge.episode import PolicyRef
 from robot_bridge.protocol import (
     AckRequest,
     Answer,
+    ClearEStopRequest,
     Command,
     EpisodeRequest,
     EStopRequest,
     FinishRequest,
     HeartbeatRequest,
+    HumanDoneRequest,
     LeaseAnswer,
     LeaseRequest,
     NarrowedLimits,
+    ResetRequest,
+    StartRequest,
     StepsRequest,
 )
 from tests.robot_bridge.builders import a_request, forward
@@ -33,6 +38,10 @@ COMMANDS: list[Command] = [
     FinishRequest(),
     AckRequest(manifest_sha256="0" * 64),
     EStopRequest(),
+    StartRequest(),
+    ResetRequest(task_id="open_drawer"),
+    HumanDoneRequest(note="the eggplant is back"),
+    ClearEStopRequest(nonce="n"),
 ]
 
 
@@ -46,7 +55,9 @@ def test_a_command_comes_back_from_its_json_and_knows_nothing_unknown(command):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_a_command_does_not_change_after_it_was_made(command):
-    name = next(iter(type(command).model_fields))
+    name = next(iter(type(command).model_fields), None)
+    if name is None:
+        return
     with pytest.raises(ValidationError, match="frozen"):
         setattr(command, name, getattr(command, name))
 
@@ -54,7 +65,8 @@ def test_a_command_does_not_change_after_it_was_made(command):
 def test_every_command_and_answer_of_the_module_keeps_to_its_kind():
     assert all(kind.model_config["extra"] == "forbid" for kind in Command.__subclasses__())
     assert all(kind.model_config["extra"] == "ignore" for kind in Answer.__subclasses__())
-    assert {type(command) for command in COMMANDS} | {NarrowedLimits} == set(Command.__subclasses__())
+    ours = {kind for kind in Command.__subclasses__() if kind.__module__ == protocol.__name__}
+    assert {type(command) for command in COMMANDS} | {NarrowedLimits} == ours
 
 
 def test_an_answer_of_a_later_minor_version_is_read_without_what_it_adds():
@@ -109,7 +121,8 @@ def test_a_command_out_of_its_bounds_is_refused(kind, fields):
         {"max_steps": 1001},
         {"seed": -1},
         {"seed": 2**63},
-        {"mode": "callback"},
+        {"mode": "telepathy"},
+        {"policy_endpoint": "http://" + "x" * 500},
         {"instruction": "x" * 501},
         {"metadata": {str(n): "" for n in range(51)}},
         {"policy": PolicyRef(name="x").model_dump() | {"weights": "y"}},

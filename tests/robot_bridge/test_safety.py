@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_bridge.conventions import DEFAULT_ROTATION, Pose, compose_target, rotation_angle, rotation_of_euler
-from robot_bridge.errors import BadAction, LimitsViolation
+from robot_bridge.errors import BadAction
 from robot_bridge.safety import (
     CLIPPED_BOX,
     CLIPPED_GRIPPER,
@@ -152,54 +152,6 @@ def test_a_number_that_is_not_finite_stops_the_pipeline_before_anything_is_count
     with pytest.raises(BadAction):
         safe.apply(INSIDE, action)
     assert not any(safe.counts.values())
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"box_low": (0.1, 0.2, 0.05)},  # nothing between low and high
-        {"box_low": (math.nan, -0.2, 0.05)},
-        {"box_high": (math.inf, 0.2, 0.25)},
-        {"box_high": (0.4, 0.2)},
-        {"step_xyz_max": 0.0},
-        {"step_xyz_max": -0.05},
-        {"step_rot_max": 0.0},
-        {"step_rot_max": math.nan},
-    ],
-)
-def test_limits_that_allow_nothing_or_anything_are_refused(limits):
-    with pytest.raises((LimitsViolation, ValueError)):
-        pipeline(**limits)
-
-
-@pytest.mark.parametrize(
-    "wider",
-    [
-        {"box_low": (0.09, -0.2, 0.05)},
-        {"box_low": (0.1, -0.21, 0.05)},
-        {"box_high": (0.4, 0.2, 0.26)},
-        {"box_high": (0.41, 0.2, 0.25)},
-        {"step_xyz_max": 0.06},
-        {"step_rot_max": 0.26},
-    ],
-)
-def test_limits_are_never_widened(wider):
-    with pytest.raises(LimitsViolation, match="narrow"):
-        LIMITS.narrowed_to(pipeline(**wider).limits)
-
-
-def test_limits_may_be_narrowed_and_then_hold():
-    wanted = Limits(box_low=(0.2, -0.1, 0.1), box_high=(0.3, 0.1, 0.2), step_xyz_max=0.01, step_rot_max=0.1)
-    narrowed = LIMITS.narrowed_to(wanted)
-    command = SafetyPipeline(narrowed).apply(INSIDE, [0.05, 0, 0, 0.2, 0, 0, 1])
-    assert command.target.position[0] == pytest.approx(0.26, abs=1e-8)
-    assert turn_between(INSIDE, command.target) == pytest.approx(0.1, abs=1e-6)
-
-
-def test_the_digest_of_limits_tells_them_apart():
-    assert LIMITS.digest() == pipeline().limits.digest()
-    others = [{"step_xyz_max": 0.04}, {"step_rot_max": 0.2}, {"box_high": (0.39, 0.2, 0.25)}]
-    assert len({pipeline(**other).limits.digest() for other in others} | {LIMITS.digest()}) == 4
 
 
 def test_the_executed_action_of_a_target_that_did_not_move_is_no_motion():

@@ -121,6 +121,7 @@ class ToyDriver:
 
     def _sample(self) -> Sample:
         image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
+        image[:, -3:] = int(np.clip(self._target.position[2] * 1000, 0, 255))  # height as a grey bar
         column = int(np.clip(self._target.position[0] / 0.5 * SIDE, 0, SIDE - 4))
         row = int(np.clip((self._target.position[1] + 0.25) / 0.5 * SIDE, 0, SIDE - 4))
         image[row : row + 4, column : column + 4] = self._colour

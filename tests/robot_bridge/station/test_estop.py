@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from robot_bridge.errors import EStopped, SpoolCorrupt
+from robot_bridge.errors import EStopped
 from robot_bridge.station.estop import EStopLatch
 from tests.robot_bridge.builders import NOON
 
@@ -49,16 +50,28 @@ def test_somebody_at_the_station_clears_it_while_it_runs(tmp_path):
 def test_a_stop_holds_even_when_the_disk_takes_no_more(tmp_path: Path):
     (tmp_path / ".estop.json.new").mkdir()  # writing fails
     latch = EStopLatch(tmp_path)
-    with pytest.raises(OSError, match="estop"):
-        latch.latch("smoke", NOON)
+    assert latch.latch("smoke", NOON)["reason"] == "smoke"
     with pytest.raises(EStopped, match="smoke"):
         latch.require_clear()
+    (tmp_path / ".estop.json.new").rmdir()  # room again: now it outlives the program
+    latch.persist()
+    with pytest.raises(EStopped, match="smoke"):
+        EStopLatch(tmp_path).require_clear()
 
 
 def test_a_latch_file_that_does_not_read_back_never_means_go(tmp_path):
     (tmp_path / "estop.json").write_text("{")
-    with pytest.raises(SpoolCorrupt):
+    with pytest.raises(EStopped, match="does not read back"):
         EStopLatch(tmp_path).require_clear()
     (tmp_path / "estop.json").write_text("{}")
     with pytest.raises(EStopped, match="unknown"):
         EStopLatch(tmp_path).require_clear()
+
+
+def test_the_nonce_stands_on_the_stations_disk_and_nowhere_else(tmp_path):
+    latch = EStopLatch(tmp_path)
+    told = latch.latch("smoke", NOON)
+    nonce = json.loads((tmp_path / "estop.json").read_text())["nonce"]
+    assert nonce not in told.values()
+    assert latch.matches(nonce)
+    assert not latch.matches("please")

@@ -21,7 +21,7 @@ from robot_bridge.errors import (
     UnknownOutcome,
 )
 from robot_bridge.station.estop import EStopLatch
-from robot_bridge.station.serve import running_station, serve_station
+from robot_bridge.station.serve import Binding, running_station, serve_station
 from robot_bridge.transport import Retries
 from tests.robot_bridge.builders import a_request, forward
 from tests.robot_bridge.toy_driver import ToyDriver
@@ -160,7 +160,13 @@ def test_the_heartbeat_of_a_killed_daemon_stops_and_the_next_one_gets_the_robot(
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org", ""])  # noqa: S104
 def test_a_station_without_a_password_listens_on_loopback_only(tmp_path, host):
     with pytest.raises(BindRefused, match="loopback"):
-        serve_station(ToyDriver(), host=host, spool=tmp_path, station_id="bench", announce=lambda _: None)
+        serve_station(
+            ToyDriver(),
+            binding=Binding(host=host),
+            spool=tmp_path,
+            station_id="bench",
+            announce=lambda _: None,
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,7 +180,11 @@ def test_a_second_station_on_the_same_spool_is_refused_and_lets_go_of_its_port(t
         probe.close()
         with pytest.raises(SpoolBusy):
             serve_station(
-                ToyDriver(), port=port, spool=tmp_path / "spool", station_id="two", announce=lambda _: None
+                ToyDriver(),
+                binding=Binding(port=port),
+                spool=tmp_path / "spool",
+                station_id="two",
+                announce=lambda _: None,
             )
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -17,9 +17,9 @@ from robot_bridge.drivers.driver import Sample, StepOutcome
 from robot_bridge.episode import Episode, episode_of_bytes
 from robot_bridge.errors import (
     BadAction,
-    BadArray,
     BadRequest,
     CameraStale,
+    DriverError,
     EpisodeState,
     EStopped,
     FenceStale,
@@ -85,7 +85,9 @@ def test_an_episode_goes_from_reset_to_spool_and_holds_what_was_seen_and_done(be
     episode = kept(bench.session)
     assert episode.manifest == manifest
     assert (manifest.T, len(episode.frames), episode.steps.count) == (4, 5, 4)
-    assert manifest.metadata == {"iteration": "7", "robot_model": "toy", "renderer": "numpy", "seed": "3"}
+    facts = {"iteration": "7", "robot_model": "toy", "renderer": "numpy", "seed": "3", "holds": "0"}
+    assert facts.items() <= manifest.metadata.items()
+    assert json.loads(manifest.metadata["limits"])["step_xyz_max"] == 0.05
     assert (manifest.station_id, manifest.task_id, manifest.instruction) == (
         "bench",
         "open_drawer",
@@ -444,6 +446,7 @@ def test_an_emergency_stop_ends_lease_and_episode_and_outlives_a_restart(bench):
     bench.create()
     bench.step(0, forward(2))
     bench.session.stop("hand in the cell")
+    bench.session.tick()
     assert kept(bench.session).manifest.outcome == "aborted_estop"
     assert bench.session.leases.state() is None
     bench.restart()
@@ -522,16 +525,29 @@ def test_a_fault_of_the_robot_aborts_the_episode_and_keeps_the_steps_before_it(t
     bench.die()
 
 
-@pytest.mark.parametrize(
-    "change", [RuntimeError("the simulator broke"), {"image": np.zeros((3, 3), dtype=np.uint8)}]
-)
-def test_a_step_whose_outcome_nobody_knows_is_never_executed_again(tmp_path, change):
-    bench = Bench(tmp_path / "spool", driver=Misbehaving(3, change))
+def test_a_picture_that_is_none_ends_the_episode_and_its_step_is_never_executed_again(tmp_path):
+    picture = {"image": np.zeros((3, 3), dtype=np.uint8)}
+    bench = Bench(tmp_path / "spool", driver=Misbehaving(3, picture))
     bench.start()
     bench.lease()
     bench.create()
     bench.step(0, forward(2))
-    with pytest.raises((RuntimeError, BadArray)):
+    with pytest.raises(DriverError):
+        bench.step(2, forward(1))
+    with pytest.raises(EpisodeState):
+        bench.step(2, forward(1))
+    assert bench.driver.moves == 3
+    assert kept(bench.session).manifest.outcome == "aborted_hw"
+    bench.die()
+
+
+def test_a_step_whose_outcome_nobody_knows_is_never_executed_again(tmp_path):
+    bench = Bench(tmp_path / "spool", driver=Misbehaving(3, RuntimeError("the simulator broke")))
+    bench.start()
+    bench.lease()
+    bench.create()
+    bench.step(0, forward(2))
+    with pytest.raises(RuntimeError):
         bench.step(2, forward(1))
     with pytest.raises(UnknownOutcome, match="step 2"):
         bench.step(2, forward(1))

@@ -1,0 +1,48 @@
+"""What the station waits for a human to do, as a file: written by the station, removed by whoever did it.
+
+Like the emergency stop it outlives the station, and a command at the station may remove it while one runs.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from robot_bridge.errors import SpoolCorrupt, WaitingHuman
+from robot_bridge.station.durable import read_json, remove_file, write_json
+
+UNREADABLE = "human.json does not read back: look at the robot and at the station's disk"
+
+
+class HumanCall:
+    """Open as long as its file exists in the station's folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "human.json"
+
+    def ask(self, reason: str, now: datetime) -> None:
+        """Call for somebody; a second call keeps the first one's reason."""
+        if self.reason() is None:
+            write_json(self._path, {"reason": reason, "since": now.isoformat()})
+
+    def reason(self) -> str | None:
+        """What somebody is asked to do, or None when nobody is needed. An unreadable file is a call."""
+        try:
+            tree = read_json(self._path)
+        except (SpoolCorrupt, OSError):
+            return UNREADABLE
+        return None if tree is None else str(tree.get("reason", UNREADABLE))
+
+    def require_none(self) -> None:
+        """Raises:
+        WaitingHuman: somebody must come first.
+        """
+        reason = self.reason()
+        if reason is not None:
+            raise WaitingHuman(reason=reason)
+
+    def done(self) -> bool:
+        """Say that it is done; gives whether anything was waited for."""
+        waited = self.reason() is not None
+        remove_file(self._path)
+        return waited
