@@ -174,10 +174,6 @@ class SafetyPipeline:
         self._count(IK_FAILED & ~flags)
         return IK_FAILED
 
-    def count_ik_failure(self) -> None:
-        """The driver could not take the target; counted like any other stage."""
-        self._count(IK_FAILED)
-
     def _clamped(self, asked: F32) -> tuple[F64, int]:
         """The action [7] cut to the largest step, and the bits of what was cut."""
         move = asked.astype(np.float64)

@@ -50,10 +50,10 @@ MILLIAMPERE_PER_NM: Final = 2300.0 / 4.1  # XM430-W350: stall current over stall
 # Shoulder and elbow share their torque between two servos; the current is that of one.
 SERVOS_PER_JOINT: Final = (1.0, 2.0, 2.0, 1.0, 1.0, 1.0)
 # The simulated servos are several times stronger than real ones (see `scene`), and so are the currents.
-# Measured over three cells, all tasks: experts' work stays below 1300 mA and 6 mm from its target; pressing on
-# the table, the cabinet or the handle saturates near 6400 mA, and then the gripper falls 30 mm further behind
-# with every step. The committed base policy presses so in 4 of 100 steps; it succeeds as often with the guard
-# (93 of 120 episodes) as without it (94), and its gripper is then never further than 47 mm behind.
+# Measured over three cells, all tasks: experts' work stays below 1300 mA and 6 mm from its target; pressing
+# on the table, the cabinet or the handle saturates near 6400 mA, and then the gripper falls 30 mm further
+# behind with every step. The committed base policy presses so in 4 of 100 steps; it succeeds as often with
+# the guard (93 of 120 episodes) as without it (94), and its gripper is then never further than 47 mm behind.
 EFFORT_MAX_MA: Final = 5000.0
 TRACKING_MAX: Final = 0.10  # metres
 GRIPPER_MA_PER_N: Final = 40.0  # the gripper's linkage is not modelled; only the trend is meaningful
