@@ -20,6 +20,11 @@ from storage.db import Database, default_url
 from storage.tables import Row
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--station-url", default=None, help="a station to hold against the protocol's suite")
+    parser.addoption("--station-token", default=None, help="the bearer token it asks for")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
