@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from robot_bridge.errors import SpoolCorrupt
-from robot_bridge.station.durable import read_json, remove_file, replace_file, write_json, write_synced
+from robot_bridge.station.durable import (
+    PRIVATE,
+    PUBLIC,
+    append_line,
+    read_json,
+    remove_file,
+    replace_file,
+    whole_lines,
+    write_json,
+    write_synced,
+)
 
 
 def test_a_replaced_file_has_the_new_contents_and_leaves_no_other(tmp_path):
@@ -48,3 +60,42 @@ def test_removing_what_is_not_there_does_nothing(tmp_path: Path):
     path.write_text("x")
     remove_file(path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("mode", "found"), [(PUBLIC, 0o644), (PRIVATE, 0o600)])
+def test_a_file_has_the_mode_it_was_given_whatever_was_there(tmp_path, mode, found):
+    path = tmp_path / "tokens.json"
+    path.touch(0o666)
+    (tmp_path / ".tokens.json.new").touch(0o666)
+    replace_file(path, b"x", mode=mode)
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o022 == found & ~0o022
+    assert stat.S_IMODE(path.stat().st_mode) | mode == mode
+
+
+def test_lines_are_added_one_after_the_other(tmp_path):
+    path = tmp_path / "e1.jsonl"
+    for line in (b"one", b"", b"three"):
+        append_line(path, line)
+    assert path.read_bytes() == b"one\n\nthree\n"
+
+
+def test_half_a_line_of_a_crash_goes_before_the_next_one_comes(tmp_path):
+    path = tmp_path / "e1.jsonl"
+    path.write_bytes(b"one\nhal")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("room", [0, 3])
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch, room):
+    path, really = tmp_path / "e1.jsonl", os.pwrite
+    append_line(path, b"one")
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda handle, content, place: really(handle, content[:room], place))
+        with pytest.raises(OSError, match="No space left"):
+            append_line(path, b"two")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_only_whole_lines_count():
+    assert [whole_lines(content) for content in (b"", b"a", b"a\n", b"a\nb", b"\n\n")] == [0, 0, 2, 2, 2]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from robot_bridge.errors import FenceStale, LeaseConflict, LeaseRequired, UnknownLease
 from robot_bridge.protocol import LeaseRequest
-from robot_bridge.station.leases import LeaseDesk
-from tests.robot_bridge.builders import Clock
+from robot_bridge.station.journal import Journal
+from robot_bridge.station.leases import FenceNotKept, LeaseDesk
+from tests.robot_bridge.builders import Clock, an_episode
 
 
 @pytest.fixture
@@ -173,3 +175,111 @@ def test_of_many_who_ask_at_once_one_gets_the_robot(desk):
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["granted"] + ["refused"] * 7
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: Clock) -> Iterator[Journal]:
+    journal = Journal(tmp_path, now=clock.now)
+    yield journal
+    journal.close()
+
+
+def test_the_journal_tells_who_had_the_robot_and_how_it_ended(tmp_path, clock, journal):
+    desk = LeaseDesk(tmp_path, clock=clock, journal=journal)
+    desk.release(desk.acquire(LeaseRequest(holder="a", ttl_s=5.0, purpose="night"), key=None).lease_id)
+    desk.acquire(ask("b", ttl_s=5.0), key=None)
+    clock.advance(5.0)
+    assert desk.state() is None
+    assert desk.state() is None
+    desk.acquire(ask("c"), key=None)
+    desk.revoke()
+    desk.revoke()
+    told = [(event.kind, event.facts["holder"], event.facts["fence"]) for event in journal.read().events]
+    assert told == [
+        ("lease_acquired", "a", 1),
+        ("lease_released", "a", 1),
+        ("lease_acquired", "b", 2),
+        ("lease_expired", "b", 2),
+        ("lease_acquired", "c", 3),
+        ("lease_released", "c", 3),
+    ]
+    first, released = journal.read(limit=2).events
+    assert (first.facts["purpose"], first.facts["ttl_s"], released.facts["revoked"]) == ("night", 5.0, False)
+    assert journal.read().events[-1].facts["revoked"] is True
+
+
+def test_a_lease_that_is_asked_for_twice_is_told_once(tmp_path, clock, journal):
+    desk = LeaseDesk(tmp_path, clock=clock, journal=journal)
+    for _ in range(2):
+        desk.acquire(ask(), key="k")
+    assert [event.kind for event in journal.read().events] == ["lease_acquired"]
+
+
+def fence_of_next(root: Path, clock: Clock, journal: Journal | None = None) -> int:
+    desk = LeaseDesk(root, clock=clock, journal=journal, wall=lambda: 1_800_000_000.0)
+    return desk.acquire(ask(), key=None).fence
+
+
+@pytest.mark.parametrize("kept", ['{"fence": 2}', None])
+def test_a_fence_file_from_a_backup_does_not_bring_back_a_fence_the_journal_knows(
+    tmp_path, clock, journal, kept, caplog
+):
+    desk = LeaseDesk(tmp_path, clock=clock, journal=journal)
+    for _ in range(5):
+        desk.release(desk.acquire(ask(), key=None).lease_id)
+    path = tmp_path / "fence.json"
+    path.unlink() if kept is None else path.write_text(kept)
+    assert fence_of_next(tmp_path, clock, journal) == 6
+    assert "fence file too low" in caplog.text
+
+
+def spooled(root: Path, fence: object) -> None:
+    folder = root / "episodes" / f"e{fence}"
+    folder.mkdir(parents=True)
+    manifest = an_episode(metadata={"fence": str(fence)}).manifest
+    (folder / "manifest.json").write_bytes(manifest.canonical_json())
+
+
+def test_a_fence_that_an_episode_remembers_is_not_given_again(tmp_path, clock):
+    for fence in (7, 12, 9):
+        spooled(tmp_path, fence)
+    (tmp_path / "fence.json").write_text('{"fence": 3}')
+    assert fence_of_next(tmp_path, clock) == 13
+
+
+def test_a_fence_that_a_lost_episode_remembers_is_not_given_again(tmp_path, clock):
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "e1.json").write_text('{"episode_id": "e1", "fence": 21}')
+    assert fence_of_next(tmp_path, clock) == 22
+
+
+@pytest.mark.parametrize("content", ["x", "-4", "", "1.5"])
+def test_what_is_no_fence_in_a_manifest_is_not_counted(tmp_path, clock, content):
+    spooled(tmp_path, content)
+    (tmp_path / "episodes" / "torn").mkdir()
+    (tmp_path / "episodes" / "torn" / "manifest.json").write_text("{")
+    assert fence_of_next(tmp_path, clock) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"fence": "x"}', '{"fence": null}', "\x00\x00"])
+def test_a_fence_file_that_does_not_read_back_leads_to_fences_above_all_before(
+    tmp_path, clock, content, caplog
+):
+    before = fence_of_next(tmp_path, clock)
+    (tmp_path / "fence.json").write_text(content)
+    first = fence_of_next(tmp_path, clock)
+    assert first == 1_800_000_001 > before
+    assert fence_of_next(tmp_path, clock) == first + 1
+    assert "fence file not read" in caplog.text
+
+
+def test_a_fence_that_cannot_be_kept_is_not_given(tmp_path, clock):
+    desk = LeaseDesk(tmp_path, clock=clock)
+    blocked = tmp_path / ".fence.json.new"
+    blocked.mkdir()  # what is to be written first cannot be
+    with pytest.raises(FenceNotKept, match=r"fence\.json") as refused:
+        desk.acquire(ask(), key=None)
+    assert refused.value.retryable
+    assert desk.state() is None
+    blocked.rmdir()
+    assert desk.acquire(ask(), key=None).fence == 1
