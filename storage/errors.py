@@ -26,6 +26,7 @@ StorageError
 ├── CheckpointKindInvalid      not one of world_model, policy, judge
 ├── CheckpointCorrupt          the file is not the one that was saved
 ├── MetricNotFinite            a metric that is NaN or infinite
+├── AutoEvalJobConflict        one job id, two different jobs at AutoEval
 └── ClipInvalid                a clip in the WorldGym format that breaks its own rules
 
 Each class has a stable `code`, says whether the same call may succeed later (`retryable`) and builds its
@@ -286,6 +287,17 @@ class MetricNotFinite(StorageError):
         super().__init__(
             f"metric {name!r} of phase run {phase_run_id} is {value}: expected a finite number. "
             "Leave out what could not be measured."
+        )
+
+
+class AutoEvalJobConflict(StorageError):
+    code = "autoeval_job_conflict"
+
+    def __init__(self, *, job_id: str, field: str, stored: object, found: object) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} at AutoEval is already planned with {field} {stored}, this one has {found}. "
+            "Use a new id for a new job, or plan the first one again."
         )
 
 

@@ -1,13 +1,16 @@
-"""The state machines of iterations and phase runs, as data, and the one function that moves a row.
+"""The state machines of iterations, phase runs and AutoEval jobs, as data, and what moves a row.
 
-Nothing here decides when to move; that is the business of `iterations`, `phase_runs` and the daemon.
+Nothing here decides when to move; that is the business of `iterations`, `phase_runs`, `autoeval_jobs` and
+the daemon.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 
 from storage.errors import IllegalMove
-from storage.tables import IterationRow, PhaseRunRow
+from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
+
+StateRow = IterationRow | PhaseRunRow | AutoEvalJobRow
 
 ITERATION_MOVES: Mapping[str, tuple[str, ...]] = {
     "requested": ("running", "failed", "cancelled"),
@@ -23,16 +26,29 @@ PHASE_RUN_MOVES: Mapping[str, tuple[str, ...]] = {
     "failed": (),
     "abandoned": (),
 }
+# planned: nothing was sent. submitting: AutoEval may or may not have it; it is looked for before it is sent
+# again. running: the gateway saw its first reset. draining: AutoEval is done, its recordings are on the way.
+AUTOEVAL_JOB_MOVES: Mapping[str, tuple[str, ...]] = {
+    "planned": ("submitting", "failed", "cancelled"),
+    "submitting": ("queued", "failed", "cancelled", "lost"),
+    "queued": ("running", "draining", "failed", "cancelled", "lost"),
+    "running": ("draining", "failed", "cancelled", "lost"),
+    "draining": ("joined", "partial", "failed", "cancelled", "lost"),
+    "joined": (),
+    "partial": (),
+    "failed": (),
+    "cancelled": (),
+    "lost": (),
+}
 
 
-def move(row: IterationRow | PhaseRunRow, new: str, *, now: datetime) -> None:
+def move(row: StateRow, new: str, *, now: datetime) -> None:
     """Put a row into a new state and note when: `started_at` on running, `finished_at` on a final state.
 
     Raises:
         IllegalMove: the state machine has no such transition.
     """
-    moves = ITERATION_MOVES if isinstance(row, IterationRow) else PHASE_RUN_MOVES
-    allowed = moves[row.state]
+    allowed = _moves(row)[row.state]
     if new not in allowed:
         raise IllegalMove(what=_describe(row), old=row.state, new=new, allowed=allowed)
     row.state = new
@@ -42,13 +58,20 @@ def move(row: IterationRow | PhaseRunRow, new: str, *, now: datetime) -> None:
         row.finished_at = now
 
 
-def is_final(row: IterationRow | PhaseRunRow) -> bool:
+def is_final(row: StateRow) -> bool:
     """Whether the row will never move again."""
-    moves = ITERATION_MOVES if isinstance(row, IterationRow) else PHASE_RUN_MOVES
-    return not moves[row.state]
+    return not _moves(row)[row.state]
 
 
-def _describe(row: IterationRow | PhaseRunRow) -> str:
+def _moves(row: StateRow) -> Mapping[str, tuple[str, ...]]:
+    if isinstance(row, IterationRow):
+        return ITERATION_MOVES
+    return PHASE_RUN_MOVES if isinstance(row, PhaseRunRow) else AUTOEVAL_JOB_MOVES
+
+
+def _describe(row: StateRow) -> str:
     if isinstance(row, IterationRow):
         return f"iteration {row.number} ({row.id})"
+    if isinstance(row, AutoEvalJobRow):
+        return f"AutoEval job {row.id} ({row.task_id})"
     return f"phase run {row.id} ({row.phase}, attempt {row.attempt})"

@@ -169,6 +169,52 @@ class CheckpointRow(Row):
     created_at: Mapped[datetime]
 
 
+class AutoEvalJobRow(Row):
+    """One job at AutoEval's public cells: what was asked for, how far it came, what joining it showed.
+
+    The row is there before the job is submitted. `description` is what the job is found by at AutoEval and in
+    its dataset; `capability` is the secret path of the gateway and is gone once the gateway need not answer.
+    """
+
+    __tablename__ = "autoeval_jobs"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "state IN ('planned', 'submitting', 'queued', 'running', 'draining', 'joined', 'partial', "
+            "'failed', 'cancelled', 'lost')",
+            name="state_is_known",
+        ),
+        sa.CheckConstraint(
+            "capability IS NULL OR state IN ('planned', 'submitting', 'queued', 'running')",
+            name="capability_ends",
+        ),
+        sa.CheckConstraint("num_episodes > 0 AND max_steps > 0", name="size_is_positive"),
+        sa.CheckConstraint("success_rate >= 0 AND success_rate <= 1", name="success_rate_is_a_share"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True)
+    iteration_id: Mapped[str] = _id_column("iterations.id")
+    phase_run_id: Mapped[str] = _id_column("phase_runs.id", index=False)
+    station_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("stations.id"))
+    task_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("tasks.id"))
+    checkpoint_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True, index=False)
+    state: Mapped[str] = mapped_column(sa.String(16), index=True)
+    description: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), unique=True)
+    robot: Mapped[str] = mapped_column(sa.String(NAME_LENGTH))
+    num_episodes: Mapped[int]
+    max_steps: Mapped[int]
+    capability: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    gateway_folder: Mapped[str] = mapped_column(sa.String(NAME_LENGTH))
+    remote_job_id: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    success_rate: Mapped[float | None] = mapped_column(sa.Double)
+    checks: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    created_at: Mapped[datetime]
+    submitted_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error_code: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+
+
 class EpisodeRow(Row):
     """One recorded real run; the row is the commit mark of its blobs."""
 

@@ -124,3 +124,17 @@ def test_a_migration_says_why_what_happens_to_old_rows_and_what_it_locks(revisio
 def test_a_migration_moves_rows_in_sql_and_never_through_the_models_of_today(revision: str) -> None:
     (path,) = (FOLDER / "versions").glob(f"{revision}_*.py")
     assert "storage" not in path.read_text()
+
+
+def test_rows_of_the_release_before_outlive_the_jobs_at_autoeval_in_both_directions(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0001")
+    insert = "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')"
+    with empty_database.write() as session:
+        session.execute(sa.text(insert))
+    for change in (empty_database.upgrade, empty_database.downgrade):
+        change("0002" if change == empty_database.upgrade else "0001")
+        with empty_database.read() as session:
+            assert session.execute(sa.text("SELECT id, instruction FROM tasks")).all() == [("t", "do")]
+    assert "autoeval_jobs" not in sa.inspect(empty_database.engine).get_table_names()

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 
 from storage.errors import IllegalMove
-from storage.states import ITERATION_MOVES, PHASE_RUN_MOVES, is_final, move
-from storage.tables import IterationRow, PhaseRunRow
+from storage.states import AUTOEVAL_JOB_MOVES, ITERATION_MOVES, PHASE_RUN_MOVES, is_final, move
+from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
 
 LEGAL_ITERATION = {
     ("requested", "running"),
@@ -25,8 +25,32 @@ LEGAL_PHASE_RUN = {
     ("running", "abandoned"),
 }
 
+LEGAL_AUTOEVAL_JOB = {
+    ("planned", "submitting"),
+    ("planned", "failed"),
+    ("planned", "cancelled"),
+    ("submitting", "queued"),
+    ("queued", "running"),
+    ("queued", "draining"),
+    ("running", "draining"),
+    ("draining", "joined"),
+    ("draining", "partial"),
+}
+LEGAL_AUTOEVAL_JOB |= {
+    (old, new)
+    for old in ("submitting", "queued", "running", "draining")
+    for new in ("failed", "cancelled", "lost")
+}
+LEGAL = {
+    IterationRow: LEGAL_ITERATION,
+    PhaseRunRow: LEGAL_PHASE_RUN,
+    AutoEvalJobRow: LEGAL_AUTOEVAL_JOB,
+}
 
-def row_in(kind: type, state: str) -> IterationRow | PhaseRunRow:
+
+def row_in(kind: type, state: str) -> IterationRow | PhaseRunRow | AutoEvalJobRow:
+    if kind is AutoEvalJobRow:
+        return AutoEvalJobRow(id="the-id", task_id="open_drawer", state=state)
     if kind is IterationRow:
         return IterationRow(id="the-id", number=7, state=state)
     return PhaseRunRow(id="the-id", phase="collect", attempt=2, state=state)
@@ -34,6 +58,7 @@ def row_in(kind: type, state: str) -> IterationRow | PhaseRunRow:
 
 CASES = [(IterationRow, old, new) for old, new in product(ITERATION_MOVES, repeat=2)]
 CASES += [(PhaseRunRow, old, new) for old, new in product(PHASE_RUN_MOVES, repeat=2)]
+CASES += [(AutoEvalJobRow, old, new) for old, new in product(AUTOEVAL_JOB_MOVES, repeat=2)]
 
 
 @pytest.mark.parametrize(("kind", "old", "new"), CASES)
@@ -41,8 +66,7 @@ def test_a_row_moves_along_the_machine_and_nowhere_else(
     kind: type, old: str, new: str, now: datetime
 ) -> None:
     row = row_in(kind, old)
-    legal = LEGAL_ITERATION if kind is IterationRow else LEGAL_PHASE_RUN
-    if (old, new) in legal:
+    if (old, new) in LEGAL[kind]:
         move(row, new, now=now)
         assert row.state == new
         return
@@ -84,10 +108,17 @@ def test_the_refusal_names_the_row_and_what_it_may_become(now: datetime) -> None
         move(row_in(IterationRow, "requested"), "finished", now=now)
     with pytest.raises(IllegalMove, match=r"phase run the-id \(collect, attempt 2\).*nothing, it is final"):
         move(row_in(PhaseRunRow, "finished"), "running", now=now)
+    with pytest.raises(IllegalMove, match=r"AutoEval job the-id \(open_drawer\) cannot go from joined"):
+        move(row_in(AutoEvalJobRow, "joined"), "running", now=now)
 
 
 def test_every_state_can_be_reached_from_the_first() -> None:
-    for moves, first in ((ITERATION_MOVES, "requested"), (PHASE_RUN_MOVES, "queued")):
+    machines = (
+        (ITERATION_MOVES, "requested"),
+        (PHASE_RUN_MOVES, "queued"),
+        (AUTOEVAL_JOB_MOVES, "planned"),
+    )
+    for moves, first in machines:
         reached, frontier = {first}, [first]
         while frontier:
             new = set(moves[frontier.pop()]) - reached
