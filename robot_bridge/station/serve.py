@@ -1,23 +1,23 @@
-"""Running a station: bind, say where, serve until told to stop."""
+"""Running a station: bind where it may, say where, serve until told to stop."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from robot_bridge.drivers.driver import RobotDriver
-from robot_bridge.errors import BindRefused
+from robot_bridge.errors import BindRefused, RobotBridgeError
 from robot_bridge.station.app import create_station_app
 from robot_bridge.station.event_routes import end_waiting
 from robot_bridge.station.policy import StationPolicy
@@ -28,31 +28,47 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 30  # how long a call that runs may take to end when the station is told to stop
 
 
+class TlsUnusable(RobotBridgeError):
+    code = "tls_unusable"
+    sentence = "TLS needs a certificate and its key, found {certificate} and {key}: {reason}. Give both."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """Where a station listens, and what protects it there. Port 0 takes a free one."""
+    """Where a station listens, and who may call it there. Port 0 takes a free one."""
 
     host: str = "127.0.0.1"
     port: int = 0
-    certificate: Path | None = None
-    key: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     tokens: TokenFile | None = None
 
     @property
-    def encrypted(self) -> bool:
-        return self.certificate is not None and self.key is not None
+    def scheme(self) -> str:
+        return "http" if self.tls_certificate is None else "https"
 
-    def require_safe(self) -> None:
+    def check(self) -> None:
         """Raises:
-        BindRefused: others could reach it, and there are not both TLS and tokens.
+        BindRefused: it leaves this machine without TLS and tokens.
+        TlsUnusable: certificate and key are not two files that fit.
         """
+        if self.tls_certificate is not None or self.tls_key is not None:
+            self._check_tls()
         missing = [
-            name
-            for name, given in (("TLS", self.encrypted), ("tokens", self.tokens is not None))
-            if not given
+            name for name, given in (("TLS", self.tls_certificate), ("tokens", self.tokens)) if given is None
         ]
-        if missing and self.host != "localhost" and not _is_loopback(self.host):
+        if missing and not _is_loopback(self.host):
             raise BindRefused(thing="a station", missing=" and ".join(missing), host=self.host)
+
+    def _check_tls(self) -> None:
+        reason = "one is missing"
+        if self.tls_certificate is not None and self.tls_key is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_certificate, self.tls_key)
+                return
+            except OSError as error:  # a file that is not there, and SSLError
+                reason = error.strerror or type(error).__name__
+        raise TlsUnusable(certificate=self.tls_certificate, key=self.tls_key, reason=reason)
 
 
 def serve_station(
@@ -69,16 +85,15 @@ def serve_station(
     `announce` is called with the URL once connections are accepted.
 
     Raises:
-        BindRefused: the binding is reachable from elsewhere without TLS and tokens.
+        BindRefused, TlsUnusable: it would listen where it must not, or cannot.
         SpoolBusy: another station has the folder `spool`.
     """
-    binding = binding or Binding()
-    binding.require_safe()
-    with _listen(binding.host, binding.port) as listener:
-        app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=binding.tokens)
-        server = _server(app, binding)
+    bound = binding or Binding()
+    with _listen(bound) as listener:
+        app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=bound.tokens)
+        server = _StationServer(app, bound)
         log.info("station ready station=%s spool=%s", station_id, spool)
-        announce(_url(listener, encrypted=binding.encrypted))
+        announce(_url(listener, bound))
         server.run(sockets=[listener])
 
 
@@ -89,59 +104,61 @@ def running_station(
     spool: Path,
     station_id: str,
     policy: StationPolicy | None = None,
+    tokens: TokenFile | None = None,
     binding: Binding | None = None,
 ) -> Iterator[str]:
-    """A station in a thread of this program, on a free loopback port by default; gives its URL."""
-    binding = binding or Binding()
-    binding.require_safe()
-    with _listen(binding.host, binding.port) as listener:
-        app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=binding.tokens)
-        server = _server(app, binding)
+    """A station in a thread of this program, by default on a free loopback port; gives its URL."""
+    bound = binding or Binding()
+    if tokens is not None:
+        bound = replace(bound, tokens=tokens)
+    with _listen(bound) as listener:
+        app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=bound.tokens)
+        server = _StationServer(app, bound)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="station")
         thread.start()
         try:
-            yield _url(listener, encrypted=binding.encrypted)
+            yield _url(listener, bound)
         finally:
             server.should_exit = True
-            end_waiting(app)
             thread.join()
 
 
-class _Server(uvicorn.Server):
-    """Ends long-polls when it is told to stop, instead of waiting for them."""
+class _StationServer(uvicorn.Server):
+    """Ends long-polls before it waits for calls that run. Who calls is who connects: no proxy is believed."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        end_waiting(self._app)
-        super().handle_exit(sig, frame)
+    def __init__(self, app: FastAPI, binding: Binding) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="on",
+                ws="none",
+                proxy_headers=False,
+                ssl_certfile=binding.tls_certificate,
+                ssl_keyfile=binding.tls_key,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._station = app
 
-    @property
-    def _app(self) -> FastAPI:
-        app = self.config.app
-        assert isinstance(app, FastAPI)  # noqa: S101 - `_server` gave it
-        return app
-
-
-def _server(app: FastAPI, binding: Binding) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        lifespan="on",
-        ws="none",
-        timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=binding.certificate,
-        ssl_keyfile=binding.key,
-    )
-    return _Server(config)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end_waiting(self._station)
+        await super().shutdown(sockets=sockets)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(binding: Binding) -> socket.socket:
+    binding.check()
+    family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(128)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((binding.host, binding.port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -149,10 +166,9 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"
 
 
-def _url(listener: socket.socket, *, encrypted: bool) -> str:
+def _url(listener: socket.socket, binding: Binding) -> str:
     host, port = listener.getsockname()[:2]
-    scheme = "https" if encrypted else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{binding.scheme}://[{host}]:{port}" if ":" in host else f"{binding.scheme}://{host}:{port}"
