@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -184,5 +185,8 @@ class Attempt:
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as stored:
+    stored = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    if not isinstance(stored, NpzFile):
+        raise ValueError(f"{path.name} is one array, not several")
+    with stored:
         return {name: stored[name] for name in stored.files}
