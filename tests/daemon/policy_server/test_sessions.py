@@ -1,0 +1,222 @@
+"""What the server decides is what a rollout decides, once, whoever asks how often."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import resize_frames
+from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.rollout import RolloutPlan, Starts, rollout
+from daemon.policy_server.serve import running_policy_server
+from daemon.policy_server.sessions import PolicySessions
+from robot_bridge.callback import PolicyActRequest, PolicyLink, PolicyResetRequest
+from robot_bridge.dispenser import ChunkDispenser
+from robot_bridge.episode import PolicyRef
+from robot_bridge.errors import (
+    BadObservation,
+    BadRequest,
+    BindRefused,
+    IdempotencyMismatch,
+    PolicyFailed,
+    UnknownSession,
+)
+from robot_bridge.frames import decode_jpeg, encode_jpeg
+from robot_bridge.policy_link import HttpPolicyLink
+from robot_bridge.protocol import ObservationAnswer
+
+SENTENCE = "open the drawer"
+FIRST, SECOND = PolicyRef(name="first"), PolicyRef(name="second")
+SIDE = 128
+
+
+def a_policy(seed: int = 0) -> Policy:
+    torch.set_num_threads(1)
+    return new_policy((SENTENCE,), seed=seed, width=16, layers=1)
+
+
+def a_reset(session: str = "s1", *, seed: int = 5) -> PolicyResetRequest:
+    return PolicyResetRequest(
+        session=session, task_id="open_drawer", instruction=SENTENCE, control_hz=5.0, seed=seed
+    )
+
+
+def a_picture(number: int) -> np.ndarray:
+    blocks = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return decode_jpeg(encode_jpeg(blocks.repeat(16, 0).repeat(16, 1)), width=SIDE, height=SIDE)
+
+
+def an_act(t: int, *, session: str = "s1", jpeg: bytes | None = None) -> PolicyActRequest:
+    picture = encode_jpeg(a_picture(t)) if jpeg is None else jpeg
+    observation = ObservationAnswer(
+        t=t, jpeg=base64.b64encode(picture).decode(), proprio=[0.0] * 7, qpos=[], captured_at=0.0
+    )
+    return PolicyActRequest(session=session, t=t, observation=observation)
+
+
+class Slides:
+    """An environment that shows picture t after t actions, whatever they are, and keeps them."""
+
+    def __init__(self) -> None:
+        self.actions: list[Tensor] = []
+
+    @property
+    def seen(self) -> Tensor:
+        jpeg = encode_jpeg(a_picture(sum(a.shape[1] for a in self.actions)))
+        return resize_frames(decode_jpeg(jpeg, width=SIDE, height=SIDE)[None])
+
+    def reset(self, images: Tensor) -> None:
+        self.actions = []
+
+    def step(self, actions: Tensor) -> Tensor:
+        self.actions.append(actions)
+        return self.seen
+
+    def recent_frames(self, count: int) -> Tensor:
+        return self.seen[:, None].repeat(1, count, 1, 1, 1)
+
+
+def rolled_out(policy: Policy, *, chunks: int, seed: int, temperature: float) -> np.ndarray:
+    env = Slides()
+    starts = Starts(images=env.seen, instructions=(SENTENCE,))
+    plan = RolloutPlan(chunks=chunks, temperature=temperature, final_frames=1)
+    rollout(policy, env, starts, plan=plan, generator=torch.Generator().manual_seed(seed))
+    return torch.cat(env.actions, dim=1)[0].numpy()
+
+
+def served(link: PolicyLink, *, steps: int, seed: int) -> np.ndarray:
+    dispenser = ChunkDispenser(link, a_reset(seed=seed))
+    return np.stack([dispenser.action(a_picture(t), [0.0] * 7)[0] for t in range(steps)])
+
+
+@pytest.fixture
+def sessions() -> PolicySessions:
+    return PolicySessions(a_policy(), FIRST, temperature=1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_robot_gets_exactly_the_actions_that_a_rollout_would_take(temperature: float) -> None:
+    policy = a_policy()
+    wanted = rolled_out(policy, chunks=4, seed=5, temperature=temperature)
+    link = PolicySessions(policy, FIRST, temperature=temperature)
+    np.testing.assert_array_equal(served(link, steps=len(wanted), seed=5), wanted)
+
+
+def test_over_http_they_are_the_same_to_the_last_bit() -> None:
+    policy = a_policy()
+    wanted = rolled_out(policy, chunks=3, seed=9, temperature=1.0)
+    with running_policy_server(PolicySessions(policy, FIRST, temperature=1.0)) as url:
+        link = HttpPolicyLink(url, timeout_s=20.0)
+        np.testing.assert_array_equal(served(link, steps=len(wanted), seed=9), wanted)
+        link.close()
+
+
+def test_the_same_step_again_is_answered_the_same_and_draws_nothing(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    first = sessions.act(an_act(0))
+    assert sessions.act(an_act(0)) == first
+    assert sessions.act(an_act(0, jpeg=encode_jpeg(a_picture(99)))) == first
+    other = PolicySessions(a_policy(), FIRST, temperature=1.0)
+    other.reset(a_reset())
+    other.act(an_act(0))
+    assert sessions.act(an_act(5)).actions == other.act(an_act(5)).actions
+
+
+def test_a_step_that_is_not_due_is_refused(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    for t in (1, 5, 10):
+        with pytest.raises(BadRequest, match="step 0"):
+            sessions.act(an_act(t))
+
+
+def test_another_seed_draws_otherwise(sessions: PolicySessions) -> None:
+    for number in (1, 2):
+        sessions.reset(a_reset(f"s{number}", seed=number))
+    drawn = [sessions.act(an_act(0, session=f"s{number}")).actions for number in (1, 2)]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_swap_waits_for_the_next_reset(sessions: PolicySessions) -> None:
+    assert sessions.reset(a_reset("old")).policy == FIRST
+    before = PolicySessions(a_policy(), FIRST, temperature=1.0)
+    before.reset(a_reset("old"))
+    sessions.swap(a_policy(seed=1), SECOND)
+    assert sessions.act(an_act(0, session="old")).actions == before.act(an_act(0, session="old")).actions
+    assert sessions.reset(a_reset("old")).policy == FIRST
+    assert sessions.reset(a_reset("new")).policy == SECOND
+    assert sessions.ref == SECOND
+
+
+def test_a_session_begun_again_with_other_words_is_refused(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    with pytest.raises(IdempotencyMismatch):
+        sessions.reset(a_reset(seed=6))
+
+
+def test_the_oldest_sessions_are_forgotten() -> None:
+    sessions = PolicySessions(a_policy(), FIRST, sessions_max=2)
+    for name in ("a", "b", "c"):
+        sessions.reset(a_reset(name))
+    with pytest.raises(UnknownSession, match="a"):
+        sessions.act(an_act(0, session="a"))
+    assert sessions.act(an_act(0, session="c")).t == 0
+    assert sessions.count == 2
+
+
+@pytest.mark.parametrize("jpeg", [b"", b"no picture", encode_jpeg(a_picture(0))[:200]])
+def test_a_picture_that_is_none_decides_nothing(sessions: PolicySessions, jpeg: bytes) -> None:
+    sessions.reset(a_reset())
+    with pytest.raises(BadObservation):
+        sessions.act(an_act(0, jpeg=jpeg))
+    assert sessions.act(an_act(0)).t == 0
+
+
+def test_a_picture_larger_than_any_cameras_is_not_even_decoded(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    with pytest.raises(BadObservation, match="1100x8"):
+        sessions.act(an_act(0, jpeg=encode_jpeg(np.zeros((8, 1100, 3), np.uint8))))
+
+
+def test_a_network_that_fails_is_told_and_the_next_try_draws_the_same() -> None:
+    whole, broken = a_policy(), a_policy()
+    sessions = PolicySessions(broken, FIRST, temperature=1.0)
+    sessions.reset(a_reset())
+    weight = next(iter(broken.model.parameters()))
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(float("nan"))
+    with pytest.raises(PolicyFailed, match="finite"):
+        sessions.act(an_act(0))
+    with torch.no_grad():
+        weight.copy_(kept)
+    other = PolicySessions(whole, FIRST, temperature=1.0)
+    other.reset(a_reset())
+    assert sessions.act(an_act(0)).actions == other.act(an_act(0)).actions
+
+
+@pytest.fixture
+def guarded(sessions: PolicySessions) -> Iterator[str]:
+    with running_policy_server(sessions, token="the-word") as url:  # noqa: S106
+        yield url
+
+
+def test_with_a_token_nobody_else_gets_an_action(guarded: str) -> None:
+    for token in (None, "another-word"):
+        link = HttpPolicyLink(guarded, token=token, timeout_s=20.0)
+        with pytest.raises(PolicyFailed, match="unauthorized"):
+            link.reset(a_reset())
+        link.close()
+    link = HttpPolicyLink(guarded, token="the-word", timeout_s=20.0)  # noqa: S106
+    assert link.reset(a_reset()).policy == FIRST
+    link.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])  # noqa: S104 - that is the point
+def test_an_address_others_can_reach_needs_a_token(sessions: PolicySessions, host: str) -> None:
+    with pytest.raises(BindRefused, match="token"), running_policy_server(sessions, host=host):
+        pytest.fail("it listens")
