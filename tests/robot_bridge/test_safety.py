@@ -10,17 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_bridge.conventions import DEFAULT_ROTATION, Pose, compose_target, rotation_angle, rotation_of_euler
+from robot_bridge.drivers.driver import StepOutcome
 from robot_bridge.errors import BadAction
 from robot_bridge.safety import (
     CLIPPED_BOX,
+    CLIPPED_COLLISION,
+    CLIPPED_EFFORT,
     CLIPPED_GRIPPER,
     CLIPPED_ROT,
+    CLIPPED_SPEED,
+    CLIPPED_TILT,
     CLIPPED_XYZ,
+    FALLBACK,
+    HELD,
+    IK_FAILED,
     STAGES,
     Limits,
     SafetyPipeline,
     executed_action,
 )
+from tests.robot_bridge.cartesian_arm import CartesianArm, a_sample
 
 LIMITS = Limits(box_low=(0.1, -0.2, 0.05), box_high=(0.4, 0.2, 0.25))
 INSIDE = Pose(np.array([0.25, 0.0, 0.15]), DEFAULT_ROTATION)
@@ -154,3 +163,151 @@ def test_a_number_that_is_not_finite_stops_the_pipeline_before_anything_is_count
 
 def test_the_executed_action_of_a_target_that_did_not_move_is_no_motion():
     np.testing.assert_allclose(executed_action(INSIDE, INSIDE, 0.25), [0, 0, 0, 0, 0, 0, 0.25], atol=1e-12)
+
+
+def begun(arm: CartesianArm | None = None, **limits: object) -> SafetyPipeline:
+    """A pipeline that has seen its arm at INSIDE."""
+    made = SafetyPipeline(pipeline(**limits).limits, arm=arm)
+    made.begin(a_sample(np.array([*INSIDE.position, 0, 0, 0])))
+    return made
+
+
+def effort(peak: float) -> np.ndarray:
+    return np.array([0, peak, 0, 0, 0, 0, 0], dtype=np.float32)
+
+
+def outcome(target: Pose, *, ik_ok: bool = True, peak: float = 0.0) -> StepOutcome:
+    joints = np.array([*target.position, 0, 0, 0])
+    return StepOutcome(sample=a_sample(joints, effort=peak), ik_ok=ik_ok, target=target)
+
+
+def test_every_stage_has_a_bit_of_its_own_and_what_is_no_stage_has_others():
+    bits = [*STAGES.values(), HELD, FALLBACK]
+    assert sorted(bits) == [2**n for n in range(11)]
+
+
+def test_a_command_names_the_joints_that_take_the_arm_there():
+    command = begun(CartesianArm()).apply(INSIDE, [0.02, 0, 0, 0, 0, 0.1, 1])
+    assert command.flags == 0
+    np.testing.assert_allclose(command.joints, [0.27, 0, 0.15, 0, 0, 0.1], atol=1e-6)
+    assert begun().apply(INSIDE, [0.02, 0, 0, 0, 0, 0.1, 1]).joints is None
+
+
+@pytest.mark.parametrize(
+    ("action", "limits", "arm", "flag", "executed"),
+    [
+        ([0.0, 0, 0, 0.2, 0, 0, 1], {"tilt_max": 0.1}, {}, CLIPPED_TILT, [0, 0, 0, 0.1, 0, 0, 1]),
+        (
+            [0.03, 0, 0.04, 0, 0, 0, 1],
+            {"ee_speed_max": 0.1},
+            {},
+            CLIPPED_SPEED,
+            [0.012, 0, 0.016, 0, 0, 0, 1],
+        ),
+        ([0.03, 0, 0, 0, 0, 0, 1], {}, {"high": (0.26, 1, 1, 1, 1, 1)}, IK_FAILED, [0, 0, 0, 0, 0, 0, 1]),
+        (
+            [0, 0, -0.04, 0, 0, 0, 1],
+            {},
+            {"forbidden_below": 0.129},
+            CLIPPED_COLLISION,
+            [0, 0, -0.02, 0, 0, 0, 1],
+        ),
+    ],
+    ids=["tilt", "speed", "ik", "collision"],
+)
+def test_each_stage_that_asks_the_arm_cuts_its_part_and_says_so(action, limits, arm, flag, executed):
+    safe = begun(CartesianArm(**arm), **limits)
+    command = safe.apply(INSIDE, action)
+    assert command.flags == flag
+    np.testing.assert_allclose(command.executed, executed, atol=1e-6)
+    assert {name: n for name, n in safe.counts.items() if n} == {
+        name: 1 for name, bit in STAGES.items() if bit == flag
+    }
+
+
+def test_a_slower_control_loop_may_go_further_in_one_step():
+    limits = pipeline(ee_speed_max=0.05).limits
+    lengths = [
+        float(SafetyPipeline(limits, control_hz=hz).apply(INSIDE, [0.04, 0, 0, 0, 0, 0, 1]).executed[0])
+        for hz in (2.0, 5.0, 10.0)
+    ]
+    assert lengths == pytest.approx([0.025, 0.01, 0.005])
+
+
+def test_an_arm_that_nobody_has_seen_is_not_moved():
+    safe = SafetyPipeline(LIMITS, arm=CartesianArm())
+    command = safe.apply(INSIDE, [0.03, 0, 0, 0, 0, 0, 1])
+    assert command.flags == IK_FAILED
+    assert command.target is INSIDE
+    assert command.joints is None
+
+
+def test_an_overload_turns_the_motion_round_until_it_is_over():
+    safe = begun(CartesianArm())
+    down = safe.apply(INSIDE, [0, 0, -0.03, 0, 0, 0, 1], effort_mA=effort(300))
+    safe.took(outcome(down.target))
+    pressed = safe.apply(down.target, [0, 0, -0.03, 0, 0, 0, 1], effort_mA=effort(-1200))
+    assert pressed.flags == CLIPPED_EFFORT
+    np.testing.assert_allclose(pressed.executed[:3], [0, 0, 0.015], atol=1e-7)
+    np.testing.assert_allclose(pressed.joints[2], 0.135, atol=1e-7)
+    safe.took(outcome(pressed.target))
+    free = safe.apply(pressed.target, [0, 0, -0.01, 0, 0, 0, 1], effort_mA=effort(300))
+    assert free.flags == 0
+    assert safe.counts["effort"] == 1
+
+
+def test_the_currents_of_the_newest_sample_count_when_no_newer_ones_are_given():
+    safe = begun()
+    command = safe.apply(INSIDE, [0, 0, -0.03, 0, 0, 0, 1])
+    safe.took(outcome(command.target, peak=2000.0))
+    assert safe.apply(command.target, [0, 0, -0.03, 0, 0, 0, 1]).flags == CLIPPED_EFFORT
+    safe.begin(a_sample(np.array([*INSIDE.position, 0, 0, 0]), effort=100.0))
+    assert safe.apply(INSIDE, [0, 0, -0.03, 0, 0, 0, 1]).flags == 0
+
+
+def test_what_an_overload_leaves_alone_is_not_reported_as_cut():
+    safe = begun()
+    safe.apply(INSIDE, [0, 0, 0, 0, 0, 0, 1], effort_mA=effort(100))
+    low = Pose(INSIDE.position - np.array([0, 0, 0.03]), INSIDE.rotation)
+    for action in ([0, 0, 0.02, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0]):
+        command = safe.apply(low, action, effort_mA=effort(5000))
+        assert command.flags == 0
+        np.testing.assert_array_equal(command.executed, np.float32(action))
+
+
+def test_backing_off_never_leads_further_out_of_the_box():
+    """The arm started outside, came in and met something: the way back would be the way out."""
+    outside = Pose(np.array([0.44, 0.0, 0.15]), DEFAULT_ROTATION)
+    came = Pose(np.array([0.41, 0.0, 0.15]), DEFAULT_ROTATION)
+    safe = begun()
+    safe.apply(outside, [0] * 7, effort_mA=effort(100))
+    command = safe.apply(came, [-0.03, 0, 0, 0, 0, 0, 1], effort_mA=effort(3000))
+    assert command.flags == CLIPPED_EFFORT
+    np.testing.assert_array_equal(command.target.position, came.position)
+
+
+def test_a_target_that_the_driver_refuses_is_flagged_counted_and_forgotten():
+    safe = begun(CartesianArm())
+    command = safe.apply(INSIDE, [0.03, 0, 0, 0, 0, 0, 1])
+    assert safe.took(outcome(INSIDE, ik_ok=False)) == IK_FAILED
+    assert safe.counts["ik"] == 1
+    again = safe.apply(INSIDE, [0.03, 0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(again.joints, command.joints)
+    assert safe.took(outcome(again.target)) == 0
+
+
+def test_a_failure_that_both_the_pipeline_and_the_driver_found_is_counted_once():
+    safe = begun(CartesianArm(high=(0.26, 1, 1, 1, 1, 1)))
+    assert safe.apply(INSIDE, [0.03, 0, 0, 0, 0, 0, 1]).flags == IK_FAILED
+    assert safe.took(outcome(INSIDE, ik_ok=False)) == IK_FAILED
+    assert safe.counts["ik"] == 1
+
+
+def test_after_a_hold_elsewhere_the_joints_are_those_of_the_new_place():
+    safe = begun(CartesianArm())
+    safe.apply(INSIDE, [0.03, 0, 0, 0, 0, 0, 1])
+    held = Pose(np.array([0.26, 0.03, 0.12]), DEFAULT_ROTATION)
+    safe.took(outcome(held))
+    command = safe.apply(held, [0, 0.01, 0, 0, 0, 0, 1])
+    np.testing.assert_allclose(command.joints[:3], [0.26, 0.04, 0.12], atol=1e-7)
+    assert command.flags == 0

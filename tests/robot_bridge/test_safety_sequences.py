@@ -1,0 +1,197 @@
+"""Whole episodes of hostile actions through the whole pipeline, on the WidowX and on an arm of slides.
+
+Whatever is asked, and however the motors complain meanwhile: the target stays in box and cone, nothing is
+faster than its limit, no joint leaves its range or the arm its free space, and nothing is ever more than was
+asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot_bridge.conventions import DEFAULT_ROTATION, Pose, rotation_angle, rotation_of_euler
+from robot_bridge.drivers.driver import ArmModel, StepOutcome
+from robot_bridge.drivers.kinematics import WIDOWX
+from robot_bridge.drivers.mujoco_widowx import NEAR_HOME
+from robot_bridge.errors import BadAction
+from robot_bridge.safety import Limits, SafeCommand, SafetyPipeline
+from robot_bridge.turns import angle_between, tilt_of
+from tests.robot_bridge.cartesian_arm import CartesianArm, a_sample
+
+HZ = 5.0
+LIMITS = Limits(box_low=(0.2, -0.16, 0.03), box_high=(0.4, 0.1, 0.2))
+TIGHT = replace(LIMITS, ee_speed_max=0.15, joint_speed_max=0.6, tilt_max=0.3)
+START = Pose(np.array([0.292, -0.006, 0.135]), DEFAULT_ROTATION)
+
+numbers = st.one_of(
+    st.floats(-0.06, 0.06),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([0.0, -0.0, 5e-324, -1e-310, 1e-30, 3e38, -3e38, math.pi, -math.pi, 0.05, -0.05]),
+)
+broken = st.sampled_from([math.nan, math.inf, -math.inf, 1e39, -1e300])
+actions = st.tuples(*[numbers] * 7)
+mixed = st.one_of(actions, st.tuples(*[st.one_of(numbers, broken)] * 7))
+efforts = st.sampled_from([0.0, 500.0, 900.0, -1100.0, 5000.0, math.nan])
+sequences = st.lists(st.tuples(mixed, efforts), min_size=1, max_size=12)
+
+
+def widowx() -> tuple[ArmModel, np.ndarray]:
+    return WIDOWX, np.array(NEAR_HOME)
+
+
+def slides() -> tuple[ArmModel, np.ndarray]:
+    arm = CartesianArm(
+        low=(0.0, -0.5, 0.0, -1, -1, -1),
+        high=(0.35, 0.5, 0.4, 1, 1, 1),
+        forbidden_below=0.06,
+        gear=5.0,
+    )
+    return arm, np.array([*START.position * 5.0, 0, 0, 0])
+
+
+@dataclass
+class Run:
+    """One episode: a pipeline, the target that the arm holds and the joints it was told."""
+
+    arm: ArmModel | None
+    joints: np.ndarray
+    limits: Limits
+    target: Pose = START
+    pipeline: SafetyPipeline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipeline = SafetyPipeline(self.limits, arm=self.arm, control_hz=HZ)
+        self.pipeline.begin(a_sample(self.joints))
+        if self.arm is not None:
+            solved = self.arm.inverse(self.target, self.joints)
+            assert solved is not None
+            self.joints = solved
+
+    def step(self, action: Sequence[float], effort: float, *, refused: bool = False) -> SafeCommand | None:
+        sample = a_sample(self.joints, effort=effort)
+        try:
+            command = self.pipeline.apply(self.target, action, effort_mA=sample.effort_mA)
+        except BadAction:
+            assert not np.isfinite(np.asarray(action)).all() or np.abs(action).max() > 3.4e38
+            return None
+        assert np.isfinite(np.asarray(action)).all()
+        self.check(command, np.asarray(action, dtype=np.float64))
+        after = self.target if refused else command.target
+        self.pipeline.took(StepOutcome(sample=sample, ik_ok=not refused, target=after))
+        if not refused:
+            self.target = after
+            self.joints = self.joints if command.joints is None else command.joints
+        return command
+
+    def check(self, command: SafeCommand, asked: np.ndarray) -> None:
+        limits, before, after = self.limits, self.target, command.target
+        move = after.position - before.position
+        assert np.isfinite(command.executed).all()
+        assert 0.0 <= command.gripper <= 1.0
+        assert (after.position >= np.minimum(limits.box_low, before.position)).all()
+        assert (after.position <= np.maximum(limits.box_high, before.position)).all()
+        assert (np.abs(move) <= np.minimum(np.abs(asked[:3]), limits.step_xyz_max) + 1e-8).all()
+        assert np.linalg.norm(move) * HZ <= limits.ee_speed_max + 1e-6
+        turned = angle_between(before.rotation, after.rotation)
+        wanted = rotation_angle(rotation_of_euler(asked[3:6].astype(np.float32)))
+        assert turned <= min(wanted, limits.step_rot_max) + 1e-5
+        assert tilt_of(after.rotation) <= max(limits.tilt_max, tilt_of(before.rotation)) + 2e-6
+        np.testing.assert_allclose(command.executed[:3], move, atol=1e-7)
+        if self.arm is not None:
+            self.check_joints(command)
+
+    def check_joints(self, command: SafeCommand) -> None:
+        assert self.arm is not None
+        assert command.joints is not None
+        assert (command.joints >= self.arm.joint_low).all()
+        assert (command.joints <= self.arm.joint_high).all()
+        assert np.abs(command.joints - self.joints).max() * HZ <= self.limits.joint_speed_max + 1e-3
+        assert not self.arm.collides(command.joints)
+        reached = self.arm.forward(command.joints)
+        assert np.linalg.norm(reached.position - command.target.position) < 2e-4
+        assert angle_between(reached.rotation, command.target.rotation) < 2e-3
+
+
+@pytest.mark.parametrize("limits", [LIMITS, TIGHT], ids=["own", "tight"])
+@pytest.mark.parametrize("make", [widowx, slides])
+@settings(max_examples=60, deadline=None)
+@given(steps=sequences)
+def test_no_sequence_however_hostile_breaks_a_limit(make: Callable, limits: Limits, steps: list) -> None:
+    arm, joints = make()
+    run = Run(arm, joints, limits)
+    for action, effort in steps:
+        run.step(action, effort)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=sequences)
+def test_without_an_arm_the_same_holds_of_the_target(steps):
+    run = Run(None, np.zeros(6), TIGHT)
+    for action, effort in steps:
+        run.step(action, effort)
+
+
+@pytest.mark.parametrize(
+    ("make", "cut"),
+    [
+        (widowx, {"box", "tilt", "speed", "effort", "ik"}),
+        (slides, {"box", "tilt", "speed", "effort", "collision"}),
+    ],
+)
+def test_a_long_hostile_episode_meets_every_stage_and_passes_none(make, cut):
+    """Directions are kept for a while, so that every border is really reached."""
+    arm, joints = make()
+    reaching = replace(TIGHT, box_low=(0.1, -0.6, 0.03), box_high=(0.55, 0.6, 0.45), tilt_max=0.7)
+    run, rng = Run(arm, joints, reaching), np.random.default_rng(3)
+    for step in range(240):
+        if step % 12 == 0:
+            direction = rng.uniform(-1, 1, 6) * [0.08, 0.08, 0.08, 0.2, 0.2, 0.2]
+        noise = rng.normal(0.0, 0.3, 6) * np.abs(direction)
+        overload = 2000.0 if step % 40 > 36 else 300.0
+        run.step([*(direction + noise), rng.uniform(-0.2, 1.2)], overload, refused=step % 50 == 49)
+    counts = run.pipeline.counts
+    assert {stage for stage in cut if counts[stage] == 0} == set()
+    assert counts["xyz"] > 0
+    assert counts["gripper"] > 0
+
+
+@pytest.mark.parametrize("make", [widowx, slides])
+def test_back_and_forth_at_the_largest_step_never_drifts(make):
+    arm, joints = make()
+    run = Run(arm, joints, LIMITS)
+    for step in range(30):
+        sign = 1.0 if step % 2 else -1.0
+        command = run.step([0.04 * sign, 0.04 * sign, 0.0, 0.0, 0.0, 0.1 * sign, 1.0], 0.0)
+        assert command is not None
+        assert command.flags == 0
+    np.testing.assert_allclose(run.target.position, START.position, atol=1e-6)
+    assert angle_between(run.target.rotation, START.rotation) < 1e-6
+
+
+def test_denormal_actions_are_no_motion_and_no_fault():
+    run = Run(*widowx(), LIMITS)
+    for tiny in (5e-324, -1e-310, 1e-40):
+        command = run.step([tiny] * 7, 0.0)
+        assert command is not None
+        np.testing.assert_allclose(run.target.position, START.position, atol=1e-12)
+
+
+def test_a_broken_action_leaves_the_pipeline_as_it_was():
+    one, other = Run(*widowx(), TIGHT), Run(*widowx(), TIGHT)
+    good = [0.03, -0.02, 0.01, 0.1, 0.0, 0.1, 1.0]
+    for run in (one, other):
+        run.step(good, 200.0)
+    assert one.step([math.nan, *good[1:]], 9000.0) is None
+    first, second = one.step(good, 200.0), other.step(good, 200.0)
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.executed, second.executed)
+    np.testing.assert_array_equal(first.joints, second.joints)
+    assert one.pipeline.counts == other.pipeline.counts
