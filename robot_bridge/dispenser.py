@@ -31,6 +31,7 @@ class ChunkDispenser:
     Making one begins the session, which may raise what `PolicyLink.reset` raises.
 
     Attributes:
+        session: its id.
         policy: which policy decides in this session, to its end.
         chunk: L, how many actions it decides at once.
         steps: how many actions were given out; the next one is for this step.
@@ -45,7 +46,7 @@ class ChunkDispenser:
         self.chunk: int = ready.chunk
         self.steps = 0
         self._link = link
-        self._session = request.session
+        self.session = request.session
         self._waiting: deque[F32] = deque()
 
     @property
@@ -69,13 +70,19 @@ class ChunkDispenser:
         """
         infer_ms = 0.0
         if not self._waiting:
-            answer = self._ask(image, proprio, jpeg)
+            try:
+                answer = self.ask(image, proprio, jpeg=jpeg)
+            except BadObservation as error:
+                raise self._failed(str(error)) from error
             self._waiting.extend(self._checked(answer))
             infer_ms = answer.infer_ms
         self.steps += 1
         return self._waiting.popleft(), infer_ms
 
-    def _ask(self, image: NDArray[np.uint8], proprio: ArrayLike, jpeg: bytes | None) -> PolicyActAnswer:
+    def ask(self, image: NDArray[np.uint8], proprio: ArrayLike, *, jpeg: bytes | None) -> PolicyActAnswer:
+        """Have the chunk from step `steps` on decided: over the wire's own words, unless a subclass, whose
+        policy is in the same process, can show the picture itself.
+        """
         picture = encode_jpeg(image) if jpeg is None else jpeg
         observation = ObservationAnswer(
             t=self.steps,
@@ -84,14 +91,10 @@ class ChunkDispenser:
             qpos=[],
             captured_at=0.0,
         )
-        request = PolicyActRequest(session=self._session, t=self.steps, observation=observation)
-        try:
-            return self._link.act(request)
-        except BadObservation as error:
-            raise self._failed(str(error)) from error
+        return self._link.act(PolicyActRequest(session=self.session, t=self.steps, observation=observation))
 
     def _checked(self, answer: PolicyActAnswer) -> list[F32]:
-        if (answer.session, answer.t) != (self._session, self.steps):
+        if (answer.session, answer.t) != (self.session, self.steps):
             raise self._failed(f"step {self.steps} was asked for, step {answer.t} was answered")
         if len(answer.actions) != self.chunk:
             raise self._failed(f"{len(answer.actions)} actions were answered, a chunk has {self.chunk}")

@@ -1,8 +1,8 @@
 """Sessions of one policy: who asked for what, which policy decides there, and every decision exactly once.
 
 A session sees what a rollout of `learning.rollout` over a station sees, and draws what it draws: the picture
-that the episode stores, shrunk the same way, one generator seeded at its beginning. So an episode that a robot
-runs by itself is the episode that the learner would have run. HTTP is not here.
+that the episode stores, shrunk the same way, one generator seeded at its beginning. So an episode that a
+robot runs by itself is the episode that the learner would have run. HTTP is not here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,21 @@ from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.policy.policy import BadTemperature, Policy
 from robot_bridge.callback import PolicyActAnswer, PolicyActRequest, PolicyReadyAnswer, PolicyResetRequest
 from robot_bridge.episode import PolicyRef
-from robot_bridge.errors import BadObservation, BadRequest, FramesCorrupt, PolicyFailed, UnknownSession
+from robot_bridge.errors import (
+    BadObservation,
+    BadRequest,
+    FramesCorrupt,
+    IdempotencyMismatch,
+    PolicyFailed,
+    UnknownSession,
+)
 from robot_bridge.frames import decode_jpeg
 from robot_bridge.protocol import CHUNK_MAX, ObservationAnswer
 
 log = logging.getLogger(__name__)
 
 SESSIONS_MAX: Final = 16  # more than the robots of one lab
-PICTURE_SIDE_MAX: Final = 2048  # pixels; a JPEG's header could ask for gigabytes
+PICTURE_SIDE_MAX: Final = 1024  # pixels; robots send 256, and a JPEG's header could ask for gigabytes
 FAILURES: Final = (LearningError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 U8: TypeAlias = NDArray[np.uint8]
@@ -90,7 +97,8 @@ class PolicySessions:
         """The policy that the next session will get."""
         return self._newest[1]
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many sessions are kept."""
         return len(self._sessions)
 
@@ -111,15 +119,14 @@ class PolicySessions:
         """Begin a session with the newest policy; the same request again finds it as it is.
 
         Raises:
-            BadRequest: the session exists, begun with other contents.
+            IdempotencyMismatch: the session exists, begun with other contents.
         """
         with self._table:
             session = self._sessions.get(request.session)
             if session is None:
                 session = self._begin(request)
             elif session.request != request:
-                reason = "it was begun with other contents; use a new id for a new session"
-                raise BadRequest(thing=f"session {request.session}", reason=reason)
+                raise IdempotencyMismatch(thing=f"session {request.session}")
             self._sessions.move_to_end(request.session)
         return PolicyReadyAnswer(session=request.session, policy=session.ref, chunk=session.policy.chunk)
 
@@ -145,7 +152,7 @@ class PolicySessions:
             if known is not None:
                 return Decision(answer=known, thought_ms=0.0)
             if t != session.next_t:
-                reason = f"step {t} is neither decided nor next; the next chunk begins at {session.next_t}"
+                reason = f"step {t} is neither decided nor due; step {session.next_t} is"
                 raise BadRequest(thing=f"session {session_id}", reason=reason)
             frames = resize_frames(picture()[None])  # uint8 [1, 3, 64, 64]
             began = time.perf_counter()
@@ -196,8 +203,11 @@ class PolicySessions:
                 )
         except FAILURES as error:
             session.generator.set_state(drawn)
-            log.exception("policy failed session=%s t=%d", session.request.session, session.next_t)
-            raise PolicyFailed(url=session.ref.name, reason=f"{type(error).__name__}: {error}") from error
+            failed = PolicyFailed(url=session.ref.name, reason=f"{type(error).__name__}: {error}")
+            log.error(
+                "policy failed session=%s t=%d reason=%s", session.request.session, session.next_t, error
+            )
+            raise failed from error
         rows: list[list[float]] = actions.tolist()
         return rows
 
@@ -206,7 +216,7 @@ def picture_of(observation: ObservationAnswer) -> U8:
     """The picture uint8 [H, W, 3] of an observation, of whatever size the camera has.
 
     Raises:
-        BadObservation: not a whole colour JPEG, or one of more than 2048 pixels a side.
+        BadObservation: not a whole colour JPEG, or one of more than 1024 pixels a side.
     """
     try:
         jpeg = base64.b64decode(observation.jpeg, validate=True)
