@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
-from robot_bridge.client import StationClient
+from robot_bridge.client import StationClient, StillRunning
+from robot_bridge.episode import Manifest
 from robot_bridge.errors import (
     BadAction,
     EpisodeState,
     EStopped,
+    Forbidden,
     LeaseConflict,
     LeaseRequired,
     StationUnreachable,
     StepStale,
+    Unauthorized,
     UnknownEpisode,
     UnknownLease,
     UnknownTask,
 )
+from robot_bridge.events import LabelRequest
+from robot_bridge.protocol import LeaseAnswer
 from robot_bridge.safety import CLIPPED_XYZ
 from robot_bridge.station.serve import running_station
+from robot_bridge.station.spool_list import PAGE_MAX
+from robot_bridge.station.tokens import TokenFile
 from robot_bridge.transport import Retries
-from tests.robot_bridge.builders import a_request, forward
+from tests.contracts.station_bench import PolicyOnHttp, policy_on_http
+from tests.robot_bridge.builders import NOON, a_request, an_episode, forward
 from tests.robot_bridge.lossy import LossyRelay, lossy
 from tests.robot_bridge.toy_driver import SIDE, ToyDriver
 
+EPISODE = an_episode()
 AT_ONCE = Retries(tries=3, pause=lambda _: None)
 
 
@@ -264,3 +277,216 @@ def test_a_finished_episode_can_be_fetched_by_a_client_that_never_had_the_lease(
     other.ack(episode.manifest)
     assert other.waiting_episodes() == ()
     other.close()
+
+
+@pytest.fixture
+def policy() -> Iterator[tuple[str, PolicyOnHttp]]:
+    with policy_on_http(lambda t: forward(2)) as found:
+        yield found
+
+
+def begun_by_itself(lab: Lab, address: str) -> None:
+    lab.begun(mode="callback", policy_endpoint=address, max_steps=4)
+
+
+def test_a_callback_episode_runs_to_its_end_by_itself(lab, policy):
+    begun_by_itself(lab, policy[0])
+    assert lab.client.state("e1").state == "ready"
+    assert lab.client.start("e1").episode_id == "e1"
+    over = lab.client.wait_finished("e1", timeout_s=30.0)
+    assert (over.state, over.outcome, over.next_step) == ("finished", "completed", 4)
+    assert lab.client.fetch_episode("e1").manifest.mode == "callback"
+    assert lab.driver.moves == 4
+
+
+def test_a_start_whose_answer_was_lost_starts_once(lab, policy):
+    begun_by_itself(lab, policy[0])
+    lab.relay.lose = 1
+    lab.client.start("e1")
+    assert lab.relay.lost == 1
+    assert lab.client.wait_finished("e1", timeout_s=30.0).outcome == "completed"
+    assert lab.driver.moves == 4
+
+
+class Counted(StationClient):
+    """Counts how often the lease was prolonged, and says when it was five times."""
+
+    beats = 0
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, retries=AT_ONCE)
+        self.alive = threading.Event()
+
+    def heartbeat(self) -> LeaseAnswer:
+        lease = super().heartbeat()
+        self.beats += 1
+        if self.beats == 5:
+            self.alive.set()
+        return lease
+
+
+def test_whoever_waits_for_an_episode_keeps_its_lease(lab):
+    """The policy decides when the lease has lasted longer than it would by itself."""
+    client = Counted(lab.url)
+
+    def decide(_: int) -> list[list[float]]:
+        client.alive.wait(20.0)
+        return forward(2)
+
+    with policy_on_http(decide) as (address, _):
+        client.acquire_lease("daemon", ttl_s=0.6)
+        request = a_request(episode_id="e1", mode="callback", policy_endpoint=address, max_steps=2)
+        client.create_episode(request)
+        client.start("e1")
+        assert client.wait_finished("e1", timeout_s=30.0).outcome == "completed"
+        client.close()
+
+
+def test_an_episode_that_goes_on_too_long_is_told_and_can_be_waited_for_again(lab):
+    lab.begun()
+    with pytest.raises(StillRunning, match="e1 is still ready") as impatient:
+        lab.client.wait_finished("e1", timeout_s=0.1)
+    assert impatient.value.retryable
+    lab.client.step("e1", 0, forward(6))
+    lab.client.finish("e1")
+    assert lab.client.wait_finished("e1", timeout_s=0.0).outcome == "completed"
+
+
+def test_an_episode_that_a_stop_ended_is_over_for_who_waits(lab):
+    lab.begun()
+    lab.client.step("e1", 0, forward(1))
+    lab.client.estop("smoke")
+    over = lab.client.wait_finished("e1", timeout_s=30.0)
+    assert (over.state, over.outcome) == ("finished", "aborted_estop")
+
+
+def test_the_journal_tells_what_this_client_did(lab):
+    lab.finished()
+    kinds = [event.kind for event in lab.client.events().events]
+    in_order = ("station_started", "lease_acquired", "episode_opened", "episode_finished")
+    assert [kind for kind in kinds if kind in in_order] == list(in_order)
+    answer = lab.client.events(1, limit=1)
+    assert [event.cursor for event in answer.events] == [2] == [answer.next_cursor]
+
+
+def test_an_event_is_told_to_who_waits_for_it(lab):
+    cursor = lab.client.events(2**63 - 1).next_cursor
+    told: list[str] = []
+    watcher = StationClient(lab.url, retries=AT_ONCE)
+    waiting = threading.Thread(
+        target=lambda: told.extend(e.kind for e in watcher.events(cursor, wait_s=20.0).events)
+    )
+    waiting.start()
+    lab.client.acquire_lease("daemon")
+    waiting.join(20.0)
+    assert told == ["lease_acquired"]
+    watcher.close()
+
+
+def test_labels_are_added_once_also_when_the_answer_is_lost(lab):
+    lab.finished()
+    verdict = LabelRequest(success=True, source="human", judge="anna", confidence=0.9)
+    lab.relay.lose = 1
+    added = lab.client.add_label("e1", verdict)
+    assert lab.relay.lost == 1
+    answer = lab.client.labels("e1")
+    assert [label.source for label in answer.labels] == ["sim_predicate", "human"]
+    assert answer.effective == added
+    with pytest.raises(UnknownEpisode):
+        lab.client.labels("e2")
+
+
+def test_a_scene_is_reset_without_an_episode(lab):
+    with pytest.raises(LeaseRequired):
+        lab.client.reset("open_drawer")
+    lab.client.acquire_lease("daemon")
+    lab.relay.lose = 1
+    answer = lab.client.reset("open_drawer", seed=3)
+    assert (answer.task_id, answer.attempts, lab.relay.lost) == ("open_drawer", 1, 1)
+    with pytest.raises(UnknownTask):
+        lab.client.reset("fold_cloth")
+
+
+def test_a_stop_does_not_wait_for_another_call_of_the_same_client(lab):
+    """A call of this client hangs in a long-poll; another thread stops the arm with the same client."""
+    cursor = lab.client.events(2**63 - 1).next_cursor
+    told: list[str] = []
+    hanging = threading.Thread(
+        target=lambda: told.extend(e.kind for e in lab.client.events(cursor, wait_s=25.0).events)
+    )
+    hanging.start()
+    assert lab.client.estop("smoke").reason == "smoke"
+    hanging.join(25.0)
+    assert "estop" in told
+
+
+def test_a_stop_needs_no_session_of_the_callers(lab):
+    """Its connection is its own: a session that is broken stops nobody from stopping."""
+
+    class Broken(requests.Session):
+        def request(self, *args, **kwargs):
+            raise requests.ConnectionError
+
+    client = StationClient(lab.url, session=Broken(), retries=AT_ONCE)
+    with pytest.raises(StationUnreachable):
+        client.status()
+    assert client.estop("smoke").reason == "smoke"
+    assert lab.client.status().state == "ESTOPPED"
+
+
+def test_the_quickest_answer_tells_the_stations_clock(lab):
+    ticks = iter([10.0, 14.0, 20.0, 20.5, 30.0, 33.0])
+    client = StationClient(lab.url, retries=AT_ONCE, clock=lambda: next(ticks))
+    at_first = client.acquire_lease("daemon").station_time - 12.0
+    assert client.clock_offset == at_first
+    better = client.heartbeat().station_time - 20.25
+    assert client.clock_offset == better
+    client.heartbeat()  # slow: it knows less
+    assert client.clock_offset == better
+    client.close()
+
+
+def test_a_long_spool_is_listed_to_its_end(tmp_path):
+    with running_station(ToyDriver(), spool=tmp_path / "spool", station_id="bench") as url:
+        client = StationClient(url, retries=AT_ONCE)
+        episodes = tmp_path / "spool" / "episodes"
+        for number in range(PAGE_MAX + 3):
+            folder = episodes / f"e{number}"
+            folder.mkdir()
+            manifest = an_episode_manifest(f"e{number}", number)
+            (folder / "manifest.json").write_bytes(manifest.canonical_json())
+        (episodes / "torn").mkdir()
+        found = client.waiting_episodes()
+        assert [episode.episode_id for episode in found] == [f"e{n}" for n in range(PAGE_MAX + 3)]
+        assert client.spool_page().unreadable == ("torn",)
+        client.close()
+
+
+def an_episode_manifest(episode_id: str, minutes: int) -> Manifest:
+    changes = {"episode_id": episode_id, "ended_at": NOON + timedelta(minutes=minutes)}
+    return EPISODE.manifest.model_copy(update=changes)
+
+
+def test_a_token_opens_the_station_and_appears_nowhere(tmp_path, caplog):
+    tokens = TokenFile(tmp_path / "tokens.json")
+    secret = tokens.create("daemon", ["observe", "drive"])
+    with (
+        caplog.at_level(logging.DEBUG),
+        running_station(ToyDriver(), spool=tmp_path / "spool", station_id="bench", tokens=tokens) as url,
+    ):
+        stranger = StationClient(url, retries=AT_ONCE)
+        assert stranger.health().live
+        with pytest.raises(Unauthorized, match="found none"):
+            stranger.status()
+        client = StationClient(url, token=secret, retries=AT_ONCE)
+        client.acquire_lease("daemon")
+        assert client.status().lease.holder == "daemon"
+        with pytest.raises(Forbidden, match="scope estop") as refused:
+            client.estop("not mine to press")
+        tokens.revoke("daemon")
+        with pytest.raises(Unauthorized) as revoked:
+            client.status()
+        client.close()
+        stranger.close()
+    for told in (caplog.text, str(refused.value), str(revoked.value), str(refused.value.parts)):
+        assert secret not in told

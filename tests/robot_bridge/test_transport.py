@@ -6,17 +6,22 @@ import hashlib
 import json
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
-from robot_bridge.client import StationClient
+from robot_bridge.calls import READ_TIMEOUT_S
+from robot_bridge.client import ESTOP_TIMEOUT_S, StationClient
 from robot_bridge.errors import (
+    BadRequest,
     DigestMismatch,
     EpisodeInvalid,
     FenceStale,
     FramesCorrupt,
+    Resting,
+    RobotBridgeError,
     StationMisbehaved,
     StationRefused,
     StationUnreachable,
@@ -24,7 +29,7 @@ from robot_bridge.errors import (
 )
 from robot_bridge.observation import read_observation
 from robot_bridge.protocol import ObservationAnswer, Problem
-from robot_bridge.transport import Retries, Transport
+from robot_bridge.transport import Retries, TokenUnprotected, Transport
 from tests.robot_bridge.builders import an_episode
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -298,3 +303,125 @@ def test_an_observation_without_a_picture_is_refused(jpeg):
 
 def test_a_problem_says_whether_to_ask_again():
     assert Problem(type="t", title="t", status=409, detail="d", code="c").retryable is False
+
+
+KEY = "gst_secret"
+REDIRECTS = [301, 302, 303, 307, 308]
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+def test_a_redirect_is_not_followed_and_the_token_goes_nowhere_else(canned, status):
+    elsewhere, _ = canned(as_json(STATUS))
+    server, _ = canned((status, {"Location": elsewhere.url + "/v1/status"}, b""))
+    client = StationClient(server.url, token=KEY, retries=Retries(tries=2, pause=lambda _: None))
+    with pytest.raises(StationMisbehaved, match=f"HTTP {status}"):
+        client.status()
+    assert elsewhere.requests == []
+    assert len(server.requests) == 1
+    client.close()
+
+
+def test_a_token_is_sent_with_every_call_in_its_header_only(canned):
+    server, _ = canned(as_json(STATUS), as_json({"since": "now", "reason": "x"}))
+    client = StationClient(server.url, token=KEY)
+    client.status()
+    client.estop("x")
+    for request in server.requests:
+        assert b"Authorization: Bearer gst_secret\r\n" in request
+        assert request.count(b"gst_secret") == 1
+    client.close()
+
+
+def test_without_a_token_there_is_no_such_header(canned):
+    server, client = canned(as_json(STATUS))
+    client.status()
+    assert b"authorization" not in server.requests[0].lower()
+
+
+def test_a_token_is_not_taken_from_the_callers_home_folder(canned, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server, _ = canned(as_json(STATUS))
+    client = StationClient(server.url, token=KEY)
+    client.status()
+    assert b"Bearer gst_secret" in server.requests[0]
+    assert b"Basic" not in server.requests[0]
+    client.close()
+
+
+@pytest.mark.parametrize("token", ["", "a b", "gst_x\r\nX-Evil: 1", "gst_é", "x" * 501])
+def test_what_can_be_no_token_is_refused_without_repeating_it(token):
+    with pytest.raises(TokenUnprotected) as refused:
+        StationClient("http://127.0.0.1:1", token=token)
+    assert "Evil" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.1:8401", "http://station.lab", "http://127.0.0.1.example.org"]
+)
+def test_a_token_does_not_leave_this_machine_in_clear(url):
+    with pytest.raises(TokenUnprotected, match="https"):
+        StationClient(url, token=KEY)
+    StationClient(url.replace("http:", "https:"), token=KEY).close()
+    StationClient(url).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9"]
+)
+def test_on_this_machine_a_token_needs_no_encryption(url):
+    StationClient(url, token=KEY).close()
+
+
+@pytest.mark.parametrize("url", ["http://me:word@127.0.0.1:1", "http://me@127.0.0.1:1", "https://:word@lab"])
+def test_a_password_in_the_address_is_refused_without_repeating_it(url):
+    with pytest.raises(BadRequest, match="password") as refused:
+        StationClient(url)
+    assert "word@" not in str(refused.value)
+
+
+def test_no_error_of_a_call_holds_its_token(canned):
+    answers = [None, (200, {}, b"gone"), as_problem(code="new", detail="no")]
+    for answer in answers:
+        server, _ = canned(answer)
+        client = StationClient(server.url, token=KEY, retries=Retries(tries=1))
+        with pytest.raises(RobotBridgeError) as raised:
+            client.status()
+        told = "".join(traceback.format_exception(raised.value))
+        assert "gst_secret" not in told
+        client.close()
+
+
+RESTING = {"type": "t", "title": "t", "status": 503, "detail": "rests", "code": "resting"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "header", "waits"),
+    [
+        ({"worked_s": 5, "retry_after_s": 70}, None, 70),
+        ({"worked_s": 5, "retry_after_s": 70}, "80", 70),
+        ({"worked_s": 5}, "80", 80),
+    ],
+)
+def test_a_station_that_rests_says_when_to_ask_again(canned, parts, header, waits):
+    headers = {"Content-Type": "application/problem+json"}
+    headers |= {} if header is None else {"Retry-After": header}
+    server, client = canned((503, headers, json.dumps({**RESTING, "parts": parts}).encode()))
+    with pytest.raises(Resting, match=f"rest for {waits} s") as rests:
+        client.status()
+    assert (rests.value.parts["retry_after_s"], rests.value.retryable) == (waits, True)
+    assert len(server.requests) == 1  # it is for whoever asked to wait
+
+
+@pytest.mark.parametrize("header", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "soon", ""])
+def test_a_retry_after_that_is_no_number_of_seconds_is_no_news(canned, header):
+    headers = {"Content-Type": "application/problem+json", "Retry-After": header}
+    _, client = canned((503, headers, json.dumps({**RESTING, "parts": {"worked_s": 5}}).encode()))
+    with pytest.raises(StationRefused, match="rests"):
+        client.status()
+
+
+def test_a_stop_gives_up_waiting_for_an_answer_sooner_than_other_calls():
+    """Four tries of two seconds at most: a stop that cannot be delivered is known while it matters."""
+    assert ESTOP_TIMEOUT_S * Retries().tries < READ_TIMEOUT_S
