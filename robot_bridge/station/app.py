@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,14 @@ from fastapi import FastAPI
 
 from robot_bridge.callback import PolicyLink
 from robot_bridge.drivers.driver import RobotDriver
-from robot_bridge.errors import RobotBridgeError
+from robot_bridge.errors import RobotBridgeError, SpoolCorrupt
 from robot_bridge.policy_link import HttpPolicyLink
-from robot_bridge.station import problems
+from robot_bridge.station import refusals
 from robot_bridge.station.arm import ArmThread
 from robot_bridge.station.body_limit import BodyLimit
+from robot_bridge.station.core import StationCore
 from robot_bridge.station.doors import Doors
+from robot_bridge.station.durable import read_json
 from robot_bridge.station.event_routes import event_routes
 from robot_bridge.station.journal import Journal
 from robot_bridge.station.labels import LabelDesk, label_routes
@@ -29,14 +32,16 @@ from robot_bridge.station.operations import Operations
 from robot_bridge.station.operator_routes import operator_routes
 from robot_bridge.station.parts import Station
 from robot_bridge.station.policy import StationPolicy
-from robot_bridge.station.routes import station_routes
+from robot_bridge.station.routes import station_routes, stop_route
 from robot_bridge.station.session import StationSession
 from robot_bridge.station.spool import Spool
+from robot_bridge.station.spool_routes import spool_routes
 from robot_bridge.station.tokens import TokenFile
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.05  # how often the dead-man and the chores are looked at
+AFTER_TROUBLE_S: Final = 1.0  # before the next look, when the disk took nothing
 
 
 def utc_now() -> datetime:
@@ -66,37 +71,55 @@ def create_station_app(
 
     The driver's methods are called from one thread of the station's own, which is not the one that made it;
     it is closed when the app shuts down. Without `tokens` everybody may drive, and nobody may operate.
+    `app.state.session` is the session behind it.
 
     Raises:
         SpoolBusy: another station has this folder.
     """
     around, policy = around or Surroundings(), policy or StationPolicy()
-    kept = Spool(spool)
-    station = Station(
+    station = _furnished(spool, station_id=station_id, policy=policy, around=around)
+    connect = around.connect or partial(HttpPolicyLink, timeout_s=policy.act_timeout_s)
+    session = StationSession(ArmThread(driver), station, connect=connect)
+    app = FastAPI(
+        title="robot-station", version="1", lifespan=_watched(session), docs_url=None, redoc_url=None
+    )
+    app.state.session = session
+    app.include_router(stop_route(session))
+    app.include_router(station_routes(session))
+    app.include_router(spool_routes(session))
+    app.include_router(operator_routes(Operations(session)))
+    app.include_router(event_routes(station.journal))
+    desk = LabelDesk(spool, now=around.now, journal=station.journal)
+    app.include_router(label_routes(desk, station.spool))
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Doors, tokens=tokens)
+    refusals.install(app)
+    return app
+
+
+def _furnished(root: Path, *, station_id: str, policy: StationPolicy, around: Surroundings) -> Station:
+    """Take the folder, open the journal, and tell of the episode that a crash left behind."""
+    left = _left_open(root)
+    spool = Spool(root)
+    journal = Journal(root, now=around.now)
+    if left is not None and spool.is_lost(left):
+        journal.append("episode_lost", episode_id=left)
+    return Station(
         station_id=station_id,
-        spool=kept,
-        journal=Journal(spool, now=around.now),
+        spool=spool,
+        journal=journal,
         clock=around.clock,
         now=around.now,
         policy=policy,
     )
 
-    def connect(endpoint: str) -> PolicyLink:
-        return HttpPolicyLink(endpoint, timeout_s=policy.act_timeout_s)
 
-    session = StationSession(ArmThread(driver), station, connect=around.connect or connect)
-    app = FastAPI(
-        title="robot-station", version="1", lifespan=_watched(session), docs_url=None, redoc_url=None
-    )
-    app.include_router(station_routes(session))
-    app.include_router(operator_routes(Operations(session)))
-    app.include_router(event_routes(station.journal))
-    desk = LabelDesk(spool, now=around.now, journal=station.journal)
-    app.include_router(label_routes(desk, kept))
-    app.add_middleware(BodyLimit)
-    app.add_middleware(Doors, tokens=tokens)
-    problems.install(app)
-    return app
+def _left_open(root: Path) -> str | None:
+    try:
+        left = read_json(root / "open.json")
+    except SpoolCorrupt:
+        return None  # the spool says so, once the folder is ours
+    return None if left is None else str(left.get("episode_id"))
 
 
 def _watched(session: StationSession) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -116,12 +139,20 @@ def _watched(session: StationSession) -> Callable[[FastAPI], AbstractAsyncContex
     return lifespan
 
 
-def _tick_until(session: StationSession, stopped: threading.Event) -> None:
+def _tick_until(core: StationCore, stopped: threading.Event) -> None:
+    """Look after a station many times a second, and at once when somebody pressed the emergency stop.
+
+    What goes wrong then goes wrong again until somebody makes room: it is logged once.
+    """
+    trouble = ""
     while not stopped.is_set():
-        session.woken.wait(TICK_S)
-        session.woken.clear()
+        core.woken.wait(AFTER_TROUBLE_S if trouble else TICK_S)
+        core.woken.clear()
         try:
-            session.tick()
+            core.tick()
         except (RobotBridgeError, OSError) as error:  # the watch itself must never end
-            log.error("watch could not do its work error=%s", error)
-            stopped.wait(1.0)
+            if str(error) != trouble:
+                log.error("station not looked after error=%s", error)
+            trouble = str(error)
+        else:
+            trouble = ""

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from robot_bridge.errors import EStopped, SpoolCorrupt
-from robot_bridge.station.durable import read_json, remove_file, write_json
+from robot_bridge.station.durable import PRIVATE, read_json, remove_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class EStopLatch:
         if unwritten is None:
             return
         try:
-            write_json(self._path, unwritten)
+            write_json(self._path, unwritten, mode=PRIVATE)
         except OSError as error:
             log.error("emergency stop not written path=%s reason=%s", self._path, error)
         else:

@@ -5,11 +5,14 @@ Like the emergency stop it outlives the station, and a command at the station ma
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from pathlib import Path
 
 from robot_bridge.errors import SpoolCorrupt, WaitingHuman
 from robot_bridge.station.durable import read_json, remove_file, write_json
+
+log = logging.getLogger(__name__)
 
 UNREADABLE = "human.json does not read back: look at the robot and at the station's disk"
 
@@ -19,14 +22,24 @@ class HumanCall:
 
     def __init__(self, root: Path) -> None:
         self._path = root / "human.json"
+        self._unwritten: str | None = None
 
     def ask(self, reason: str, now: datetime) -> None:
         """Call for somebody; a second call keeps the first one's reason."""
-        if self.reason() is None:
+        if self.reason() is not None:
+            return
+        self._unwritten = reason
+        try:
             write_json(self._path, {"reason": reason, "since": now.isoformat()})
+        except OSError as error:  # the call holds until it is answered, or the station ends
+            log.error("call for a human not written path=%s reason=%s", self._path, error)
+        else:
+            self._unwritten = None
 
     def reason(self) -> str | None:
         """What somebody is asked to do, or None when nobody is needed. An unreadable file is a call."""
+        if self._unwritten is not None:
+            return self._unwritten
         try:
             tree = read_json(self._path)
         except (SpoolCorrupt, OSError):
@@ -44,5 +57,6 @@ class HumanCall:
     def done(self) -> bool:
         """Say that it is done; gives whether anything was waited for."""
         waited = self.reason() is not None
+        self._unwritten = None
         remove_file(self._path)
         return waited

@@ -45,7 +45,7 @@ class Operations:
             core.keeper.require_fit()
             with core.going_home():
                 attempts = self._arrange(request)
-            core.settle_now()
+            core.settle_now()  # the arm holds when a stop came on its way home
             core.estop.require_clear()
             return ResetAnswer(task_id=request.task_id, attempts=attempts)
 

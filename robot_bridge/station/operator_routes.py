@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+import ipaddress
 
+from fastapi import APIRouter, Depends, Request
+
+from robot_bridge.errors import Forbidden
 from robot_bridge.protocol import ClearEStopRequest, Command, HumanDoneRequest, Maintenance
 from robot_bridge.station.operations import Operations
 from robot_bridge.station.routes import REFUSALS, require_version
+
+
+async def require_local(request: Request) -> None:
+    """The door asks for the scope `operate`; this asks once more that the caller sits at this machine.
+
+    Raises:
+        Forbidden: it does not.
+    """
+    peer = "(unknown)" if request.client is None else request.client.host
+    if not _is_loopback(peer):
+        call = f"{request.method} {request.url.path}"
+        raise Forbidden(call=call, expected="operate at the station itself", name="(any)", found=peer)
 
 
 class MaintenanceRequest(Command):
@@ -15,18 +30,28 @@ class MaintenanceRequest(Command):
 
 def operator_routes(operations: Operations) -> APIRouter:
     """Clear the emergency stop, say that a human has done what was asked, serve the motors."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], responses=REFUSALS)
+    needs = [Depends(require_version), Depends(require_local)]
+    router = APIRouter(prefix="/v1", dependencies=needs, responses=REFUSALS)
 
     @router.post("/estop/clear", status_code=204)
     def clear(request: ClearEStopRequest) -> None:
         operations.clear_estop(request.nonce)
 
     @router.post("/human/done", status_code=204)
-    def done(request: HumanDoneRequest) -> None:
-        operations.human_done(request.note)
+    def done(request: HumanDoneRequest | None = None) -> None:
+        operations.human_done("" if request is None else request.note)
 
     @router.post("/maintenance/{action}", status_code=204)
-    def maintain(action: Maintenance, request: MaintenanceRequest) -> None:
+    def maintain(action: Maintenance, request: MaintenanceRequest | None = None) -> None:
         operations.maintain(action)
 
     return router
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from typing import Final
 
 from robot_bridge.errors import Resting
 from robot_bridge.station.durable import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 SAVE_EVERY_S: Final = 30.0  # of work; so much a crash forgets at most
 ASK_AGAIN_S: Final = 60  # when the motors sleep until somebody wakes them
@@ -78,7 +81,10 @@ class RestBook:
         raise Resting(retry_after_s=waits, worked_s=round(self.worked_s))
 
     def save(self) -> None:
-        """Write everything down."""
+        """Write everything down; a disk that takes nothing is logged, and no reason to stop a motion."""
         until = None if self.until is None else self.until.isoformat()
-        write_json(self._path, {"worked_s": self.worked_s, "asleep": self.asleep, "until": until})
         self._saved_s = self.worked_s
+        try:
+            write_json(self._path, {"worked_s": self.worked_s, "asleep": self.asleep, "until": until})
+        except OSError as error:
+            log.error("rest not written path=%s reason=%s", self._path, error)

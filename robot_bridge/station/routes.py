@@ -1,16 +1,19 @@
-"""The calls of robot-station/v1, a few lines each over the session. An operator has `operator_routes`."""
+"""The calls of robot-station/v1 that drive it, a few lines each over the session.
+
+Finished episodes have `spool_routes`, an operator has `operator_routes`.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeAlias
 
-from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from robot_bridge.description import HealthAnswer, StationAnswer, StatusAnswer
 from robot_bridge.episode import Manifest
-from robot_bridge.errors import VersionMismatch
+from robot_bridge.errors import BadRequest, VersionMismatch
 from robot_bridge.protocol import (
+    AUTHORIZATION_HEADER,
     DIGEST_HEADER,
     FENCE_HEADER,
     IDEMPOTENCY_HEADER,
@@ -18,7 +21,6 @@ from robot_bridge.protocol import (
     PROTOCOL_HEADER,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
-    AckRequest,
     EpisodeId,
     EpisodeReadyAnswer,
     EpisodeRequest,
@@ -32,7 +34,6 @@ from robot_bridge.protocol import (
     Problem,
     ResetAnswer,
     ResetRequest,
-    SpoolAnswer,
     StartRequest,
     StepsAnswer,
     StepsRequest,
@@ -40,11 +41,11 @@ from robot_bridge.protocol import (
 from robot_bridge.station.describe import description_of, health_of, status_of
 from robot_bridge.station.operations import Operations
 from robot_bridge.station.session import StationSession
-from robot_bridge.station.spool_list import PAGE_MAX
 
 Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**63)]
 Key: TypeAlias = Annotated[str | None, Header(alias=IDEMPOTENCY_HEADER, max_length=200)]
 
+ONCE: Final = (FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER, AUTHORIZATION_HEADER)
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem, "content": {PROBLEM_TYPE: {}}, "description": "refused; `code` says why"}
     for status in ("4XX", "5XX")
@@ -52,17 +53,40 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def station_routes(session: StationSession) -> APIRouter:
-    """All calls of one station but those of an operator."""
+    """Description, leases, resets and episodes of one station."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], responses=REFUSALS)
     _add_description(router, session)
     _add_leases(router, session)
     _add_episodes(router, session)
-    _add_spool(router, session)
     return router
 
 
-def require_version(version: Annotated[str | None, Header(alias=PROTOCOL_HEADER)] = None) -> None:
-    """A client that says which version it speaks must speak ours; one that says nothing is let in."""
+def stop_route(session: StationSession) -> APIRouter:
+    """The emergency stop: no lease, no version, no body needed, no worker thread, nothing to wait for."""
+    router = APIRouter(prefix="/v1", responses=REFUSALS)
+
+    @router.post("/estop")
+    async def estop(request: EStopRequest | None = None) -> EStopAnswer:
+        latched = session.stop("" if request is None else request.reason)
+        return EStopAnswer(since=latched["since"], reason=latched["reason"])
+
+    return router
+
+
+async def require_version(
+    request: Request, version: Annotated[str | None, Header(alias=PROTOCOL_HEADER)] = None
+) -> None:
+    """A client that says which version it speaks must speak ours; one that says nothing is let in.
+
+    A header that decides something comes once or not at all: of two, nobody knows which one is meant.
+
+    Raises:
+        BadRequest: one came twice.
+        VersionMismatch: another major version.
+    """
+    for name in ONCE:
+        if len(request.headers.getlist(name)) > 1:
+            raise BadRequest(thing=f"header {name}", reason="it came more than once")
     if version is not None and version.split(".")[0] != str(PROTOCOL_MAJOR):
         raise VersionMismatch(found=version or "(empty)", expected=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}")
 
@@ -80,12 +104,6 @@ def _add_description(router: APIRouter, session: StationSession) -> None:
     def status() -> StatusAnswer:
         session.settle()
         return status_of(session)
-
-    @router.post("/estop")
-    async def estop(request: EStopRequest) -> EStopAnswer:
-        """Async, and it only touches the latch: no busy worker thread and no motion can hold it up."""
-        latched = session.stop(request.reason)
-        return EStopAnswer(since=latched["since"], reason=latched["reason"])
 
 
 def _add_leases(router: APIRouter, session: StationSession) -> None:
@@ -114,7 +132,9 @@ def _add_episodes(router: APIRouter, session: StationSession) -> None:
         return session.create(request, fence)
 
     @router.post("/episodes/{episode_id}/start", status_code=202)
-    def start(episode_id: EpisodeId, request: StartRequest, fence: Fence = None) -> EpisodeStateAnswer:
+    def start(
+        episode_id: EpisodeId, request: StartRequest | None = None, fence: Fence = None
+    ) -> EpisodeStateAnswer:
         return session.begin_run(episode_id, fence)
 
     @router.get("/episodes/{episode_id}/state")
@@ -128,36 +148,10 @@ def _add_episodes(router: APIRouter, session: StationSession) -> None:
 
     @router.post("/episodes/{episode_id}/finish", response_model=Manifest)
     def finish(episode_id: EpisodeId, request: FinishRequest, fence: Fence = None) -> Response:
-        return _manifest_answer(session.finish(episode_id, request.reason, fence))
+        return manifest_answer(session.finish(episode_id, request.reason, fence))
 
 
-def _add_spool(router: APIRouter, session: StationSession) -> None:
-    @router.get("/episodes")
-    def waiting(
-        after: Annotated[str | None, Query(max_length=300)] = None,
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_MAX,
-    ) -> SpoolAnswer:
-        session.settle()
-        return session.spool.page(after, limit=limit)
-
-    @router.get("/episodes/{episode_id}", response_model=Manifest)
-    def manifest(episode_id: EpisodeId) -> Response:
-        return _manifest_answer(session.spool.manifest(episode_id))
-
-    @router.get(
-        "/episodes/{episode_id}/blobs/{sha256}",
-        response_class=FileResponse,
-        responses={200: {"content": {"application/octet-stream": {}}}},
-    )
-    def blob(episode_id: EpisodeId, sha256: str) -> FileResponse:
-        path = session.spool.blob_path(episode_id, sha256)
-        return FileResponse(path, media_type="application/octet-stream")
-
-    @router.post("/episodes/{episode_id}/ack", status_code=204)
-    def acknowledge(episode_id: EpisodeId, request: AckRequest) -> None:
-        session.acknowledge(episode_id, request.manifest_sha256)
-
-
-def _manifest_answer(manifest: Manifest) -> Response:
+def manifest_answer(manifest: Manifest) -> Response:
+    """The manifest's own bytes, with their digest beside them."""
     content = manifest.canonical_json()
     return Response(content, media_type="application/json", headers={DIGEST_HEADER: manifest.digest})

@@ -75,8 +75,9 @@ class StationSession(StationCore):
             self._require_room()
             with self.going_home():
                 recording = self.runner.open(request, fence=held)
-            self.settle_now()  # an emergency stop may have come while the arm went home
+            self.settle_now()  # a stop, or the end of the lease, may have come while the arm went home
             self.estop.require_clear()
+            self.leases.require(fence, call="episodes")
             return recording.ready()
 
     def step(self, episode_id: str, request: StepsRequest, fence: int | None) -> StepsAnswer:

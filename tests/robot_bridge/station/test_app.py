@@ -282,18 +282,21 @@ def test_the_emergency_stop_needs_nothing_and_nothing_on_the_wire_clears_it(wire
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "status"),
     [
-        ("GET", "/"),
-        ("GET", "/v2/station"),
-        ("PUT", "/v1/leases"),
-        ("GET", "/docs"),
-        ("GET", "/v1/episodes/../../x"),
+        ("GET", "/", 404),
+        ("GET", "/v2/station", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/v1/episodes/../../x", 404),
+        ("PUT", "/v1/leases", 405),
+        ("GET", "/v1/estop", 405),
+        ("TRACE", "/v1/status", 405),
     ],
 )
-def test_a_call_that_is_not_in_the_protocol_is_a_problem_too(wire, method, path):
-    body = problem(wire.http.request(method, path))
-    assert (body.status, body.code) == (404, "unknown_call")
+def test_a_call_that_is_not_in_the_protocol_is_a_problem_too(wire, method, path, status):
+    answer = wire.http.request(method, path)
+    assert (problem(answer).status, problem(answer).code) == (status, "unknown_call")
+    assert ("allow" in answer.headers) is (status == 405)
 
 
 @pytest.mark.parametrize("name", ["..%2fopen.json", ".hidden", "a%00b", "a" * 101])
