@@ -58,11 +58,18 @@ def demo(
     cell_seed: Annotated[int, typer.Option(min=0, help="Which cell; 0 is the one of pretraining.")] = 7,
     iterations: Annotated[int, typer.Option(min=1)] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    via: Annotated[
+        Literal["station", "station-callback"],
+        typer.Option(
+            help="Who runs the episodes: the daemon step by step, or the station, asking the policy."
+        ),
+    ] = "station",
 ) -> None:
     """Run the whole loop on this machine: station, daemon, two iterations, a report."""
     from daemon.demo import run_demo
     from daemon.signals import interrupted_by
 
     with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGINT):
-        raise typer.Exit(run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed))
+        code = run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed, via=via)
+        raise typer.Exit(code)
     raise typer.Exit(INTERRUPTED)

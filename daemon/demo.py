@@ -8,13 +8,7 @@ what it started.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +17,25 @@ from rich.table import Table
 
 from daemon.client import DaemonClient
 from daemon.console import follow
-from daemon.errors import DemoFailed
+from daemon.lab import Via, fresh_lab, servers
 from daemon.report import Curve, FilmStrip, curves_of, render_report
-
-START_DEADLINE_S = 90.0
-STOP_DEADLINE_S = 20.0
-LOOK_EVERY_S = 0.05
 
 Record = Mapping[str, Any]
 
 
 def run_demo(
-    *, out: Path, cell_seed: int, iterations: int, seed: int, spec: Mapping[str, Any] | None = None
+    *,
+    out: Path,
+    cell_seed: int,
+    iterations: int,
+    seed: int,
+    via: Via = "station",
+    spec: Mapping[str, Any] | None = None,
 ) -> int:
     """Run the loop as a lab would and leave `summary.json` and `report.html` in `out`.
 
     Args:
+        via: how the policy gets to the robot.
         spec: fields of the iterations' spec that are not to have their defaults.
 
     Returns:
@@ -50,7 +47,7 @@ def run_demo(
     """
     console = Console()
     lab = fresh_lab(out)
-    with servers(lab, cell_seed) as (station_url, daemon_url):
+    with servers(lab, cell_seed, via=via) as (station_url, daemon_url):
         console.print(f"station {station_url} (cell seed {cell_seed}), daemon {daemon_url} (docs at /docs)")
         client = DaemonClient(daemon_url)
         wanted = [{**(spec or {}), "seed": seed + index} for index in range(iterations)]
@@ -70,71 +67,6 @@ def iterate(client: DaemonClient, console: Console, spec: Record) -> Record:
     number = client.request_iteration(spec, idempotency_key=f"demo-{spec['seed']}")["number"]
     console.print(f"iteration {number}")
     return follow(client, number, console=console)
-
-
-def fresh_lab(out: Path) -> Path:
-    """An empty data directory inside `out`; earlier runs keep theirs under their own names."""
-    out.mkdir(parents=True, exist_ok=True)
-    taken = [int(path.name.removeprefix("lab-")) for path in out.glob("lab-[0-9]*")]
-    lab = out.resolve() / f"lab-{max(taken, default=0) + 1:03d}"
-    lab.mkdir()
-    return lab
-
-
-@contextmanager
-def servers(lab: Path, cell_seed: int) -> Iterator[tuple[str, str]]:
-    """The station and the daemon as processes; yields their URLs and stops both however the block ends."""
-    station_command = ["station", "--sim", "--cell-seed", str(cell_seed), "--spool", str(lab / "spool")]
-    with server(lab, "station", command=station_command, environment={}) as station_url:
-        environment = {"GYMNASTD_DATA_DIR": str(lab / "data"), "GYMNASTD_STATION_URL": station_url}
-        with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
-            yield station_url, daemon_url
-
-
-@contextmanager
-def server(lab: Path, name: str, *, command: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """One of our servers on a free loopback port; its log goes to `<lab>/<name>.log`."""
-    announced = lab / f"{name}.url"
-    arguments = [sys.executable, "-m", "daemon.cli", *command, "--port", "0", "--announce", str(announced)]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GYMNASTD_")}
-    with (lab / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            arguments,
-            env={**inherited, "OMP_WAIT_POLICY": "PASSIVE", **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us alone; we stop the others in order
-        )
-        try:
-            yield wait_for_url(process, announced)
-        finally:
-            stop(process)
-
-
-def wait_for_url(process: subprocess.Popen[bytes], announced: Path) -> str:
-    """The address that a server wrote when it was ready.
-
-    Raises:
-        DemoFailed: it ended or stayed silent; the end of its log is in the message.
-    """
-    deadline = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if announced.exists():
-            return announced.read_text().strip()
-        time.sleep(LOOK_EVERY_S)
-    log = announced.with_suffix(".log").read_text(errors="replace").splitlines()
-    raise DemoFailed(step=f"the start of {announced.stem}", found="\n".join(log[-15:]))
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the group, then SIGKILL to what is left of it."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def summarise(records: Sequence[Record], *, cell_seed: int, seed: int) -> dict[str, Any]:

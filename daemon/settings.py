@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from daemon.errors import SettingInvalid, SettingUnknown
 
 PREFIX = "GYMNASTD_"
+MAX_PORT = 65535
 
 
 class Settings(BaseSettings):
@@ -38,7 +39,27 @@ class Settings(BaseSettings):
     trust_network: bool = Field(
         default=False, description="allow a host that is not loopback; the API has no authentication yet"
     )
-    station_url: str = Field(default="http://127.0.0.1:8401", description="the robot station to collect from")
+    station_url: str = Field(
+        default="http://127.0.0.1:8401",
+        description="the robot station to collect from; several, separated by commas, share the work",
+    )
+    station_token_file: Path | None = Field(
+        default=None, description="holds the bearer token that the stations know"
+    )
+    station_ca_file: Path | None = Field(
+        default=None, description="certificates that stations with https are checked against"
+    )
+    collect_via: Literal["stepped", "callback"] = Field(
+        default="stepped",
+        description="who runs the episodes: we, step by step, or the station, asking our policy",
+    )
+    policy_bind: str = Field(
+        default="127.0.0.1:0",
+        description="where callback stations find our policy; port 0: a free one",
+    )
+    policy_public_url: str | None = Field(
+        default=None, description="the same as stations see it, when it differs (a tunnel, another interface)"
+    )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="worker processes that serve starts; 0 when they are started by hand"
@@ -74,13 +95,31 @@ class Settings(BaseSettings):
             raise ValueError("expected DEBUG, INFO, WARNING or ERROR")
         return level.upper()
 
+    @property
+    def stations(self) -> tuple[str, ...]:
+        """The addresses of all stations."""
+        return tuple(self.station_url.split(","))
+
     @field_validator("station_url")
     @classmethod
-    def _station_is_http(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("expected an address like http://127.0.0.1:8401")
-        return url.rstrip("/")
+    def _stations_are_http(cls, urls: str) -> str:
+        found = [_http(url.strip()) for url in urls.split(",")]
+        if len(set(found)) != len(found):
+            raise ValueError("expected each station once")
+        return ",".join(found)
+
+    @field_validator("policy_public_url")
+    @classmethod
+    def _address_is_http(cls, url: str | None) -> str | None:
+        return None if url is None else _http(url)
+
+    @field_validator("policy_bind")
+    @classmethod
+    def _bind_is_host_and_port(cls, bind: str) -> str:
+        host, _, port = bind.rpartition(":")
+        if not host or not port.isdigit() or int(port) > MAX_PORT:
+            raise ValueError("expected host:port, like 127.0.0.1:8402")
+        return bind
 
     @model_validator(mode="after")
     def _strangers_stay_out(self) -> Self:
@@ -89,6 +128,15 @@ class Settings(BaseSettings):
                 f"host {self.host} is not loopback; set GYMNASTD_TRUST_NETWORK=true if that is meant"
             )
         return self
+
+
+def _http(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an address like http://127.0.0.1:8401")
+    if parts.username is not None:
+        raise ValueError("expected an address without a password in it")
+    return url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

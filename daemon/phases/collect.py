@@ -1,54 +1,48 @@
-"""Phase 1: the current policy acts on the station; every episode is stored before the station forgets it.
+"""Phase 1: the current policy acts on every robot; each episode is stored before its robot forgets it.
 
-The order is: the station finishes and keeps the episode, the daemon fetches and commits it, the station is
-told. A crash in between leaves the episode in at least one of the two places, and committing it twice
-is the same as once. So an attempt begins by taking home what an earlier one left at the station.
+The robots share one list of slots. Each has its own thread, its own lease and its own way of running an
+episode, see `collectors`; what is common to them is in `sink` and `todo`.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
 
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.policy import Policy
-from daemon.learning.rollout import RolloutPlan, rollout
 from daemon.phases.checkpoints import newest
+from daemon.phases.collectors.callback import CallbackDrive
+from daemon.phases.collectors.collector import Collector
+from daemon.phases.collectors.station import Drive, StationCollector
+from daemon.phases.collectors.stepped import SteppedDrive
 from daemon.phases.context import Outcome, PhaseContext
-from daemon.phases.slots import (
-    HELD_OUT_KEY,
-    ITERATION_KEY,
-    SLOT_KEY,
-    Slot,
-    is_filled,
-    slots_of,
-    tries_left,
-)
-from daemon.phases.station_env import StationEnv
+from daemon.phases.sink import EpisodeSink
+from daemon.phases.slots import Slot, slots_of
+from daemon.phases.todo import Todo
+from daemon.policy_server.serve import running_policy_server
+from daemon.policy_server.sessions import PolicySessions
+from daemon.settings import Settings
 from robot_bridge.client import StationClient
-from robot_bridge.episode import Episode, PolicyRef
-from robot_bridge.errors import LeaseConflict, UnknownTask
-from robot_bridge.protocol import EpisodeRequest
-from storage import checkpoints, episodes, phase_runs, replay, stations, tasks
+from robot_bridge.episode import PolicyRef
+from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
+from storage import checkpoints, phase_runs, stations, tasks
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
 
-LEASE_TTL_S = 20.0  # every accepted step renews it; a killed worker keeps the robot no longer than this
-LEASE_WAIT_S = 90.0  # how long to wait for another holder's lease to end
-LEASE_RETRY_S = 1.0
-
 
 def run(context: PhaseContext) -> Outcome:
-    """Fill every slot of the iteration with a valid episode, as far as the robot lets us.
+    """Fill every slot of the iteration with a valid episode, as far as the robots let us.
 
     Raises:
-        RobotBridgeError: the station cannot be reached or refuses; what was acknowledged is kept.
-        StorageError: the store cannot take an episode; the station keeps it.
+        UnknownTask: the spec names a task that no robot offers.
+        RobotBridgeError: no robot that could go on is left; what was acknowledged is kept.
+        StorageError: the store cannot take an episode; the robot keeps it.
         LeaseLost: another worker has this phase run by now.
     """
     begun = time.monotonic()
@@ -57,43 +51,91 @@ def run(context: PhaseContext) -> Outcome:
     policy = Policy.load(
         checkpoints.path(row, context.blobs), device=device, precision=choose_precision(device.type)
     )
-    client = StationClient(context.settings.station_url)
-    try:
-        collector = Collector(
-            context=context, client=client, policy=policy, checkpoint=row, slots=plan(context, client)
-        )
-        acquire(client, context)
-        try:
+    with robots(context, policy, row) as (sink, collectors):
+        for collector in collectors:
             collector.take_home()
-            collector.fill_all()
-        finally:
-            client.release()
-    finally:
-        client.close()
+        todo = Todo(sink.wanted(), total=len(sink.slots))
+        collect_all(collectors, todo)
+        unfilled = len(sink.wanted())
     return {
         "read": {"policy": row.id},
-        "slots": len(collector.slots),
-        "filled": len(collector.slots) - len(collector.unfilled()),
+        "slots": len(sink.slots),
+        "filled": len(sink.slots) - unfilled,
+        "robots": [collector.name for collector in collectors],
         "seconds": time.monotonic() - begun,
     }
 
 
-def plan(context: PhaseContext, client: StationClient) -> list[Slot]:
-    """The slots of this iteration; station and tasks get their rows here.
+@contextmanager
+def robots(
+    context: PhaseContext, policy: Policy, row: CheckpointRow
+) -> Iterator[tuple[EpisodeSink, list[Collector]]]:
+    """Every robot of the settings, ready to collect with this policy, and where their episodes go."""
+    ref = PolicyRef(name="policy", version=row.id, digest=f"sha256:{row.sha256}")
+    settings, temperature = context.settings, context.spec.collect.temperature
+    sink = EpisodeSink(context)
+    with ExitStack() as stack:
+        drive = stack.enter_context(driven(settings, policy, ref, temperature=temperature))
+        found: list[Collector] = list(reachable(stack, sink, drive=drive, policy=ref))
+        sink.slots = plan(context, found)
+        yield sink, found
+
+
+@contextmanager
+def driven(settings: Settings, policy: Policy, ref: PolicyRef, *, temperature: float) -> Iterator[Drive]:
+    """How episodes are run on stations: by us, or by them against a server of our policy."""
+    if settings.collect_via == "stepped":
+        yield SteppedDrive(policy, temperature=temperature)
+        return
+    sessions = PolicySessions(policy, ref, temperature=temperature)
+    host, _, port = settings.policy_bind.rpartition(":")
+    with running_policy_server(sessions, host=host, port=int(port)) as url:
+        yield CallbackDrive(settings.policy_public_url or url)
+
+
+def reachable(
+    stack: ExitStack, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef
+) -> Iterator[StationCollector]:
+    """The stations that answer.
 
     Raises:
-        UnknownTask: the spec names a task that this station does not offer.
+        StationUnreachable: none does.
     """
-    described = client.station()
-    offered = {task.task_id: task.instruction for task in described.tasks}
+    settings, silent, found = sink.context.settings, None, 0
+    for url in settings.stations:
+        client = stack.enter_context(closing(station_client(settings, url)))
+        try:
+            yield StationCollector(client, sink, drive=drive, policy=policy)
+            found += 1
+        except StationUnreachable as gone:
+            log.warning("station left out url=%s reason=%s", url, gone)
+            silent = gone
+    if silent is not None and not found:
+        raise silent
+
+
+def station_client(settings: Settings, url: str) -> StationClient:
+    """A client with the token and the certificates of the settings."""
+    token = settings.station_token_file.read_text().strip() if settings.station_token_file else None
+    verify = str(settings.station_ca_file) if settings.station_ca_file else True
+    return StationClient(url, token=token, verify=verify)
+
+
+def plan(context: PhaseContext, collectors: Sequence[Collector]) -> list[Slot]:
+    """The slots of this iteration; robots and tasks get their rows here.
+
+    Raises:
+        UnknownTask: the spec names a task that no robot offers.
+    """
+    offered = {task: text for collector in collectors for task, text in collector.offers.items()}
     wanted: tuple[str, ...] = context.spec.tasks or tuple(offered)
     for task_id in wanted:
         if task_id not in offered:
             raise UnknownTask(task_id=task_id, known=", ".join(offered))
     with context.database.write() as session:
         phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
-        facts = described.model_dump(mode="json")
-        stations.ensure(session, described.station_id, description=facts, now=context.now())
+        for collector in collectors:
+            stations.ensure(session, collector.name, description=collector.facts, now=context.now())
         for task_id in wanted:
             tasks.ensure(session, task_id, instruction=offered[task_id], now=context.now())
     return slots_of(
@@ -105,111 +147,39 @@ def plan(context: PhaseContext, client: StationClient) -> list[Slot]:
     )
 
 
-def acquire(client: StationClient, context: PhaseContext) -> None:
-    """Get the robot; a lease that a killed worker left behind runs out while we wait.
+def collect_all(collectors: Sequence[Collector], todo: Todo) -> None:
+    """Let every robot work in a thread of its own until nothing is left to do.
+
+    A robot that fails puts its slot back for the others; its error is raised when work is left that nobody
+    could do. Any other end of a thread, a lost phase run above all, stops the others at once.
+    """
+    stop = threading.Event()
+    failed: list[Exception] = []
+    with ThreadPoolExecutor(max_workers=max(1, len(collectors)), thread_name_prefix="collect") as pool:
+        running = {pool.submit(collector.collect, todo, stop=stop): collector for collector in collectors}
+        try:
+            while running:
+                failed += finished(running)
+        except BaseException:
+            stop.set()
+            raise
+    if failed and todo.left:
+        raise failed[0]
+
+
+def finished(running: dict[Future[None], Collector]) -> list[Exception]:
+    """Wait for the next robots to end and take them out; the errors of those that failed.
 
     Raises:
-        LeaseConflict: somebody else still had it after LEASE_WAIT_S.
+        LeaseLost, StorageError: of a robot's thread; it concerns all of them.
     """
-    deadline = time.monotonic() + LEASE_WAIT_S
-    while True:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    failed: list[Exception] = []
+    for future in done:
+        collector = running.pop(future)
         try:
-            client.acquire_lease(f"iteration-{context.iteration_number}", LEASE_TTL_S, purpose="collect")
-            return
-        except LeaseConflict:
-            if time.monotonic() > deadline:
-                raise
-        context.report(0.0, "waiting for the robot: another holder has its lease")
-        time.sleep(LEASE_RETRY_S)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collector:
-    """One attempt at collecting: the robot is leased, the policy loaded, the slots are known."""
-
-    context: PhaseContext
-    client: StationClient
-    policy: Policy
-    checkpoint: CheckpointRow
-    slots: Sequence[Slot]
-
-    def take_home(self) -> None:
-        """Commit what earlier attempts of this iteration finished at the station but did not fetch."""
-        for waiting in self.client.waiting_episodes():
-            episode = self.client.fetch_episode(waiting.episode_id)
-            if episode.manifest.metadata.get(ITERATION_KEY) == self.context.iteration_id:
-                self.commit(episode)
-                log.info("episode taken home episode=%s outcome=%s", waiting.episode_id, waiting.outcome)
-
-    def unfilled(self) -> list[tuple[Slot, list[int]]]:
-        """The slots without a valid episode, each with the tries it has left (perhaps none)."""
-        query = replay.EpisodeQuery(iteration_ids=(self.context.iteration_id,), valid_for_world_model=None)
-        with self.context.database.read() as session:
-            valid = {row.id: row.valid_for_policy_eval for row in replay.select(session, query)}
-        return [(slot, tries_left(slot, valid)) for slot in self.slots if not is_filled(slot, valid)]
-
-    def fill_all(self) -> None:
-        waiting = self.unfilled()
-        for place, (slot, tries) in enumerate(waiting):
-            done = len(self.slots) - len(waiting) + place
-            self.context.report(
-                done / len(self.slots), f"episode {done + 1} of {len(self.slots)}: {slot.name}"
-            )
-            self.fill(slot, tries)
-
-    def fill(self, slot: Slot, tries: Sequence[int]) -> None:
-        """Try until an episode is valid; those that were cut short are kept too, and counted apart."""
-        for attempt in tries:
-            episode = self.act(slot, attempt=attempt)
-            self.commit(episode)
-            if episode.manifest.valid_for.policy_eval:
-                return
-        log.warning("slot given up slot=%s tries=%d", slot.name, len(tries))
-
-    def act(self, slot: Slot, *, attempt: int) -> Episode:
-        """One episode with the policy, from the reset of the scene to the station's verdict."""
-        spec = self.context.spec
-        request = EpisodeRequest(
-            episode_id=slot.episode_id(attempt),
-            task_id=slot.task_id,
-            max_steps=spec.steps,
-            policy=PolicyRef(
-                name="policy", version=self.checkpoint.id, digest=f"sha256:{self.checkpoint.sha256}"
-            ),
-            seed=slot.seed,
-            metadata={
-                ITERATION_KEY: slot.iteration_id,
-                SLOT_KEY: slot.name,
-                HELD_OUT_KEY: str(slot.held_out).lower(),
-            },
-        )
-        env = StationEnv(self.client, self.client.create_episode(request))
-        plan = RolloutPlan(
-            chunks=spec.steps // self.policy.chunk, temperature=spec.collect.temperature, final_frames=1
-        )
-        generator = torch.Generator().manual_seed(slot.seed)
-        rollout(self.policy, env, env.starts, plan=plan, generator=generator)
-        self.client.finish(request.episode_id)
-        return self.client.fetch_episode(request.episode_id)
-
-    def commit(self, episode: Episode) -> None:
-        """Store first, acknowledge after: the station forgets nothing that is not safe here."""
-        manifest = episode.manifest
-        provenance = episodes.Provenance(
-            origin="collect",
-            iteration_id=self.context.iteration_id,
-            checkpoint_id=manifest.policy.version,
-            held_out=manifest.metadata.get(HELD_OUT_KEY) == "true",
-        )
-        with self.context.database.write() as session:
-            phase_runs.require_held(session, self.context.phase_run_id, fence=self.context.fence)
-            episodes.commit(
-                session, self.context.blobs, episode, provenance=provenance, now=self.context.now()
-            )
-        self.client.ack(episode)
-        log.info(
-            "episode committed episode=%s task=%s outcome=%s",
-            manifest.episode_id,
-            manifest.task_id,
-            manifest.outcome,
-        )
+            future.result()
+        except RobotBridgeError as error:
+            log.error("robot gave up station=%s code=%s reason=%s", collector.name, error.code, error)
+            failed.append(error)
+    return failed

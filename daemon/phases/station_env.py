@@ -6,15 +6,22 @@ The same rollout loop that imagines also acts on the robot. The batch is one: th
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.learning.batch import resize_frames
 from daemon.learning.errors import BadTensor
 from daemon.learning.rollout import Starts
 from robot_bridge.client import StationClient
-from robot_bridge.observation import EpisodeReady
+from robot_bridge.errors import StepStale
+from robot_bridge.observation import EpisodeReady, StepResult
+
+COMMAND_TTL_MS = 2000.0  # a chunk that was held up longer on its way is not to move the arm any more
+SENDS_MAX = 3
 
 
 class StationEnv:
@@ -54,9 +61,7 @@ class StationEnv:
             RobotBridgeError: the station refused, stopped, or cannot be reached.
         """
         infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
-        result = self._client.step(
-            self._ready.episode_id, self.steps, actions[0].cpu().numpy(), infer_ms=infer_ms
-        )
+        result = self._execute(actions[0].cpu().numpy(), infer_ms)
         self._frames += [resize_frames(seen.image[None]) for seen in result.observations]
         self._seen_at = time.perf_counter()
         return self._frames[-1]
@@ -64,3 +69,15 @@ class StationEnv:
     def recent_frames(self, count: int) -> Tensor:
         """The last `count` observations, oldest first, uint8 [1, count, 3, 64, 64]."""
         return torch.stack(self._frames[-count:], dim=1)
+
+    def _execute(self, actions: NDArray[np.float32], infer_ms: float) -> StepResult:
+        """Send a chunk; one that was too late moved nothing, and the arm is where it was: send it again."""
+        for _ in range(SENDS_MAX - 1):
+            with suppress(StepStale):
+                return self._send(actions, infer_ms)
+        return self._send(actions, infer_ms)
+
+    def _send(self, actions: NDArray[np.float32], infer_ms: float) -> StepResult:
+        return self._client.step(
+            self._ready.episode_id, self.steps, actions, infer_ms=infer_ms, ttl_ms=COMMAND_TTL_MS
+        )

@@ -55,6 +55,14 @@ def test_a_misspelt_setting_is_an_error_for_direct_construction_too(monkeypatch,
         ("station_url", "127.0.0.1:8410"),
         ("station_url", "ftp://127.0.0.1"),
         ("station_url", "http://"),
+        ("station_url", "http://me:secret@127.0.0.1:8410"),
+        ("station_url", "http://127.0.0.1:8401,http://127.0.0.1:8401"),
+        ("station_url", "http://127.0.0.1:8401,"),
+        ("collect_via", "telepathy"),
+        ("policy_bind", "8402"),
+        ("policy_bind", "127.0.0.1:policy"),
+        ("policy_bind", "127.0.0.1:70000"),
+        ("policy_public_url", "tunnel.example"),
         ("log_level", "LOUD"),
     ],
 )
@@ -87,3 +95,12 @@ def test_loopback_is_recognised(host, answer):
 
 def test_a_trailing_slash_of_the_station_does_not_matter():
     assert load_settings(station_url="http://127.0.0.1:9/").station_url == "http://127.0.0.1:9"
+
+
+def test_several_stations_are_named_in_one_setting():
+    settings = load_settings(station_url="http://127.0.0.1:9/, https://robot.example:8401")
+    assert settings.stations == ("http://127.0.0.1:9", "https://robot.example:8401")
+
+
+def test_one_station_is_a_list_of_one():
+    assert load_settings().stations == ("http://127.0.0.1:8401",)

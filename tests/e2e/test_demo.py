@@ -15,18 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from daemon.demo import (
-    error_line,
-    fresh_lab,
-    rate_text,
-    run_demo,
-    server,
-    success_table,
-    summarise,
-    wait_for_url,
-    write_text,
-)
+from daemon.demo import error_line, rate_text, run_demo, success_table, summarise, write_text
 from daemon.errors import DemoFailed
+from daemon.lab import fresh_lab, server, wait_for_url
 from daemon.statistics import wilson_interval
 
 TASKS = ["close_drawer", "open_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from daemon.client import DaemonClient
-from daemon.demo import fresh_lab, servers
+from daemon.lab import fresh_lab, servers
 from robot_bridge.client import StationClient
 from storage.phase_runs import PHASES
 

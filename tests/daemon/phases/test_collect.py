@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from daemon.learning.batch import resize_frames
 from daemon.phases import collect
-from daemon.phases.collect import Collector
 from daemon.phases.slots import ITERATION_KEY
 from daemon.spec import parse_spec
 from robot_bridge.client import StationClient
-from robot_bridge.errors import RobotBridgeError, UnknownTask
+from robot_bridge.drivers.faults import FaultPlan, FaultyDriver
+from robot_bridge.episode import Episode
+from robot_bridge.errors import DriverError, RobotBridgeError, UnknownTask
+from robot_bridge.station.serve import running_station
 from storage import episodes, phase_runs, replay, stations
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
+from tests.robot_bridge.toy_driver import ToyDriver
 
 
 def stored(lab: Lab) -> list[EpisodeRow]:
@@ -82,14 +92,13 @@ def test_an_attempt_after_a_crash_adds_only_what_is_missing(lab: Lab) -> None:
 
 def test_an_episode_that_was_finished_but_not_fetched_is_taken_home(lab: Lab) -> None:
     context = lab.context("collect")
-    client = StationClient(lab.station_url)
-    wanted = collect.plan(context, client)
     row = collect.newest(context, "policy")
     policy = collect.Policy.load(collect.checkpoints.path(row, lab.blobs))
-    collector = Collector(context=context, client=client, policy=policy, checkpoint=row, slots=wanted)
-    with client.leased("a worker that dies now", 20.0):
-        left_behind = collector.act(wanted[0], attempt=1)
-    client.close()
+    with collect.robots(context, policy, row) as (sink, (collector,)):
+        client = collector._client
+        with client.leased("a worker that dies now", 20.0):
+            left_behind = collector.act(sink.slots[0], attempt=1, stop=threading.Event())
+    assert left_behind is not None
     assert stored(lab) == []
     assert collect.run(context)["filled"] == 4
     rows = stored(lab)
@@ -122,12 +131,70 @@ def test_a_task_that_the_station_does_not_offer_is_refused_before_the_arm_moves(
 
 def test_all_the_stations_tasks_are_meant_when_the_spec_names_none(lab: Lab) -> None:
     lab.request({**SMALL, "tasks": None})
+    collect.run(lab.context("collect"))
+    assert {row.task_id for row in stored(lab)} == {"open_drawer", "close_drawer"}
+
+
+@pytest.mark.parametrize("mode", ["stepped", "callback"])
+def test_both_ways_of_running_an_episode_fill_every_slot_with_the_same_actions(lab: Lab, mode: str) -> None:
     context = lab.context("collect")
-    client = StationClient(lab.station_url)
-    try:
-        assert {slot.task_id for slot in collect.plan(context, client)} == {"open_drawer", "close_drawer"}
-    finally:
+    settings = context.settings.model_copy(update={"collect_via": mode})
+    assert collect.run(replace(context, settings=settings))["filled"] == 4
+    rows = stored(lab)
+    assert {json.loads(row.manifest)["mode"] for row in rows} == {mode}
+    row = collect.newest(context, "policy")
+    policy = collect.Policy.load(collect.checkpoints.path(row, lab.blobs))
+    with lab.database.read() as session:
+        for row in rows:
+            assert_drawn_by(policy, episodes.load(session, lab.blobs, row.id))
+
+
+def assert_drawn_by(policy: collect.Policy, episode: Episode) -> None:
+    """Its raw actions are what the policy decides from its pictures and seed: chunk by chunk, open loop."""
+    generator = torch.Generator().manual_seed(int(episode.manifest.metadata["seed"]))
+    for t in range(0, episode.manifest.T, policy.chunk):
+        image = resize_frames(episode.frames.decode(t)[None])
+        chunk = policy.act(image, (episode.manifest.instruction,), temperature=1.0, generator=generator)
+        found = episode.steps.raw_action[t : t + policy.chunk]
+        np.testing.assert_array_equal(found, chunk.actions[0].numpy())
+
+
+def test_two_stations_share_the_work_and_each_is_given_back(lab: Lab, tmp_path: Path) -> None:
+    lab.request({**SMALL, "collect": {**SMALL["collect"], "episodes_per_task": 8}})
+    context = lab.context("collect")
+    with running_station(ToyDriver(), spool=tmp_path / "second", station_id="toy-2") as second:
+        both = context.settings.model_copy(update={"station_url": f"{lab.station_url},{second}"})
+        outcome = collect.run(replace(context, settings=both))
+        client = StationClient(second)
+        assert client.status().lease is None
         client.close()
+    assert (outcome["slots"], outcome["filled"]) == (16, 16)
+    assert outcome["robots"] == ["toy-1", "toy-2"]
+    assert {row.station_id for row in stored(lab)} == {"toy-1", "toy-2"}
+
+
+def test_a_station_that_does_not_answer_is_left_out_when_another_one_does(lab: Lab) -> None:
+    context = lab.context("collect")
+    urls = f"http://127.0.0.1:9,{lab.station_url}"
+    settings = context.settings.model_copy(update={"station_url": urls})
+    outcome = collect.run(replace(context, settings=settings))
+    assert (outcome["filled"], outcome["robots"]) == (4, ["toy-1"])
+
+
+def test_an_episode_that_was_cut_short_is_kept_apart_and_its_slot_is_filled_again(
+    lab: Lab, tmp_path: Path
+) -> None:
+    driver = FaultyDriver(ToyDriver(), plan=FaultPlan())
+    context = lab.context("collect")
+    with running_station(driver, spool=tmp_path / "second", station_id="faulty") as url:
+        driver.inject("black_camera")  # at the next reset: seen in the first picture
+        driver.inject("ik_failure")
+        settings = context.settings.model_copy(update={"station_url": url})
+        with suppress(DriverError):  # a reset that fails is the robot's fault, and may pass
+            collect.run(replace(context, settings=settings))
+        outcome = collect.run(replace(context, settings=settings))
+    assert outcome["filled"] == 4
+    assert sum(row.valid_for_policy_eval for row in stored(lab)) == 4
 
 
 def test_an_unreachable_station_is_an_error_that_may_pass(lab: Lab) -> None:
@@ -155,7 +222,7 @@ def test_progress_rises_and_names_the_episode(lab: Lab) -> None:
     lab.do("collect", collect.run)
     shares = [share for share, _ in lab.told]
     assert shares == sorted(shares)
-    assert lab.told[-1][1] == "episode 4 of 4: close_drawer/1"
+    assert lab.told[-1][1] == "episode 4 of 4: close_drawer/1 on toy-1"
 
 
 def test_an_episode_has_as_many_steps_as_whole_chunks_fit() -> None:

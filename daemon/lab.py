@@ -1,0 +1,107 @@
+"""The processes of a lab on one machine: a robot station, and the daemon that is to use it.
+
+Each is one of our own commands, on a free loopback port and with its files in the lab's folder. However the
+block that uses them ends, all are stopped, and nothing they started outlives them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+from daemon.errors import DemoFailed
+
+START_DEADLINE_S = 90.0
+STOP_DEADLINE_S = 20.0
+LOOK_EVERY_S = 0.05
+
+Via = Literal["station", "station-callback"]
+COLLECT_VIA: Final[dict[Via, str]] = {"station": "stepped", "station-callback": "callback"}
+
+
+def fresh_lab(out: Path) -> Path:
+    """An empty data directory inside `out`; earlier runs keep theirs under their own names."""
+    out.mkdir(parents=True, exist_ok=True)
+    taken = [int(path.name.removeprefix("lab-")) for path in out.glob("lab-[0-9]*")]
+    lab = out.resolve() / f"lab-{max(taken, default=0) + 1:03d}"
+    lab.mkdir()
+    return lab
+
+
+@contextmanager
+def servers(lab: Path, cell_seed: int, *, via: Via = "station") -> Iterator[tuple[str, str]]:
+    """The robot and the daemon as processes; yields their URLs and stops both however the block ends."""
+    command = ["station", "--sim", "--cell-seed", str(cell_seed), "--spool", str(lab / "spool")]
+    with server(lab, "station", command=command, environment={}) as station_url:
+        environment = {
+            "GYMNASTD_DATA_DIR": str(lab / "data"),
+            "GYMNASTD_COLLECT_VIA": COLLECT_VIA[via],
+            "GYMNASTD_STATION_URL": station_url,
+        }
+        with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
+            yield station_url, daemon_url
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(
+    lab: Path, name: str, *, command: Sequence[str], environment: Mapping[str, str], port: int = 0
+) -> Iterator[str]:
+    """One of our servers on loopback, port 0 is a free one; its log goes to `<lab>/<name>.log`."""
+    announced = lab / f"{name}.url"
+    announced.unlink(missing_ok=True)
+    arguments = [sys.executable, "-m", "daemon.cli", *command]
+    arguments += ["--port", str(port), "--announce", str(announced)]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GYMNASTD_")}
+    with (lab / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            arguments,
+            env={**inherited, "OMP_WAIT_POLICY": "PASSIVE", **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us alone; we stop the others in order
+        )
+        try:
+            yield wait_for_url(process, announced)
+        finally:
+            stop(process)
+
+
+def wait_for_url(process: subprocess.Popen[bytes], announced: Path) -> str:
+    """The address that a server wrote when it was ready.
+
+    Raises:
+        DemoFailed: it ended or stayed silent; the end of its log is in the message.
+    """
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if announced.exists():
+            return announced.read_text().strip()
+        time.sleep(LOOK_EVERY_S)
+    log = announced.with_suffix(".log").read_text(errors="replace").splitlines()
+    raise DemoFailed(step=f"the start of {announced.stem}", found="\n".join(log[-15:]))
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to the group, then SIGKILL to what is left of it."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,238 @@
+"""A robot station as a collector, whoever runs its episodes: lease, tries, spool, and going away.
+
+The order is: the station finishes and keeps the episode, the daemon fetches and commits it, the station is
+told. A crash in between leaves the episode in at least one of the two places, and committing it twice is the
+same as once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from daemon.phases.sink import EpisodeSink, slot_metadata
+from daemon.phases.slots import Slot
+from daemon.phases.todo import Todo, Wanted
+from robot_bridge.client import StationClient
+from robot_bridge.episode import Episode, PolicyRef
+from robot_bridge.errors import (
+    DriverError,
+    FenceStale,
+    LeaseConflict,
+    LeaseRequired,
+    PolicyError,
+    RobotBridgeError,
+    StationRefused,
+    StationUnreachable,
+    UnknownEpisode,
+    UnknownLease,
+)
+from robot_bridge.protocol import EpisodeMode, EpisodeRequest
+
+log = logging.getLogger(__name__)
+
+LEASE_TTL_S = 20.0  # every accepted step renews it; a killed worker keeps the robot no longer than this
+LEASE_WAIT_S = 90.0  # how long to wait for another holder's lease to end
+PATIENCE_S = 60.0  # how long a station that went away is waited for
+LOOK_EVERY_S = 0.5
+RETURNS_MAX = 20  # how often a station may go away and come back in one phase
+
+LOST_LEASE = (UnknownLease, LeaseRequired, FenceStale)
+
+
+class Drive(Protocol):
+    """How one episode is run, from its creation to its end at the station."""
+
+    @property
+    def mode(self) -> EpisodeMode: ...
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where the station asks for actions; None when they are sent to it."""
+        ...
+
+    def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
+        """Create the episode, see it through, and let the station judge it.
+
+        Raises:
+            RobotBridgeError: it ended otherwise, or goes on without us.
+        """
+        ...
+
+
+class StationCollector:
+    """One station under one lease. Obeys `Collector`."""
+
+    def __init__(self, client: StationClient, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef) -> None:
+        self._client = client
+        self._sink = sink
+        self._drive = drive
+        self._policy = policy
+        self._described = client.station()
+
+    @property
+    def name(self) -> str:
+        return self._described.station_id
+
+    @property
+    def offers(self) -> Mapping[str, str]:
+        return {task.task_id: task.instruction for task in self._described.tasks}
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return self._described.model_dump(mode="json")
+
+    def collect(self, todo: Todo, *, stop: threading.Event) -> None:
+        try:
+            for _ in range(RETURNS_MAX):
+                try:
+                    return self._collect(todo, stop=stop)
+                except StationUnreachable as gone:
+                    self._await_return(todo, stop=stop, gone=gone)
+                except LOST_LEASE as lost:
+                    log.warning("lease lost station=%s reason=%s", self.name, lost.code)
+        finally:
+            with suppress(RobotBridgeError):  # a station that is gone lets the lease run out
+                self._client.release()
+
+    def _collect(self, todo: Todo, *, stop: threading.Event) -> None:
+        self._hold_lease(todo, stop=stop)
+        self.take_home()
+        while not stop.is_set():
+            wanted = todo.take(self.offers)
+            if wanted is None:
+                return
+            self._sink.tell(todo, f"episode {todo.place} of {todo.total}: {wanted.slot.name} on {self.name}")
+            self.fill(wanted, todo, stop=stop)
+
+    def take_home(self) -> None:
+        """Commit what earlier attempts finished at the station but did not fetch; bring late verdicts."""
+        for waiting in self._client.waiting_episodes():
+            episode = self._client.fetch_episode(waiting.episode_id)
+            if self._sink.is_ours(episode.manifest):
+                self._bring(episode)
+                log.info("episode taken home episode=%s outcome=%s", waiting.episode_id, waiting.outcome)
+        for episode_id in self._judged_late():
+            with suppress(UnknownEpisode):
+                self._sink.add_labels(episode_id, self._client.labels(episode_id).labels)
+
+    def _judged_late(self) -> set[str]:
+        """Episodes of the station's journal that somebody gave a verdict on."""
+        judged, page = set(), self._client.events()
+        while page.events:
+            judged |= {e.episode_id for e in page.events if e.kind == "label_added" and e.episode_id}
+            page = self._client.events(page.next_cursor)
+        return judged
+
+    def fill(self, wanted: Wanted, todo: Todo, *, stop: threading.Event) -> None:
+        """Try until an episode is valid; those that were cut short are kept too, and counted apart."""
+        tries = list(wanted.tries)
+        if self._sink.is_filled(wanted.slot):  # by what was taken home when the station came back
+            todo.settle()
+            return
+        try:
+            while tries and not stop.is_set():
+                self._until_it_may_move(todo, stop=stop)
+                if self._try(wanted.slot, attempt=tries.pop(0), stop=stop):
+                    todo.settle()
+                    return
+        except BaseException:
+            todo.put_back(Wanted(slot=wanted.slot, tries=tuple(tries)))
+            raise
+        if stop.is_set():
+            todo.put_back(Wanted(slot=wanted.slot, tries=tuple(tries)))
+            return
+        log.warning("slot given up slot=%s tries=%d", wanted.slot.name, len(wanted.tries))
+        todo.settle()
+
+    def _try(self, slot: Slot, *, attempt: int, stop: threading.Event) -> bool:
+        episode = self.act(slot, attempt=attempt, stop=stop)
+        if episode is None:
+            return False
+        self._bring(episode)
+        return episode.manifest.valid_for.policy_eval
+
+    def act(self, slot: Slot, *, attempt: int, stop: threading.Event) -> Episode | None:
+        """One episode with the policy, from the reset of the scene to the station's verdict.
+
+        None: it ended without leaving anything, before its first step or in a crash of the station.
+        """
+        request = EpisodeRequest(
+            episode_id=slot.episode_id(attempt),
+            task_id=slot.task_id,
+            mode=self._drive.mode,
+            policy_endpoint=self._drive.endpoint,
+            max_steps=self._sink.context.spec.steps,
+            policy=self._policy,
+            seed=slot.seed,
+            metadata=slot_metadata(slot),
+        )
+        try:
+            self._drive.run(self._client, request, stop=stop)
+        except (StationRefused, DriverError, PolicyError) as error:
+            if not self._ended(request.episode_id):
+                raise
+            log.warning("episode cut short episode=%s reason=%s", request.episode_id, error.code)
+        if stop.is_set():  # what still runs ends with our lease, and is taken home by the next attempt
+            return None
+        try:
+            return self._client.fetch_episode(request.episode_id)
+        except UnknownEpisode:
+            return None
+
+    def _ended(self, episode_id: str) -> bool:
+        try:
+            return self._client.state(episode_id).state in {"finished", "lost"}
+        except UnknownEpisode:
+            return False
+
+    def _bring(self, episode: Episode) -> None:
+        """Store first, acknowledge after: the station forgets nothing that is not safe here."""
+        episode_id = episode.manifest.episode_id
+        self._sink.commit(episode)
+        self._sink.add_labels(episode_id, self._client.labels(episode_id).labels)
+        self._client.ack(episode)
+
+    def _hold_lease(self, todo: Todo, *, stop: threading.Event) -> None:
+        """Go on with the lease we have, or get one; a killed worker's runs out while we wait."""
+        if self._client.lease is not None:
+            with suppress(*LOST_LEASE):
+                self._client.heartbeat()
+                return
+        holder = f"iteration-{self._sink.context.iteration_number}"
+        deadline = time.monotonic() + LEASE_WAIT_S
+        while True:
+            try:
+                self._client.acquire_lease(holder, LEASE_TTL_S, purpose="collect")
+                return
+            except LeaseConflict:
+                if time.monotonic() > deadline or stop.is_set():
+                    raise
+            self._sink.tell(todo, f"waiting for {self.name}: another holder has its lease")
+            stop.wait(LOOK_EVERY_S)
+
+    def _until_it_may_move(self, todo: Todo, *, stop: threading.Event) -> None:
+        """Wait while the motors rest or somebody is needed at the robot, however long that takes."""
+        while not stop.is_set():
+            status = self._client.status()
+            if status.state not in {"RESTING", "WAITING_HUMAN"}:
+                return
+            why = status.waiting_for or f"its motors rest for {status.resting_s:.0f} s"
+            self._sink.tell(todo, f"waiting for {self.name}: {why}")
+            self._client.heartbeat()
+            stop.wait(LOOK_EVERY_S)
+
+    def _await_return(self, todo: Todo, *, stop: threading.Event, gone: StationUnreachable) -> None:
+        log.warning("station went away station=%s reason=%s", self.name, gone)
+        deadline = time.monotonic() + PATIENCE_S
+        while not stop.is_set() and time.monotonic() < deadline:
+            self._sink.tell(todo, f"waiting for {self.name}: it does not answer")
+            with suppress(StationUnreachable):
+                self._client.status()
+                return
+            stop.wait(LOOK_EVERY_S)
+        raise gone
