@@ -48,12 +48,14 @@ BASE_RADIUS: Final = 0.060  # metres around the waist's axis
 BASE_HEIGHT: Final = 0.110  # up to the shoulder's axis
 UPPER_ARM_CLEARANCE: Final = 0.045  # between a point of the gripper and the middle line of the upper arm
 ELBOW_CORNER: Final[F64] = np.array([0.0, 0.0, 0.25])  # where the upper arm bends, in the shoulder's frame
-GRIPPER_SHAPE: Final[F64] = np.array(  # palm and the two fingertips, opened, in the gripper's frame
-    [[0.040, 0.0, 0.0], [0.1055, 0.045, 0.0], [0.1055, -0.045, 0.0]]
+GRIPPER_SHAPE: Final[F64] = (
+    np.array(  # palm, fingertips shut, and each of them opened, in the gripper's frame
+        [[0.040, 0.0, 0.0], [0.1055, 0.0, 0.0], [0.1055, 0.045, 0.0], [0.1055, -0.045, 0.0]]
+    )
 )
 GRIPPER_POINTS: Final = 4  # the guarded points before them: elbow, forearm, wrist, wrist rotation
-TABLE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.02, 0.02, 0.0, 0.0])  # fingertips may touch the table
-BASE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.025, 0.025, 0.005, 0.005])
+TABLE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.02, 0.02, 0.0, 0.0, 0.0])  # fingertips may touch it
+BASE_RADII: Final[F64] = np.array([0.03, 0.03, 0.03, 0.025, 0.025, 0.005, 0.005, 0.005])
 
 _AXIS_VECTOR: Final = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -187,7 +189,7 @@ class WidowXArm:
 
 
 def _guarded(joints: F64) -> tuple[F64, F64, F64]:
-    """The guarded points [7, 3], and the ends of the upper arm [3]: shoulder, and the corner at its top."""
+    """The guarded points [8, 3], and the ends of the upper arm [3]: shoulder, and the corner at its top."""
     position, rotation = np.zeros(3), np.eye(3)
     origins, turns = [], []
     for offset, axis, angle in zip(JOINT_OFFSETS, JOINT_AXES, joints, strict=True):
@@ -197,7 +199,7 @@ def _guarded(joints: F64) -> tuple[F64, F64, F64]:
         turns.append(rotation)
     shoulder, elbow = 1, 2
     corner = origins[shoulder] + turns[shoulder] @ ELBOW_CORNER
-    gripper = origins[-1] + GRIPPER_SHAPE @ rotation.T  # [3, 3]
+    gripper = origins[-1] + GRIPPER_SHAPE @ rotation.T  # [4, 3]
     return np.stack([*origins[elbow:], *gripper]), origins[shoulder], corner
 
 

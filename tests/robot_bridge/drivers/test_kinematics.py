@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from robot_bridge.conventions import DEFAULT_ROTATION, Pose
+from robot_bridge.conventions import DEFAULT_ROTATION, Pose, rotation_of_euler
 from robot_bridge.drivers import kinematics
 from robot_bridge.drivers.cell import nominal_cell
+from robot_bridge.drivers.kinematics import WIDOWX, WidowXArm
 from robot_bridge.drivers.mujoco_widowx import NEAR_HOME
 from robot_bridge.drivers.scene import scene_xml
 from robot_bridge.drivers.tasks import TASKS
@@ -117,3 +118,104 @@ def test_a_turned_gripper_is_solved_for_too():
 def test_a_pose_that_is_already_held_needs_no_motion():
     here = kinematics.forward(np.array(NEAR_HOME))
     assert kinematics.inverse(here, np.array(NEAR_HOME)).joints == pytest.approx(NEAR_HOME, abs=1e-12)
+
+
+AUTOEVAL_BOXES = {  # metres, of the real cells
+    "drawer": ((0.1260, -0.1645, 0.0216), (0.3636, 0.0770, 0.1637)),
+    "sink": ((0.1998, -0.0985, 0.0871), (0.3647, 0.1950, 0.2340)),
+    "cloth": ((0.1620, -0.1477, 0.0204), (0.4013, 0.2674, 0.1787)),
+}
+BOXES = AUTOEVAL_BOXES | {name: (task.box_low, task.box_high) for name, task in TASKS.items()}
+
+
+def joints_at(place, *, rpy=(0.0, 0.0, 0.0)):
+    """Joints that hold the gripper at a place, turned by rpy from straight down."""
+    pose = Pose(np.array(place), rotation_of_euler(rpy) @ DEFAULT_ROTATION)
+    joints = WIDOWX.inverse(pose, np.array(NEAR_HOME))
+    assert joints is not None
+    return joints
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.6, -0.6])
+@pytest.mark.parametrize("name", sorted(BOXES))
+def test_no_place_that_a_task_needs_is_kept_out_with_the_gripper_down(name, yaw):
+    grid = (np.linspace(low, high, 3) for low, high in zip(*BOXES[name], strict=True))
+    poses = [
+        Pose(np.array(p), rotation_of_euler((0, 0, yaw)) @ DEFAULT_ROTATION) for p in itertools.product(*grid)
+    ]
+    found = [WIDOWX.inverse(pose, np.array(NEAR_HOME)) for pose in poses]
+    reached = [joints for joints in found if joints is not None]
+    assert len(reached) >= 25  # of 27: the far corners of the cloth's box are beyond the arm
+    assert not any(WIDOWX.collides(joints) for joints in reached)
+
+
+@pytest.mark.parametrize(
+    "joints",
+    [
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        NEAR_HOME,
+        [-0.2601, -0.1288, 0.0446, -0.0065, 1.7033, -0.2698],
+        [-0.1319, -0.7624, 0.4449, -0.0199, 1.7564, -0.1595],
+    ],
+    ids=["maker's home", "table", "sink", "bridge neutral"],
+)
+def test_the_postures_that_labs_use_are_free(joints):
+    assert not WIDOWX.collides(np.array(joints))
+
+
+@pytest.mark.parametrize(
+    ("place", "rpy", "free"),
+    [
+        ((0.3, 0.0, 0.014), (0, 0, 0), True),  # the fingertips are 12 mm below the gripper's point
+        ((0.3, 0.0, 0.010), (0, 0, 0), False),
+        ((0.3, 0.0, 0.020), (0.3, 0, 0), False),  # rolled, one opened finger is lower
+        ((0.3, 0.0, 0.040), (0.3, 0, 0), True),
+        ((0.16, 0.0, 0.05), (0, 0.4, 0), True),
+        ((0.07, 0.0, 0.10), (0, 0.9, 0), False),  # fingertips pointing back, into the base
+    ],
+)
+def test_fingertips_keep_out_of_the_table_and_of_the_base(place, rpy, free):
+    assert WIDOWX.collides(joints_at(place, rpy=rpy)) is not free
+
+
+def test_the_folded_arm_that_sleeps_lies_on_its_base():
+    assert WIDOWX.collides(np.array([0.0, -1.80, 1.55, 0.0, 0.8, 0.0]))
+
+
+def test_the_gripper_keeps_out_of_the_upper_arm():
+    """Elbow bent up and wrist folded back, high above table and base: only the arm itself is in the way."""
+    folded = np.array([0.0, 0.0, 1.35, 0.0, 2.1, 0.0])
+    assert not WidowXArm(table_z=-2.0).collides(np.array([0.0, 0.0, -1.0, 0.0, 1.5, 0.0]))
+    assert WidowXArm(table_z=-2.0).collides(folded)
+
+
+def test_a_lower_table_leaves_more_room_and_a_higher_one_less():
+    low = joints_at((0.3, 0.0, -0.03))
+    assert WIDOWX.collides(low)
+    assert not WidowXArm(table_z=-0.05).collides(low)
+    assert WidowXArm(table_z=0.05).collides(joints_at((0.3, 0.0, 0.05)))
+
+
+def test_the_elbow_keeps_out_of_the_table_too():
+    leaning_back = np.array([0.0, -1.85, -0.5, 0.0, 0.0, 0.0])
+    assert not WidowXArm(table_z=-2.0).collides(leaning_back)
+    assert WidowXArm(table_z=0.07).collides(leaning_back)
+
+
+@settings(max_examples=40, deadline=None)
+@given(joints=joints_within_limits)
+def test_turning_the_waist_changes_nothing_about_what_the_arm_touches(joints):
+    """Table, base and upper arm look the same from every side."""
+    turned = joints.copy()
+    turned[0] = 0.0
+    assert WIDOWX.collides(joints) == WIDOWX.collides(turned)
+
+
+def test_as_an_arm_model_the_chain_answers_as_the_functions_do():
+    here = np.array(NEAR_HOME)
+    pose = WIDOWX.forward(here)
+    np.testing.assert_array_equal(pose.position, kinematics.forward(here).position)
+    near = Pose(pose.position + np.array([0.01, 0.0, 0.0]), pose.rotation)
+    np.testing.assert_array_equal(WIDOWX.inverse(near, here), kinematics.inverse(near, here).joints)
+    assert WIDOWX.inverse(Pose(np.array([0.9, 0.0, 0.1]), DEFAULT_ROTATION), here) is None
+    assert (WIDOWX.joint_low < WIDOWX.joint_high).all()
