@@ -1,9 +1,9 @@
 """A real WidowX-250s as a driver, whichever package a lab speaks to it through. That package is a `LabLink`.
 
 What both interfaces leave open is settled here: absolute targets that the station owns, inverse kinematics
-before anything is sent, one control period per step by this machine's clock, long ways in small steps. After a
-call whose outcome nobody knows, and after park, sleep and motor faults, only `hold` and `reset` move the arm
-again: both begin by looking where it is.
+before anything is sent, one control period per step by this machine's clock, long ways in small steps.
+After a call whose outcome nobody knows, and after park, sleep and motor faults, only `hold` and `reset` move
+the arm again: both begin by looking where it is.
 """
 
 from __future__ import annotations
