@@ -2,6 +2,7 @@
 
     RobotBridgeError
     └── AutoEvalError
+        ├── JobInvalid                 a job that AutoEval would not take, or that tells too much; never sent
         ├── SchedulerError             AutoEval's job scheduler
         │   ├── JobRejected            it understood the job and does not want it
         │   ├── RobotOffline           ... because the robot is switched off for now
@@ -27,6 +28,11 @@ from robot_bridge.errors import RobotBridgeError
 
 class AutoEvalError(RobotBridgeError):
     code = "autoeval_error"
+
+
+class JobInvalid(AutoEvalError):
+    code = "autoeval_job_invalid"
+    sentence = "the job's {thing} must be {expected}, found {found}. Nothing was sent."
 
 
 class SchedulerError(AutoEvalError):
