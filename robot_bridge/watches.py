@@ -23,7 +23,7 @@ from robot_bridge.errors import CameraStale, MotorFault
 
 MAX_AGE_PERIODS: Final = 2.0  # control periods that a picture may be old
 FROZEN_AFTER: Final = 3  # equal pictures in a row, the first included
-NOTICEABLE_RAD: Final = 0.02  # of an arm joint: moves the gripper by 5 mm, more than a pixel
+NOTICEABLE_RAD: Final = 0.05  # of an arm joint: moves the gripper by 15 mm, which no camera here misses
 ARM_JOINTS: Final = 6
 BLACK_SPREAD: Final = 2  # grey levels between the darkest and the brightest number of a dead picture
 FAR_STEPS: Final = 3  # steps in a row beyond the limit: a contact or a late servo passes sooner

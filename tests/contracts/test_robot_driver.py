@@ -14,7 +14,8 @@ from robot_bridge.drivers.cell import nominal_cell
 from robot_bridge.drivers.driver import RobotDriver, Sample
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.errors import UnknownTask
-from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.safety import IK_FAILED, Limits, SafetyPipeline
+from robot_bridge.watches import CameraWatch, TrackingWatch, require_well
 from tests.robot_bridge.toy_driver import ToyDriver
 
 OUT_OF_REACH = np.array([2.0, 0.0, 1.0])  # metres; no arm here is that long
@@ -182,6 +183,99 @@ def test_asking_for_the_verdict_changes_nothing(driver):
     assert same(plain, asked)
     assert verdicts[1] == verdicts[2]
     assert all(isinstance(verdict, bool) for verdict in verdicts)
+
+
+def test_the_largest_speeds_currents_and_distances_are_numbers_that_limit_something(driver):
+    description = driver.description
+    for name in ("ee_speed_max", "joint_speed_max", "effort_max_mA", "tracking_max_m"):
+        assert 0 < getattr(description, name) < np.inf, name
+
+
+def test_pictures_are_numbered_and_the_numbers_rise_also_over_a_reset(driver):
+    numbers = [begun(driver).seq]
+    numbers += [moved(driver, (0.01, 0.0, 0.0)).seq for _ in range(3)]
+    numbers.append(begun(driver).seq)
+    assert all(before < after for before, after in pairwise(numbers))
+    assert driver.description.camera.name
+
+
+def test_a_driver_that_is_well_passes_every_watch(driver):
+    description = driver.description
+    camera = CameraWatch(description.camera, period_s=1.0 / description.control_hz)
+    tracking = TrackingWatch(description.tracking_max_m)
+    camera.check(begun(driver))
+    for step in range(8):
+        sample = moved(driver, (-0.02 if step < 4 else 0.02, 0.0, 0.0))
+        camera.check(sample)
+        tracking.check(sample, driver.target)
+    require_well(driver.motors())
+    assert camera.status().age_ms >= 0.0
+
+
+def test_every_motor_is_told_about_by_its_own_name(driver):
+    begun(driver)
+    motors = driver.motors()
+    assert len({motor.name for motor in motors}) == len(motors) == 7
+    assert all(motor.torque and motor.error == "" for motor in motors)
+    assert all(motor.current_mA is None or np.isfinite(motor.current_mA) for motor in motors)
+
+
+def test_asking_for_the_motors_moves_nothing(driver):
+    begun(driver)
+    plain = moved(driver, (0.01, 0.0, 0.0), times=2)
+    begun(driver)
+    moved(driver, (0.01, 0.0, 0.0))
+    driver.motors()
+    assert same(plain, moved(driver, (0.01, 0.0, 0.0)))
+
+
+def test_a_held_arm_goes_on_from_where_it_holds(driver):
+    begun(driver)
+    moved(driver, (0.01, 0.0, 0.0), times=2)
+    driver.hold()
+    held = driver.target
+    sample = moved(driver, (0.0, 0.0, 0.0), times=2)
+    assert np.abs(sample.proprio[:3] - held.position).max() < 0.01
+
+
+@pytest.mark.parametrize("leave", ["park", "sleep"])
+def test_an_arm_that_was_left_is_ready_again_after_a_reset(driver, leave):
+    begun(driver)
+    first = moved(driver, (0.01, 0.0, 0.0))
+    getattr(driver, leave)()
+    if leave == "sleep":
+        assert not any(motor.torque for motor in driver.motors())
+        driver.wake()
+    begun(driver)
+    require_well(driver.motors())
+    assert same(first, moved(driver, (0.01, 0.0, 0.0)))
+
+
+def test_rebooted_motors_are_well(driver):
+    driver.reboot_motors()
+    require_well(driver.motors())
+
+
+def test_where_the_arm_is_known_the_pipeline_and_the_driver_agree_on_its_joints(driver):
+    """What the pipeline found reachable the driver takes, and the joints end where the pipeline said."""
+    arm, task = driver.arm, driver.description.tasks[0]
+    first = begun(driver)
+    pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high), arm=arm)
+    pipeline.begin(first)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        command = pipeline.apply(driver.target, [*rng.uniform(-0.02, 0.02, 3), 0.0, 0.0, 0.05, 1.0])
+        outcome = driver.step(command.target, command.gripper)
+        assert outcome.ik_ok
+        assert pipeline.took(outcome) == 0
+        assert command.flags & IK_FAILED == 0
+    assert (command.joints is None) is (arm is None)
+    if arm is not None:
+        assert not arm.collides(command.joints)
+        settled = driver.step(command.target, command.gripper).sample
+        np.testing.assert_allclose(settled.qpos[:6], command.joints, atol=0.02)
+        measured = arm.forward(settled.qpos[:6].astype(np.float64)).position
+        np.testing.assert_allclose(measured, settled.proprio[:3], atol=1e-4)
 
 
 @pytest.mark.parametrize("task_id", ["fold_cloth", "", "OPEN_DRAWER"])

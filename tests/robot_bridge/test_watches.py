@@ -102,16 +102,16 @@ def test_a_noisy_camera_is_frozen_at_the_third_equal_picture():
 def test_a_camera_without_noise_may_show_a_scene_that_stands_still():
     made = watch()
     for seq in range(1, 30):
-        made.check(seen(seq, shows=7, waist=0.0001 * seq))
+        made.check(seen(seq, shows=7, waist=0.001 * seq))
     assert made.status().dup_frames == 28
 
 
 def test_a_camera_without_noise_is_frozen_when_the_arm_moved_and_the_picture_did_not():
     made = watch()
     made.check(seen(1, shows=7))
-    made.check(seen(2, shows=7, waist=0.015))
+    made.check(seen(2, shows=7, waist=0.03))
     with pytest.raises(CameraFrozen, match="3 times"):
-        made.check(seen(3, shows=7, waist=0.03))
+        made.check(seen(3, shows=7, waist=0.06))
 
 
 def test_the_arm_is_compared_with_where_it_was_at_the_first_of_the_equal_pictures():
@@ -126,7 +126,7 @@ def test_a_slow_motion_adds_up():
     made = watch()
     with pytest.raises(CameraFrozen):
         for seq in range(1, 20):
-            made.check(seen(seq, shows=7, waist=0.002 * seq))
+            made.check(seen(seq, shows=7, waist=0.005 * seq))
 
 
 def test_fingers_that_move_out_of_the_picture_do_not_count_as_motion():

@@ -10,6 +10,8 @@ from robot_bridge.drivers.cell import cell_variant, nominal_cell
 from robot_bridge.drivers.experts import scripted_action
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.drivers.tasks import TASKS
+from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.watches import TrackingWatch
 
 NEVER = np.random.default_rng(0)
 
@@ -113,6 +115,40 @@ def test_a_dropped_eggplant_is_fetched_again(driver, player, continuer):
 def test_every_task_has_an_expert():
     assert set(experts._DECISIONS) == set(TASKS)
     assert list(inspect.signature(scripted_action).parameters) == ["driver", "rng", "noise"]
+
+
+def station_limits(driver):
+    """Limits as a station takes them from the cell's own description."""
+    robot, task = driver.description, driver.task
+    return Limits(
+        box_low=task.box_low,
+        box_high=task.box_high,
+        step_xyz_max=robot.step_xyz_max,
+        step_rot_max=robot.step_rot_max,
+        ee_speed_max=robot.ee_speed_max,
+        joint_speed_max=robot.joint_speed_max,
+        effort_max_mA=robot.effort_max_mA,
+    )
+
+
+@pytest.mark.parametrize("cell_seed", [0, 7])
+def test_the_stations_limits_change_nothing_in_an_experts_work(task_id, cell_seed):
+    cell = cell_variant(cell_seed) if cell_seed else nominal_cell()
+    driver = MujocoWidowX(cell=cell, renderer="raycast", image_size=8)
+    for seed in range(2):
+        first = driver.reset(task_id, seed=seed)
+        safe = SafetyPipeline(station_limits(driver), arm=driver.arm)
+        tracking = TrackingWatch(driver.description.tracking_max_m)
+        safe.begin(first)
+        for _ in range(36):
+            asked = scripted_action(driver, NEVER)
+            command = safe.apply(driver.target, asked)
+            outcome = driver.step(command.target, command.gripper)
+            assert safe.took(outcome) == 0
+            np.testing.assert_array_equal(command.executed, asked)
+            tracking.check(outcome.sample, outcome.target)
+        assert driver.success()
+        assert not any(safe.counts.values())
 
 
 @pytest.mark.slow

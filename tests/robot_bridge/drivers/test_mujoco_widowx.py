@@ -7,9 +7,11 @@ from robot_bridge.conventions import DEFAULT_ROTATION, Pose, pose_of_vector
 from robot_bridge.drivers.cell import CellVariant, cell_variant, nominal_cell
 from robot_bridge.drivers.driver import RobotDriver
 from robot_bridge.drivers.kinematics import FINGER_HIGH
-from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
+from robot_bridge.drivers.mujoco_widowx import EFFORT_MAX_MA, TRACKING_MAX, MujocoWidowX
 from robot_bridge.drivers.tasks import TASKS
-from robot_bridge.errors import BadAction, BadArray, UnknownTask
+from robot_bridge.errors import BadAction, BadArray, MotorFault, UnknownTask
+from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.watches import TrackingWatch
 
 
 def quick(cell=None, size=8):
@@ -164,6 +166,65 @@ def test_an_arm_held_out_draws_current_in_its_shoulder_and_none_in_its_waist(dri
     currents = driver.step(driver.target, 1.0).sample.effort_mA
     assert abs(currents[1]) > 100
     assert abs(currents[0]) < 20
+
+
+def test_shoulder_and_elbow_share_their_torque_between_two_servos(driver):
+    driver.reset("open_drawer", seed=1)
+    sample = driver.step(driver.target, 1.0).sample
+    torque = driver._state.qfrc_actuator[:6] + driver._state.qfrc_gravcomp[:6]
+    per_nm = np.abs(sample.effort_mA[1:3] / torque[1:3])
+    assert per_nm == pytest.approx(2300.0 / 4.1 / 2, rel=1e-3)
+
+
+def test_free_motion_stays_far_below_what_the_motors_bear(driver):
+    driver.reset("put_eggplant_blue_sink", seed=0)
+    peaks, behind = [], []
+    for step in range(12):
+        sign = 1.0 if step % 4 < 2 else -1.0
+        sample = driver.step(moved(driver.target, (0.04 * sign, -0.04 * sign, 0.0)), 1.0).sample
+        peaks.append(np.abs(sample.effort_mA[:6]).max())
+        behind.append(np.linalg.norm(sample.proprio[:3] - driver.target.position))
+    assert max(peaks) < EFFORT_MAX_MA / 2
+    assert max(behind) < TRACKING_MAX / 5
+
+
+def test_pressing_on_the_table_is_an_overload_and_soon_an_arm_that_does_not_follow(driver):
+    driver.reset("put_eggplant_blue_sink", seed=0)
+    watch, peaks = TrackingWatch(driver.description.tracking_max_m), []
+    with pytest.raises(MotorFault, match="from its target"):
+        for _ in range(20):
+            outcome = driver.step(moved(driver.target, (0, 0, -0.03)), 0.0)
+            peaks.append(np.abs(outcome.sample.effort_mA[:6]).max())
+            watch.check(outcome.sample, outcome.target)
+    assert max(peaks) > driver.description.effort_max_mA == EFFORT_MAX_MA
+
+
+def test_the_effort_guard_keeps_the_same_press_from_going_deeper(driver):
+    first = driver.reset("put_eggplant_blue_sink", seed=0)
+    low, high = (0.2, -0.19, -0.3), (0.4, 0.19, 0.19)  # a box that somebody got wrong
+    safe = SafetyPipeline(Limits(box_low=low, box_high=high, effort_max_mA=EFFORT_MAX_MA))
+    safe.begin(first)
+    behind = []
+    for _ in range(20):
+        command = safe.apply(driver.target, [0, 0, -0.03, 0, 0, 0, 0])
+        outcome = driver.step(command.target, command.gripper)
+        safe.took(outcome)
+        behind.append(np.linalg.norm(outcome.sample.proprio[:3] - outcome.target.position))
+    assert safe.counts["effort"] >= 5
+    assert max(behind) < TRACKING_MAX
+
+
+def test_with_the_arm_known_the_table_is_not_even_touched(driver):
+    first = driver.reset("put_eggplant_blue_sink", seed=0)
+    low, high = (0.2, -0.19, -0.3), (0.4, 0.19, 0.19)
+    safe = SafetyPipeline(Limits(box_low=low, box_high=high, effort_max_mA=EFFORT_MAX_MA), arm=driver.arm)
+    safe.begin(first)
+    for _ in range(12):
+        command = safe.apply(driver.target, [0, 0, -0.03, 0, 0, 0, 0])
+        safe.took(driver.step(command.target, command.gripper))
+    assert safe.counts["collision"] > 0
+    assert safe.counts["effort"] == 0
+    assert driver.target.position[2] == pytest.approx(0.012, abs=0.004)  # fingertips just above the table
 
 
 def test_squeezing_a_thing_draws_current_in_the_gripper(driver, player):
