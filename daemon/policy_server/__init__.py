@@ -1,1 +1,1 @@
-"""A policy behind HTTP: for stations that run episodes themselves, and for clients of AutoEval and OpenVLA."""
+"""A policy behind HTTP: for stations that run episodes themselves, and for AutoEval's clients."""
