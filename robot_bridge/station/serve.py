@@ -33,6 +33,13 @@ class TlsUnusable(RobotBridgeError):
     sentence = "TLS needs a certificate and its key, found {certificate} and {key}: {reason}. Give both."
 
 
+class AddressUnavailable(RobotBridgeError):
+    code = "address_unavailable"
+    sentence = (
+        "nothing can listen on {host}, port {port}: {reason}. Take another, or stop what listens there."
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """Where a station listens, and who may call it there. Port 0 takes a free one."""
@@ -85,7 +92,7 @@ def serve_station(
     `announce` is called with the URL once connections are accepted.
 
     Raises:
-        BindRefused, TlsUnusable: it would listen where it must not, or cannot.
+        BindRefused, TlsUnusable, AddressUnavailable: it would listen where it must not, or cannot.
         SpoolBusy: another station has the folder `spool`.
     """
     bound = binding or Binding()
@@ -156,9 +163,10 @@ def _listen(binding: Binding) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((binding.host, binding.port))
         listener.listen(128)
-    except OSError:
+    except OSError as cause:
         listener.close()
-        raise
+        reason = cause.strerror or str(cause)
+        raise AddressUnavailable(host=binding.host, port=binding.port, reason=reason) from cause
     return listener
 
 
