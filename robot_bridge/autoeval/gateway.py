@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S: Final = 2.0  # to decide in; AutoEval itself would wait for ever
 IDLE_S: Final = 180.0  # of silence end an attempt
+BODY_S: Final = 10.0  # for 256 KiB over a tunnel; a body that trickles in is dropped
 KEEP_ALIVE_S: Final = 120  # as AutoEval's own server templates: its client keeps one connection
 CONNECTIONS_MAX: Final = 64
 GRACE_S: Final = 10  # for requests that are being answered when the gateway is told to stop
@@ -72,9 +73,10 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         deadline_s: float = DEADLINE_S,
         idle_s: float = IDLE_S,
+        body_s: float = BODY_S,
     ) -> None:
         self.root = root
-        self._pace = Pace(clock=clock, now=now, deadline_s=deadline_s, idle_s=idle_s)
+        self._pace = Pace(clock=clock, now=now, deadline_s=deadline_s, idle_s=idle_s, body_s=body_s)
         self._open: dict[str, JobSession] = {}
         self._lock = threading.Lock()
         self._app = create_gateway_app(self.find, self._pace)

@@ -29,7 +29,6 @@ from robot_bridge.autoeval.wire import MAX_BODY_BYTES, is_test_call, read_act, w
 from robot_bridge.conventions import ACTION_DIMS
 from robot_bridge.errors import BadRequest, RobotBridgeError, TooLarge
 
-BODY_TIMEOUT_S: Final = 10.0  # for 256 KiB over a tunnel; a request that trickles in is dropped
 TEST_ACTION: Final = np.array([0.0] * (ACTION_DIMS - 1) + [OPEN_GRIPPER], dtype=np.float32)
 
 Find = Callable[[str], JobSession | None]
@@ -50,19 +49,19 @@ def _routes(find: Find, pace: Pace) -> APIRouter:
 
     @router.post("/act", response_class=Response, **ACT)
     async def act(request: Request) -> Response:
-        session, body = await _opened(request, find)
+        session, body = await _opened(request, find, pace.body_s)
         received = Received(t=pace.clock(), wall=pace.now().timestamp())
         return await run_in_threadpool(_act, session, body, received)
 
     @router.post("/reset", response_class=Response, **RESET)
     async def reset(request: Request) -> Response:
-        session, _ = await _opened(request, find)
+        session, _ = await _opened(request, find, pace.body_s)
         await run_in_threadpool(session.reset)
         return JSONResponse({"status": "reset"})
 
     @router.get("/health", response_class=Response, **HEALTH)
     async def health(request: Request) -> Response:
-        await _opened(request, find)
+        await _opened(request, find, pace.body_s)
         return JSONResponse({"status": "healthy"})
 
     return router
@@ -77,7 +76,7 @@ def _act(session: JobSession, body: bytes, received: Received) -> Response:
     return Response(content, media_type="application/json")
 
 
-async def _opened(request: Request, find: Find) -> tuple[JobSession, bytes]:
+async def _opened(request: Request, find: Find, body_s: float) -> tuple[JobSession, bytes]:
     """The job under the request's path, and its whole body.
 
     Raises:
@@ -85,16 +84,16 @@ async def _opened(request: Request, find: Find) -> tuple[JobSession, bytes]:
         TooLarge, BodyTooSlow, BadRequest: the body did not come whole.
     """
     session = find(request.path_params["capability"])
-    body = await _read(request, keep=session is not None)
+    body = await _read(request, within_s=body_s, keep=session is not None)
     if session is None:
         raise UnknownCapability(thing="a job")
     return session, body
 
 
-async def _read(request: Request, *, keep: bool) -> bytes:
+async def _read(request: Request, *, within_s: float, keep: bool) -> bytes:
     body, length = bytearray(), 0
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             async for part in request.stream():
                 length += len(part)
                 if length > MAX_BODY_BYTES:
@@ -102,7 +101,7 @@ async def _read(request: Request, *, keep: bool) -> bytes:
                 if keep:
                     body += part
     except TimeoutError:
-        raise BodyTooSlow(limit_s=BODY_TIMEOUT_S) from None
+        raise BodyTooSlow(limit_s=within_s) from None
     except ClientDisconnect:
         raise BadRequest(thing="the body", reason="the connection was closed within it") from None
     return bytes(body)

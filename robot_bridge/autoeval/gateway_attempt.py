@@ -34,12 +34,13 @@ OPEN_GRIPPER: Final = 1.0  # AutoEval opens the gripper before every attempt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Clocks of a gateway, and its patience: with a policy that decides, with an AutoEval that is silent."""
+    """Clocks of a gateway, and its patience: with the policy, with a silent AutoEval, with a slow body."""
 
     clock: Callable[[], float]
     now: Callable[[], datetime]
     deadline_s: float
     idle_s: float
+    body_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

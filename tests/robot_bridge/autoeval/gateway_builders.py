@@ -1,4 +1,4 @@
-"""What the tests of the gateway share: AutoEval's bodies, a policy that misbehaves when told to, a gateway."""
+"""What the tests of the gateway share: AutoEval's bodies, a policy that misbehaves when told, a gateway."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi.testclient import TestClient
 
 from robot_bridge.autoeval.attempt import Attempt
 from robot_bridge.autoeval.gateway import Gateway, GatewayJob
@@ -153,3 +154,33 @@ def an_attempt(steps: int = 3, *, seed: int = 0, **changes: Any) -> Attempt:
         "wall_recv": 1.7e9 + np.arange(steps),
     }
     return Attempt(**{**fields, **changes})
+
+
+class Caller:
+    """AutoEval as the gateway sees it, without a socket: one job's three calls."""
+
+    def __init__(self, gateway: Gateway, capability: str = CAPABILITY) -> None:
+        self.client = TestClient(gateway.app, raise_server_exceptions=True)
+        self.path = f"/j/{capability}"
+
+    def reset(self) -> Any:
+        return self.client.post(f"{self.path}/reset")
+
+    def act(self, body: bytes | None = None, **changes: Any) -> Any:
+        content = a_body(**changes) if body is None else body
+        return self.client.post(f"{self.path}/act", content=content)
+
+    def acts(self, count: int) -> list[list[float]]:
+        """The next `count` actions, each on another picture."""
+        answers = [self.act(seed=t) for t in range(count)]
+        assert [answer.status_code for answer in answers] == [200] * count
+        return [answer.json() for answer in answers]
+
+    def health(self) -> Any:
+        return self.client.get(f"{self.path}/health")
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    """Status and code of a problem."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
