@@ -85,8 +85,6 @@ class Doors:
             answer = answer_problem(error)
             if isinstance(error, Unauthorized):
                 answer.headers["WWW-Authenticate"] = "Bearer"
-            if isinstance(error, RateLimited):
-                answer.headers["Retry-After"] = str(error.parts["retry_after_s"])
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)

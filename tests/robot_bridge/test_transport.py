@@ -8,6 +8,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 import requests
@@ -425,3 +426,51 @@ def test_a_retry_after_that_is_no_number_of_seconds_is_no_news(canned, header):
 def test_a_stop_gives_up_waiting_for_an_answer_sooner_than_other_calls():
     """Four tries of two seconds at most: a stop that cannot be delivered is known while it matters."""
     assert ESTOP_TIMEOUT_S * Retries().tries < READ_TIMEOUT_S
+
+
+def as_state(state: str, outcome: str | None = None) -> Answer:
+    return as_json({"episode_id": "e1", "state": state, "next_step": 1, "outcome": outcome})
+
+
+def as_events(*episodes: str, cursor: int) -> Answer:
+    events = [
+        {"cursor": cursor, "at": "2026-01-01T12:00:00Z", "kind": "hold", "episode_id": episode}
+        for episode in episodes
+    ]
+    return as_json({"events": events, "next_cursor": cursor, "oldest": 1})
+
+
+def test_a_station_without_a_place_to_wait_is_not_asked_without_pause():
+    """It answers at once and empty; an event of another episode is no reason to ask for the state."""
+    pauses: list[float] = []
+    ticks = count(0.0, 0.01)
+    server = Canned(
+        *(as_events(cursor=7), as_state("running")),
+        *(as_events(cursor=7), as_events("e9", cursor=8), as_events(cursor=8), as_events("e1", cursor=9)),
+        as_state("finished", "completed"),
+    )
+    client = StationClient(
+        server.url, retries=Retries(tries=1, pause=pauses.append), clock=lambda: next(ticks)
+    )
+    assert client.wait_finished("e1", timeout_s=30.0).outcome == "completed"
+    asked = [request.split()[1].decode().split("&")[0] for request in server.requests]
+    assert [path for path in asked if "events" in path] == [
+        f"/v1/events?after={after}" for after in (2**63 - 1, 7, 7, 8, 8)
+    ]
+    assert len([path for path in asked if path.endswith("/state")]) == 2
+    assert pauses == [0.2, 0.2]
+    client.close()
+    server.close()
+
+
+def test_a_spool_of_many_pages_is_read_to_its_end_and_its_cursor_is_quoted(canned):
+    def page(name: str, cursor: str | None) -> Answer:
+        episode = {"episode_id": name, "manifest_sha256": "0", "task_id": "t", "outcome": "completed", "T": 1}
+        return as_json({"episodes": [episode], "next_cursor": cursor, "unreadable": []})
+
+    server, client = canned(page("a", "1~a&b"), page("b", None))
+    assert [episode.episode_id for episode in client.waiting_episodes()] == ["a", "b"]
+    assert [request.split()[1] for request in server.requests] == [
+        b"/v1/episodes",
+        b"/v1/episodes?after=1~a%26b",
+    ]
