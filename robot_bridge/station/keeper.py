@@ -114,14 +114,14 @@ class ArmKeeper:
         self._tracking.check(outcome.sample, outcome.target)
         return outcome
 
-    def hold(self) -> bool:
-        """Stop where the arm is; gives whether the driver did. A driver that cannot is a remembered fault."""
+    def hold(self) -> Pose | None:
+        """Stop where the arm is; gives that pose, or None: a driver that cannot is a remembered fault."""
         try:
             self._driver.hold()
+            return self._driver.target
         except DriverError as error:
             self.note(error)
-            return False
-        return True
+            return None
 
     def park(self) -> None:
         """Bring the arm to a pose that is safe to leave, when it is not there and all is well with it."""

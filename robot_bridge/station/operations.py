@@ -47,6 +47,7 @@ class Operations:
                 attempts = self._arrange(request)
             core.settle_now()  # the arm holds when a stop came on its way home
             core.estop.require_clear()
+            core.station.journal.append("scene_reset", task=request.task_id, attempts=attempts)
             return ResetAnswer(task_id=request.task_id, attempts=attempts)
 
     def clear_estop(self, nonce: str) -> None:

@@ -42,7 +42,10 @@ class RestBook:
     @property
     def over(self) -> bool:
         """Whether a rest of the policy's has lasted long enough."""
-        return self.asleep and self.until is not None and self._now() >= self.until
+        if not self.asleep or self.until is None:
+            return False
+        self.until = min(self.until, self._now() + timedelta(seconds=self._rest_s))  # the clock was put back
+        return self._now() >= self.until
 
     @property
     def left_s(self) -> float:

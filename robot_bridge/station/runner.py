@@ -24,6 +24,7 @@ from robot_bridge.protocol import EpisodeRequest, StepAnswer, StepsAnswer, Steps
 from robot_bridge.safety import HELD, SafetyPipeline
 from robot_bridge.station.admission import limits_of, task_of
 from robot_bridge.station.deadman import DeadMan
+from robot_bridge.station.durable import write_json
 from robot_bridge.station.keeper import ArmKeeper
 from robot_bridge.station.parts import Station
 from robot_bridge.station.recording import Circumstances, Ending, Recording
@@ -106,10 +107,11 @@ class EpisodeRunner:
         """Let the arm hold until the next step; without a hold that works the episode ends."""
         if recording.held:
             return
-        if not self._keeper.hold():
+        held_at = self._keeper.hold()
+        if held_at is None:
             self.abort("aborted_hw")
             return
-        recording.held, recording.target = True, self._keeper.target
+        recording.held, recording.target = True, held_at
         recording.holds += 1
         self._station.journal.append(
             "hold", episode_id=recording.episode_id, next_step=recording.count, why=why
@@ -143,7 +145,7 @@ class EpisodeRunner:
         return lost
 
     def abort(self, outcome: Outcome) -> None:
-        """Hold the arm, then end the episode; one without a step leaves nothing behind."""
+        """Hold the arm, then end the episode."""
         self._keeper.hold()
         self.end(outcome)
 
@@ -155,7 +157,7 @@ class EpisodeRunner:
         Raises:
             SpoolDiskFull: it is still open; end it again when there is room.
         """
-        recording, station = self.opened(), self._station
+        recording = self.opened()
         if recording.ending is None:
             recording.ending = self._ending(outcome)
         ending = recording.ending
@@ -163,8 +165,7 @@ class EpisodeRunner:
         if recording.count > 0:
             manifest = self._spool(recording, ending)
         else:
-            station.spool.drop_open()
-            self._remember_dropped(recording.episode_id, ending.outcome)
+            self._drop(recording, ending)
         self.recording, self._keeper.episode_id = None, None
         self._tell(recording, ending)
         return manifest
@@ -258,8 +259,13 @@ class EpisodeRunner:
         label = ManifestLabel(success=success, source="sim_predicate", judge=judge, at=now)
         return Ending(outcome=outcome, labels=(label,), at=now)
 
-    def _remember_dropped(self, episode_id: str, outcome: Outcome) -> None:
-        self.dropped[episode_id] = outcome
+    def _drop(self, recording: Recording, ending: Ending) -> None:
+        """There is nothing to keep of an episode without a step, but a step that nobody knows about."""
+        episode_id, spool = recording.episode_id, self._station.spool
+        if recording.unknown_step is not None:
+            write_json(spool.root / "lost" / f"{episode_id}.json", {"episode_id": episode_id})
+        spool.drop_open()
+        self.dropped[episode_id] = ending.outcome
         while len(self.dropped) > DROPPED_MAX:
             del self.dropped[next(iter(self.dropped))]
 
