@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -36,6 +37,7 @@ class FakeScheduler:
         self.live: Any = {"language_instruction": "open the drawer", "episode": 2, "timestep": 31}
         self.faults: dict[str, list[object]] = defaultdict(list)
         self.calls: list[str] = []
+        self.on_headers: Callable[[Message], None] = lambda _: None
         self.url = ""
 
     def add(self, **row: Any) -> dict[str, Any]:
@@ -121,6 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         call = f"{self.command} {urlsplit(self.path).path}"
         self.fake.calls.append(call)
+        self.fake.on_headers(self.headers)
         waiting = self.fake.faults[call]
         fault = waiting.pop(0) if waiting else None
         self.close_connection = True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,3 +81,12 @@ def pickled_record(record: dict[str, Any], *, protocol: int = 4, histogram: bool
             vars(efforts).update({"histogram": [1, 2, 3], "bins": np.linspace(0, 700, 4), "_sha": None})
             trajectory.max_joint_efforts = efforts
         return pickle.dumps(trajectory, protocol=protocol)
+
+
+def put_run(root: Path, eval_id: str, description: str, *, time: str = "2026-01-01T10:00:00") -> Path:
+    """The folder of a run that has its metadata.json and no trajectory yet."""
+    folder = root / eval_id
+    folder.mkdir(parents=True)
+    metadata = {"eval_id": eval_id, "robot_name": "widowx_drawer", "eval_name": description, "time": time}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    return folder
