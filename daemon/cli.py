@@ -5,14 +5,13 @@ The processes of the daemon are here; the REST clients are in `cli_rest.py`, wha
 """
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from daemon import cli_offline, cli_rest
+from daemon import cli_offline, cli_policy, cli_rest, cli_station
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -26,6 +25,9 @@ app = typer.Typer(
 database_commands = typer.Typer(name="db", help="The database.", no_args_is_help=True)
 app.add_typer(database_commands)
 app.add_typer(cli_offline.import_commands)
+app.add_typer(cli_station.station_commands)
+app.command("clear-estop")(cli_station.clear_estop)
+app.command()(cli_policy.policy_server)
 for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
     app.command()(rest_command)
 for offline_command in (cli_offline.pretrain, cli_offline.finetune_world_model, cli_offline.demo):
@@ -73,53 +75,6 @@ def worker(name: Annotated[str | None, typer.Option(help="Shown in phase runs.")
     from daemon.worker import main as work
 
     raise typer.Exit(work([] if name is None else ["--name", name]))
-
-
-@app.command()
-def station(
-    sim: Annotated[bool, typer.Option("--sim", help="A simulated WidowX cell; nothing else is offered yet.")],
-    cell_seed: Annotated[int, typer.Option(min=0, help="0 is the nominal cell, others differ.")] = 0,
-    spool: Annotated[Path, typer.Option(help="Where episodes wait until they are fetched.")] = Path("spool"),
-    port: Port = 8401,
-    announce: Announce = None,
-) -> None:
-    """Serve a robot cell over HTTP on loopback (robot-station/v1)."""
-    from daemon.logs import configure_logging
-    from daemon.signals import interrupted_by
-    from robot_bridge.drivers.cell import cell_variant
-    from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
-    from robot_bridge.station.serve import Binding, serve_station
-
-    if not sim:
-        raise typer.BadParameter("only --sim is offered yet")
-    configure_logging("INFO")
-    with interrupted_by(signal.SIGTERM):
-        serve_station(
-            MujocoWidowX(cell=cell_variant(cell_seed), renderer="auto"),
-            binding=Binding(port=port or 0),
-            spool=spool,
-            station_id=f"sim-widowx-{cell_seed}",
-            announce=lambda url: announced(f"station serves {url}", url, announce),
-        )
-
-
-@app.command()
-def clear_estop(
-    spool: Annotated[Path, typer.Option(help="The spool of the station that was stopped.")] = Path("spool"),
-) -> None:
-    """Release an emergency stop, at the station itself, after a look at the arm. HTTP has no way to do it."""
-    from robot_bridge.station.estop import EStopLatch
-
-    latch = EStopLatch(spool)
-    stopped = latch.read()
-    if stopped is None:
-        typer.echo(f"no emergency stop is latched in {spool}")
-        return
-    typer.confirm(
-        f"stopped since {stopped['since']} ({stopped['reason']}). Is the arm free to move?", abort=True
-    )
-    latch.clear()
-    typer.echo("cleared; the arm may move again")
 
 
 @database_commands.command("upgrade")

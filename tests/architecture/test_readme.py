@@ -44,7 +44,7 @@ def test_both_targets_install_everything_themselves(target: str) -> None:
 
 @pytest.mark.parametrize("line", commands())
 def test_every_command_in_readme_exists_with_its_options(line: str) -> None:
-    words = [word for word in shlex.split(line)[1:] if word != "DIR"]
+    words = [word for word in shlex.split(line)[1:] if not word.isupper()]
     command = get_command(app)
     while words and not words[0].startswith("-") and hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
@@ -54,8 +54,13 @@ def test_every_command_in_readme_exists_with_its_options(line: str) -> None:
 
 def test_every_command_line_of_the_table_answers_help() -> None:
     for line in commands():
-        words = [word for word in shlex.split(line)[1:] if not word.startswith("-")]
-        names = words[:2] if words[0] in {"import", "db"} else words[:1]
+        names, command = [], get_command(app)
+        for word in shlex.split(line)[1:]:
+            if word not in getattr(command, "commands", {}):
+                break
+            names.append(word)
+            command = command.commands[word]
+        assert names, line
         assert CliRunner().invoke(app, [*names, "--help"]).exit_code == 0, line
 
 
