@@ -177,8 +177,9 @@ class StationSession(StationCore):
     def hold(self, recording: Recording, why: str) -> None:
         """Let the arm hold while a policy does not answer; see `callback_run.Stage`."""
         with self.motion:
+            if self.runner.recording is recording and recording.ending is None:
+                self.runner.hold(recording, why)
             self._require_going_on(recording)
-            self.runner.hold(recording, why)
 
     def end(self, recording: Recording, outcome: Outcome) -> None:
         """End a callback episode; see `callback_run.Stage`."""
