@@ -227,7 +227,9 @@ class FaultyDriver:
             effort = sample.effort_mA.copy()
             effort[1] = -OVERLOAD_SHARE * self.description.effort_max_mA
             sample = replace(sample, effort_mA=effort)
-        last = sample if self._last is None else self._last
+        if self._last is None:
+            self._last = sample
+        last = self._last
         if self._camera == "dead_camera":
             self._dark_s += 1.0 / self.description.control_hz
             if self._dark_s > CAMERA_DEAD_AFTER_S:

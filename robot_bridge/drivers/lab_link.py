@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 
 from robot_bridge.conventions import F64, Pose
 from robot_bridge.drivers.driver import MotorReading
+from robot_bridge.errors import DriverDisconnected
+
+
+class NotInitialised(DriverDisconnected):
+    """The package's server runs, but drives no arm yet. Nothing moved."""
+
+    code = "not_initialised"
+    sentence = "{interface} cannot answer {call}: {reason}. Reset the arm."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

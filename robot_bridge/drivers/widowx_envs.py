@@ -38,7 +38,7 @@ from robot_bridge.conventions import (
 from robot_bridge.drivers import kinematics
 from robot_bridge.drivers.driver import MotorReading
 from robot_bridge.drivers.lab_camera import decode_swapped_jpeg
-from robot_bridge.drivers.lab_link import Seen
+from robot_bridge.drivers.lab_link import NotInitialised, Seen
 from robot_bridge.drivers.lab_package import LabLine, lab_module
 from robot_bridge.drivers.real_arm import PERIOD_S
 from robot_bridge.errors import DriverDisconnected, MotorFault
@@ -113,7 +113,8 @@ class WidowXEnvsLink:
         if answer is None:
             raise self._line.silent("get_observation", f"no answer in {OBSERVE_TRIES} tries")
         if not _shows_an_arm(answer):
-            raise self._line.silent("get_observation", "the service is not initialised; reset the arm")
+            reason = "the service is not initialised"
+            raise NotInitialised(interface=INTERFACE, call="get_observation", reason=reason)
         state = np.asarray(answer["state"], dtype=np.float64)
         picture = answer["full_image"]
         if isinstance(picture, bytes):  # some versions leave the decoding to us

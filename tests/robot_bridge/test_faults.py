@@ -109,6 +109,13 @@ def test_a_frozen_camera_shows_the_old_picture_with_fresh_numbers_and_times(faul
     assert seen[-1].proprio[0] > before.proprio[0] + 0.05  # the arm does move
 
 
+def test_a_camera_that_freezes_at_the_very_first_picture_keeps_that_one(toy):
+    faulty = FaultyDriver(toy, plan=FaultPlan())
+    faulty.inject("frozen_camera")
+    first = faulty.reset(TASK, seed=0)
+    assert all((step(faulty, 0.03).sample.image == first.image).all() for _ in range(4))
+
+
 def test_a_black_camera_shows_nothing_at_all(faulty):
     faulty.inject("black_camera")
     first, second = step(faulty).sample, step(faulty).sample

@@ -47,7 +47,7 @@ def test_an_initialised_service_is_left_as_it_is(envs):
 
 def test_a_service_nobody_initialised_is_started_by_the_first_reset_only(monkeypatch):
     lab = widowx_envs_lab(monkeypatch, initialised=False)
-    with pytest.raises(DriverDisconnected, match="reset the arm"):
+    with pytest.raises(DriverDisconnected, match="Reset the arm"):
         lab.driver.look()
     assert lab.server.params is None
     sample = lab.driver.reset(TASK, seed=0)
