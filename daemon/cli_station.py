@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from daemon.cli_check import check
+
 if TYPE_CHECKING:
     from robot_bridge.station.policy import StationPolicy
     from robot_bridge.station.tokens import TokenFile
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 station_commands = typer.Typer(name="station", invoke_without_command=True)
 token_commands = typer.Typer(name="token", help="Who may call a station.", no_args_is_help=True)
 station_commands.add_typer(token_commands)
+station_commands.command("check")(check)
 
 MB = 10**6
 

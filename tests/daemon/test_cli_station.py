@@ -53,7 +53,8 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["token"], ["token", "create"], ["token", "revoke"], ["token", "list"], ["human-done"]]
+    "command",
+    [[], ["token"], ["token", "create"], ["token", "revoke"], ["token", "list"], ["human-done"], ["check"]],
 )
 def test_every_command_explains_itself(command):
     result = run(*command, "--help")
@@ -172,6 +173,12 @@ def test_an_emergency_stop_is_cleared_only_after_somebody_looked(tmp_path):
     assert run("clear-estop", "--spool", tmp_path, answer="y\n").exit_code == 0
     assert latch.read() is None
     assert "no emergency stop" in run("clear-estop", "--spool", tmp_path).output
+
+
+def test_a_robot_is_checked_without_a_station():
+    refused = run("check", "--sim", "--driver", "widowx-envs")
+    assert refused.exit_code == 2
+    assert "exclude each other" in refused.output
 
 
 @pytest.mark.parametrize("command", ["human-done", "clear-estop"])
