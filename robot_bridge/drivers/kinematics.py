@@ -39,6 +39,7 @@ FINGER_HIGH: Final = 0.037
 POSITION_TOLERANCE: Final = 1e-4  # metres: well below the arm's repeatability of 1 mm
 ROTATION_TOLERANCE: Final = 1e-3  # radians
 MAX_ITERATIONS: Final = 60
+STEP_ITERATIONS: Final = 20  # for a target one step away: those in reach are found within 12, most within 4
 DAMPING: Final = 1e-3  # of the least squares; small: targets are one short step apart
 MAX_JOINT_CHANGE: Final = 0.3  # radians per iteration, keeps the linearisation honest
 
@@ -84,7 +85,7 @@ def jacobian(joints: F64) -> F64:
     return _chain(np.asarray(joints, dtype=np.float64))[2]
 
 
-def inverse(target: Pose, start: F64) -> Solution:
+def inverse(target: Pose, start: F64, *, iterations: int = MAX_ITERATIONS) -> Solution:
     """Joints [6] within their limits that take the gripper to a pose, searched from the joints it has now.
 
     The search follows one branch, so that the arm never flips between two postures. For a pose out of reach
@@ -93,7 +94,7 @@ def inverse(target: Pose, start: F64) -> Solution:
     Source: damped least squares, Buss 2004, equation 11.
     """
     joints = np.clip(np.asarray(start, dtype=np.float64), JOINT_LOW, JOINT_HIGH)
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(iterations):
         position, rotation, jac = _chain(joints)
         error = np.concatenate([target.position - position, _rotation_vector(target.rotation @ rotation.T)])
         solution = Solution(
@@ -169,7 +170,7 @@ class WidowXArm:
         return forward(joints)
 
     def inverse(self, target: Pose, start: F64) -> F64 | None:
-        solution = inverse(target, start)
+        solution = inverse(target, start, iterations=STEP_ITERATIONS)
         return solution.joints if solution.ok else None
 
     def collides(self, joints: F64) -> bool:

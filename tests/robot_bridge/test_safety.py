@@ -311,3 +311,14 @@ def test_after_a_hold_elsewhere_the_joints_are_those_of_the_new_place():
     command = safe.apply(held, [0, 0.01, 0, 0, 0, 0, 1])
     np.testing.assert_allclose(command.joints[:3], [0.26, 0.04, 0.12], atol=1e-7)
     assert command.flags == 0
+
+
+def test_an_ordinary_step_asks_for_inverse_kinematics_once():
+    arm = CartesianArm()
+    safe, target = begun(arm), INSIDE
+    for _ in range(3):
+        arm.solved.clear()
+        command = safe.apply(target, [0.01, 0, 0, 0, 0, 0.05, 1])
+        safe.took(outcome(command.target))
+        target = command.target
+    assert len(arm.solved) == 1

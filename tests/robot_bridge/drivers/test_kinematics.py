@@ -219,3 +219,19 @@ def test_as_an_arm_model_the_chain_answers_as_the_functions_do():
     np.testing.assert_array_equal(WIDOWX.inverse(near, here), kinematics.inverse(near, here).joints)
     assert WIDOWX.inverse(Pose(np.array([0.9, 0.0, 0.1]), DEFAULT_ROTATION), here) is None
     assert (WIDOWX.joint_low < WIDOWX.joint_high).all()
+
+
+def test_a_target_one_step_away_is_found_in_few_iterations_or_not_at_all():
+    """The arm model gives up sooner than the search for a home does, and loses nothing by it."""
+    rng, joints = np.random.default_rng(0), np.array(NEAR_HOME)
+    found = 0
+    for _ in range(80):
+        here = kinematics.forward(joints)
+        turn = rotation_of_euler(rng.uniform(-0.15, 0.15, 3))
+        there = Pose(here.position + rng.uniform(-0.05, 0.05, 3), turn @ here.rotation)
+        patient, quick = kinematics.inverse(there, joints), WIDOWX.inverse(there, joints)
+        assert patient.ok is (quick is not None)
+        if quick is not None:
+            np.testing.assert_array_equal(quick, patient.joints)
+            joints, found = quick, found + 1
+    assert 40 < found < 80
