@@ -364,3 +364,27 @@ def test_the_newest_event_of_a_kind_is_found_in_memory_and_on_disk(reopened):
     journal = reopened(**SMALL)
     assert journal.newest("lease_acquired").facts == {"fence": 2}
     assert journal.newest("lease_expired") is None
+
+
+def test_nobody_waits_for_anothers_write_and_nothing_is_told_before_it_is_on_disk(
+    journal, tmp_path, monkeypatch
+):
+    journal.append("hold")
+    writing, go_on, really = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(handle: int) -> None:
+        writing.set()
+        assert go_on.wait(LONG_S)
+        really(handle)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", slow)
+        first = threading.Thread(target=journal.append, args=("clips",))
+        first.start()
+        assert writing.wait(LONG_S)
+        assert journal.append("estop") == 3  # while the disk still has the one before
+        assert everything(journal) == [1]
+        go_on.set()
+        first.join(LONG_S)
+    assert everything(journal) == [1, 2, 3]
+    assert len((tmp_path / "journal" / "000000000001.jsonl").read_bytes().splitlines()) == 3
