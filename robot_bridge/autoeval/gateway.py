@@ -77,7 +77,7 @@ class Gateway:
     ) -> None:
         self.root = root
         self._pace = Pace(clock=clock, now=now, deadline_s=deadline_s, idle_s=idle_s, body_s=body_s)
-        self._open: dict[str, JobSession] = {}
+        self._open: dict[str, JobSession] = {}  # replaced, never changed: a request must not wait for a lock
         self._lock = threading.Lock()
         self._app = create_gateway_app(self.find, self._pace)
         self._jobs = root / "jobs"
@@ -108,7 +108,8 @@ class Gateway:
             if known is None:
                 records = self._records(job.job_id)
                 records.recover()  # an attempt that could not be put away when it ended
-                self._open[job.job_id] = JobSession(job, link=link, records=records, pace=self._pace)
+                session = JobSession(job, link=link, records=records, pace=self._pace)
+                self._open = {**self._open, job.job_id: session}
                 log.info("gateway job opened job=%s task=%s", job.job_id, job.task_id)
 
     def close(self, job_id: str) -> None:
@@ -118,7 +119,8 @@ class Gateway:
             RecordingFailed: its last attempt could not be put away; it is recovered at the next start.
         """
         with self._lock:
-            session = self._open.pop(job_id, None)
+            session = self._open.get(job_id)
+            self._open = {name: other for name, other in self._open.items() if name != job_id}
         if session is not None:
             session.close()
             log.info("gateway job closed job=%s", job_id)
@@ -127,6 +129,9 @@ class Gateway:
         """The job's ended attempts with an index above `after`, in order; also of a job before a crash.
 
         An attempt in which nothing was asked is none, so indices may have gaps.
+
+        Raises:
+            RecordingFailed: an attempt has been silent for too long, and could not be put away.
         """
         session = self._open.get(job_id)
         if session is not None:
@@ -151,8 +156,7 @@ class Gateway:
     def find(self, capability: str) -> JobSession | None:
         """The open job of this capability. How long it takes says nothing of how much of it is right."""
         asked = _digest(capability)
-        with self._lock:
-            sessions = list(self._open.values())
+        sessions = self._open.values()
         found = [
             session for session in sessions if hmac.compare_digest(_digest(session.job.capability), asked)
         ]

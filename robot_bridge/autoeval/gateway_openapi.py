@@ -26,15 +26,13 @@ REFUSALS: Final = {
     408: "the body did not arrive in time",
     409: "there is no attempt: call /reset first; or it has had all its steps",
     413: f"a body of more than {MAX_BODY_BYTES} bytes",
-    422: "the body is not AutoEval's, or not about this job, or was cut",
+    422: "the body is not AutoEval's (also where this schema cannot say so), not about this job, or was cut",
     429: "another request of this job is being answered",
     503: "the policy gives no action, or the step cannot be recorded: the job must stop",
 }
 
 
 def _array(dtypes: tuple[str, ...], shape: tuple[int, ...], text: str) -> Schema:
-    sides: Schema = {"type": "integer", "enum": sorted(set(shape))}
-    count = len(shape)
     return {
         "type": "object",
         "description": text,
@@ -43,7 +41,7 @@ def _array(dtypes: tuple[str, ...], shape: tuple[int, ...], text: str) -> Schema
         "properties": {
             "__numpy__": {"type": "string", "contentEncoding": "base64"},
             "dtype": {"type": "string", "enum": list(dtypes)},
-            "shape": {"type": "array", "items": sides, "minItems": count, "maxItems": count},
+            "shape": {"enum": [list(shape)]},
         },
     }
 

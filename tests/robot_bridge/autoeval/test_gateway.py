@@ -1,4 +1,4 @@
-"""The gateway as a server: hung policies, parallel requests, half bodies, crashes; its jobs opened and closed."""
+"""The gateway as a server: hung policies, parallel requests, cut bodies, a kill; jobs opened and closed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.robot_bridge.autoeval.gateway_builders import (
 from tests.robot_bridge.builders import Clock
 
 ROOT = Path(__file__).parents[3]
-SOON_S = 0.3  # the deadline of tests in which the policy hangs
+SOON_S = 0.15  # the deadline of a gateway whose policy is going to hang
 HOLD = [0.0] * 6 + [1.0]
 
 
@@ -66,7 +66,7 @@ def policy() -> Iterator[FakePolicy]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, policy: FakePolicy) -> Gateway:
-    gateway = Gateway(tmp_path, deadline_s=SOON_S)
+    gateway = Gateway(tmp_path, deadline_s=PATIENCE_S)
     gateway.open(a_job(), policy)
     return gateway
 
@@ -82,6 +82,34 @@ def cell(base: str) -> Iterator[Cell]:
     cell = Cell(base)
     yield cell
     cell.session.close()
+
+
+@pytest.fixture
+def hasty(tmp_path: Path, policy: FakePolicy) -> Gateway:
+    gateway = Gateway(tmp_path / "hasty", deadline_s=SOON_S)
+    gateway.open(a_job(), policy)
+    return gateway
+
+
+@pytest.fixture
+def hasty_cell(hasty: Gateway) -> Iterator[Cell]:
+    with running_gateway(hasty) as base:
+        cell = Cell(base)
+        yield cell
+        cell.session.close()
+
+
+def decisions(cell: Cell, count: int) -> list[list[float]]:
+    """The next answers that are no hold: on a busy machine even a policy that is well may be late."""
+    found: list[list[float]] = []
+
+    def enough() -> bool:
+        answer = cell.act().json()
+        found.extend([answer] if answer != HOLD else [])
+        return len(found) == count
+
+    until(enough)
+    return found
 
 
 def in_background(call: Callable[[], requests.Response]) -> Future[requests.Response]:
@@ -147,7 +175,8 @@ def _read_answer(answers) -> tuple[int, bytes]:  # type: ignore[no-untyped-def]
     return status, answers.read(length)
 
 
-def test_a_policy_that_hangs_makes_the_arm_hold_and_then_the_job_fail(gateway, cell, policy):
+def test_a_policy_that_hangs_makes_the_arm_hold_and_then_the_job_fail(hasty, hasty_cell, policy):
+    gateway, cell = hasty, hasty_cell
     cell.reset()
     policy.go_on.clear()
     assert [cell.act().json() for _ in range(5)] == [HOLD] * 5
@@ -160,59 +189,60 @@ def test_a_policy_that_hangs_makes_the_arm_hold_and_then_the_job_fail(gateway, c
     assert (attempt.infer_ms >= 1000 * SOON_S * 0.9).all()
 
 
-def test_a_late_decision_is_what_the_next_question_is_answered_with(gateway, cell, policy):
-    cell.reset()
+def test_a_late_decision_is_what_the_next_question_is_answered_with(hasty, hasty_cell, policy):
+    hasty_cell.reset()
     policy.go_on.clear()
-    assert cell.act().json() == HOLD
+    assert hasty_cell.act().json() == HOLD
     policy.go_on.set()
-    assert [cell.act().json() for _ in range(3)] == [decided("job-1-0", t) for t in range(3)]
+    assert decisions(hasty_cell, 3) == [decided("job-1-0", t) for t in range(3)]
     assert [asked.t for asked in policy.asked] == [0, 1, 2]
-    gateway.close("job-1")
-    (attempt,) = gateway.attempts("job-1")
-    assert attempt.fallback.tolist() == [True, False, False, False]
+    hasty.close("job-1")
+    (attempt,) = hasty.attempts("job-1")
+    assert attempt.fallback[0]
+    assert (~attempt.fallback).sum() == 3
 
 
-def test_a_late_decision_of_the_attempt_before_is_nobodys(cell, policy):
-    cell.reset()
+def test_a_late_decision_of_the_attempt_before_is_nobodys(hasty_cell, policy):
+    hasty_cell.reset()
     policy.go_on.clear()
-    assert cell.act().json() == HOLD
+    assert hasty_cell.act().json() == HOLD
     policy.go_on.set()
-    cell.reset()
-    assert cell.act().json() == decided("job-1-1", 0)
+    until(lambda: hasty_cell.reset().status_code == 200)
+    (first,) = decisions(hasty_cell, 1)
+    assert first[1] > 0  # not of attempt 0
 
 
-def test_a_policy_that_hangs_in_one_attempt_and_is_let_go_serves_the_next(gateway, cell, policy):
-    cell.reset()
-    policy.go_on.clear()
-    cell.act()
-    resetting = in_background(cell.reset)
-    until(
-        lambda: [a.ended_by for a in gateway.attempts("job-1")] == ["reset"]
-    )  # /reset waits for the policy now
-    policy.go_on.set()
-    assert resetting.result(PATIENCE_S).status_code == 200
-    assert cell.act().json() == decided("job-1-1", 0)
-
-
-def test_a_second_act_while_one_is_answered_is_told_to_wait(base, gateway, policy, tmp_path):
-    patient = Gateway(tmp_path / "patient", deadline_s=PATIENCE_S)
-    patient.open(a_job(), policy)
-    with running_gateway(patient) as url:
-        first, second = Cell(url), Cell(url)
-        first.reset()
+def test_a_policy_that_hangs_in_one_attempt_and_is_let_go_serves_the_next(tmp_path, policy):
+    gateway = Gateway(tmp_path, deadline_s=0.8)  # of which a /reset waits for five
+    gateway.open(a_job(), policy)
+    with running_gateway(gateway) as base:
+        cell = Cell(base)
+        cell.reset()
         policy.go_on.clear()
-        waiting = in_background(first.act)
-        assert policy.hanging.wait(PATIENCE_S)
-        answers = [second.act() for _ in range(3)]
-        assert [refusal(answer) for answer in answers] == [(429, "request_in_flight")] * 3
-        assert answers[0].headers["Retry-After"] == "1"
+        assert cell.act().json() == HOLD
+        resetting = in_background(cell.reset)
+        until(lambda: [a.ended_by for a in gateway.attempts("job-1")] == ["reset"])
         policy.go_on.set()
-        assert waiting.result(PATIENCE_S).json() == decided("job-1-0", 0)
-        assert second.act().json() == decided("job-1-0", 1)
-        patient.close("job-1")
-        assert [attempt.steps for attempt in patient.attempts("job-1")] == [2]
-        first.session.close()
-        second.session.close()
+        assert resetting.result(PATIENCE_S).status_code == 200
+        assert decisions(cell, 1) == [decided("job-1-1", 0)]
+        cell.session.close()
+
+
+def test_a_second_act_while_one_is_answered_is_told_to_wait(gateway, base, cell, policy):
+    other = Cell(base)
+    cell.reset()
+    policy.go_on.clear()
+    waiting = in_background(cell.act)
+    assert policy.hanging.wait(PATIENCE_S)
+    answers = [other.act() for _ in range(3)]
+    assert [refusal(answer) for answer in answers] == [(429, "request_in_flight")] * 3
+    assert answers[0].headers["Retry-After"] == "1"
+    policy.go_on.set()
+    assert waiting.result(PATIENCE_S).json() == decided("job-1-0", 0)
+    assert other.act().json() == decided("job-1-0", 1)
+    other.session.close()
+    gateway.close("job-1")
+    assert [attempt.steps for attempt in gateway.attempts("job-1")] == [2]
 
 
 def test_parallel_requests_are_each_answered_and_every_200_is_one_recorded_step(gateway, base, policy):
@@ -245,52 +275,44 @@ def test_a_job_whose_policy_hangs_does_not_keep_another_waiting(gateway, base, p
     waiting = in_background(hung.act)
     assert policy.hanging.wait(PATIENCE_S)
     assert [free.act().json() for _ in range(3)] == [decided("job-2-0", t) for t in range(3)]
-    assert waiting.result(PATIENCE_S).json() == HOLD
+    policy.go_on.set()
+    assert waiting.result(PATIENCE_S).json() == decided("job-1-0", 0)
     hung.session.close()
     free.session.close()
 
 
-def test_closing_a_job_waits_for_the_answer_that_is_being_given_and_records_it(tmp_path, policy):
-    gateway = Gateway(tmp_path, deadline_s=PATIENCE_S)
-    gateway.open(a_job(), policy)
-    with running_gateway(gateway) as base:
-        cell = Cell(base)
-        cell.reset()
-        policy.go_on.clear()
-        waiting = in_background(cell.act)
-        assert policy.hanging.wait(PATIENCE_S)
-        closing = threading.Thread(target=gateway.close, args=("job-1",))
-        closing.start()
-        late = Cell(base)
-        until(lambda: late.act().status_code == 404)
-        policy.go_on.set()
-        closing.join(PATIENCE_S)
-        assert waiting.result(PATIENCE_S).json() == decided("job-1-0", 0)
-        assert [attempt.ended_by for attempt in gateway.attempts("job-1")] == ["job"]
-        cell.session.close()
-        late.session.close()
+def test_closing_a_job_waits_for_the_answer_that_is_being_given_and_records_it(gateway, base, cell, policy):
+    cell.reset()
+    policy.go_on.clear()
+    waiting = in_background(cell.act)
+    assert policy.hanging.wait(PATIENCE_S)
+    closing = threading.Thread(target=gateway.close, args=("job-1",))
+    closing.start()
+    late = Cell(base)
+    until(lambda: late.act().status_code == 404)
+    policy.go_on.set()
+    closing.join(PATIENCE_S)
+    assert waiting.result(PATIENCE_S).json() == decided("job-1-0", 0)
+    assert [attempt.ended_by for attempt in gateway.attempts("job-1")] == ["job"]
+    late.session.close()
 
 
-def test_a_reset_that_waits_while_its_job_is_closed_begins_nothing(tmp_path, policy):
-    gateway = Gateway(tmp_path, deadline_s=PATIENCE_S)
-    gateway.open(a_job(), policy)
-    with running_gateway(gateway) as base:
-        cell, impatient = Cell(base), Cell(base)
-        cell.reset()
-        policy.go_on.clear()
-        waiting = in_background(cell.act)
-        assert policy.hanging.wait(PATIENCE_S)
-        resetting = in_background(impatient.reset)
-        closing = threading.Thread(target=gateway.close, args=("job-1",))
-        closing.start()
-        policy.go_on.set()
-        closing.join(PATIENCE_S)
-        assert waiting.result(PATIENCE_S).status_code == 200
-        assert resetting.result(PATIENCE_S).status_code in {200, 404}  # before the job's end, or after it
-        assert refusal(cell.reset()) == (404, "unknown_capability")
-        assert {attempt.ended_by for attempt in gateway.attempts("job-1")} <= {"job", "reset"}
-        cell.session.close()
-        impatient.session.close()
+def test_a_reset_that_comes_as_its_job_is_closed_leaves_nothing_running(gateway, base, cell, policy):
+    other = Cell(base)
+    cell.reset()
+    policy.go_on.clear()
+    waiting = in_background(cell.act)
+    assert policy.hanging.wait(PATIENCE_S)
+    resetting = in_background(other.reset)
+    closing = threading.Thread(target=gateway.close, args=("job-1",))
+    closing.start()
+    policy.go_on.set()
+    closing.join(PATIENCE_S)
+    assert waiting.result(PATIENCE_S).status_code == 200
+    assert resetting.result(PATIENCE_S).status_code in {200, 404}  # before the job's end, or after it
+    assert refusal(cell.reset()) == (404, "unknown_capability")
+    assert len(gateway.attempts("job-1")) == 1
+    other.session.close()
 
 
 def test_a_body_that_never_ends_is_dropped_and_others_are_served_meanwhile(tmp_path, policy):

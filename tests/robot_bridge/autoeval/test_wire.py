@@ -252,14 +252,14 @@ FIELD = st.sampled_from(["image", "instruction", "proprio", "unnorm_key", "encod
 PART = st.sampled_from(["__numpy__", "dtype", "shape"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=200) | JSON.map(lambda tree: json.dumps(tree).encode()))
 def test_no_bytes_whatever_lead_to_anything_but_a_refusal(body):
     with pytest.raises(REFUSALS):
         read_act(body)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(field=FIELD, value=JSON, encoded=st.booleans())
 @example(field="unnorm_key", value={"deep": [1]}, encoded=True)
 def test_a_good_body_with_one_field_replaced_is_read_or_refused(field, value, encoded):
@@ -273,7 +273,7 @@ def test_a_good_body_with_one_field_replaced_is_read_or_refused(field, value, en
         assert np.isfinite(request.proprio).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(field=st.sampled_from(["image", "proprio"]), part=PART, value=JSON)
 def test_an_array_with_one_part_replaced_is_never_read(field, part, value):
     array = a_tree()[field]
