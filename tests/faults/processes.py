@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -35,6 +36,12 @@ def kill_server(announced: Path) -> None:
     (pid,) = [pid for pid in _numbers() if str(announced) in _words(pid)]
     os.kill(pid, signal.SIGKILL)
     until(lambda: _gone(pid), f"the end of process {pid}", deadline_s=20)
+
+
+def kill_worker(log: Path) -> None:
+    """kill -9 of the newest worker that the daemon's log tells of: the one that acts."""
+    pids = re.findall(r"worker started .*pid=(\d+)", log.read_text())
+    os.kill(int(pids[-1]), signal.SIGKILL)
 
 
 def rows(lab: Path, query: str) -> list[tuple[Any, ...]]:

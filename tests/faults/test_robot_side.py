@@ -19,7 +19,7 @@ from daemon.client import DaemonClient
 from daemon.lab import free_port, fresh_lab, server
 from robot_bridge.client import StationClient
 from robot_bridge.errors import RobotBridgeError
-from tests.faults.processes import DEADLINE_S, cable, kill_server, rows, until
+from tests.faults.processes import DEADLINE_S, cable, kill_server, kill_worker, rows, until
 
 EPISODES = 6  # of each task: some seconds of collecting
 SPEC: dict[str, Any] = {
@@ -120,8 +120,11 @@ def test_a_daemon_killed_in_an_episode_leaves_the_arm_holding_and_goes_on_later(
             client.request_iteration(SPEC, idempotency_key="the only one")
             until(in_an_episode(station_url, lab), "the middle of an episode")
             acknowledged = {row[0] for row in rows(lab, "SELECT id FROM episodes")}
+            kill_worker(lab / "serve.log")  # it acts; the server behind it dies next
             kill_server(lab / "serve.url")
-            held = until(lambda: [e for e in events(station_url) if e.kind == "hold"], "HOLD")
+            held = until(
+                lambda: [e for e in events(station_url) if e.kind == "hold"], "HOLD", deadline_s=30.0
+            )
             cut_short = str(held[-1].episode_id)
             watcher = StationClient(station_url)
             until(lambda: watcher.status().episode is None, "the end of the episode")
