@@ -1,9 +1,12 @@
 """`gymnastd station-check`: go through a robot's bring-up list and leave a report."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from robot_bridge.check.verdicts import CheckReport
 
 
 def check(  # noqa: PLR0917 - a command's options are its arguments
@@ -37,24 +40,29 @@ def check(  # noqa: PLR0917 - a command's options are its arguments
         raise typer.BadParameter(f"--sim and --driver {driver} exclude each other")
     configure_logging("WARNING")
 
-    def ask(question: str) -> bool:
-        if yes:
-            typer.echo(f"{question} [--yes]")
-            return True
-        return typer.confirm(question)
-
     opened = open_driver(driver, cell_seed=cell_seed, address=address, tasks=tasks)
     try:
         report = run_check(
             opened,
             clock=time.monotonic,
-            ask=ask,
+            ask=agree if yes else typer.confirm,
             report=typer.echo,
             plan=CheckPlan(dry_run=dry_run, task_id=task),
         )
     finally:
         opened.close()
+    raise typer.Exit(told(report, out))
+
+
+def told(report: "CheckReport", out: Path) -> int:
+    """Leave the report, say where, and give the exit status."""
     _, text = report.write(out)
     failed = ", ".join(item.name for item in report.failed)
     typer.echo(f"{'failed: ' + failed if failed else 'nothing failed'}; the report is {text}")
-    raise typer.Exit(report.exit_status)
+    return report.exit_status
+
+
+def agree(question: str) -> bool:
+    """The answer of somebody who said --yes."""
+    typer.echo(f"{question} [--yes]")
+    return True

@@ -3,9 +3,12 @@
 import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from daemon.policy_server.sessions import PolicySessions
 
 BASE = "base"
 PRESET = "nano"  # the only one whose base checkpoint comes along
@@ -53,17 +56,12 @@ def policy_server(
     import torch
 
     from daemon.cli import announced
-    from daemon.learning.errors import LearningError
-    from daemon.policy_server.checkpoint_file import CheckpointWatch, load_policy
+    from daemon.policy_server.checkpoint_file import CheckpointWatch
     from daemon.policy_server.serve import PolicyBinding, serve_policy
-    from daemon.policy_server.sessions import PolicySessions
 
     torch.set_num_threads(threads)
     path = checkpoint_path(checkpoint)
-    try:
-        sessions = PolicySessions(*load_policy(path), temperature=temperature)
-    except LearningError as error:
-        raise typer.BadParameter(f"{error} [{error.code}]") from error
+    sessions = sessions_of(path, temperature)
     binding = PolicyBinding(
         host=host,
         port=port,
@@ -80,6 +78,22 @@ def policy_server(
             seed=seed,
             announce=lambda url: announced(f"policy server serves {url}", url, announce),
         )
+
+
+def sessions_of(path: Path, temperature: float) -> "PolicySessions":
+    """The policy of a checkpoint file, ready for sessions.
+
+    Raises:
+        BadParameter: it is no policy checkpoint.
+    """
+    from daemon.learning.errors import LearningError
+    from daemon.policy_server.checkpoint_file import load_policy
+    from daemon.policy_server.sessions import PolicySessions
+
+    try:
+        return PolicySessions(*load_policy(path), temperature=temperature)
+    except LearningError as error:
+        raise typer.BadParameter(f"{error} [{error.code}]") from error
 
 
 def checkpoint_path(named: str) -> Path:

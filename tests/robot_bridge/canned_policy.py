@@ -1,4 +1,4 @@
-"""Something that listens where a policy should: answers request n with script n, the last one again and again."""
+"""Something that listens where a policy should: answers request n with script n, the last one for ever."""
 
 from __future__ import annotations
 

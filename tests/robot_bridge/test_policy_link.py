@@ -155,7 +155,7 @@ def test_a_policy_that_takes_the_call_and_says_nothing_runs_into_the_deadline_on
 def test_an_answer_that_trickles_is_over_at_the_deadline(where: str) -> None:
     whole = rendered(200, json.dumps(ACTED).encode(), Content_Type="application/json")
     at = {"status line": 0, "headers": 20, "body": len(whole) - 60}[where]
-    with canned_policy(lambda connection: trickle(connection)) as server:
+    with canned_policy(lambda connection: trickle(connection)) as server:  # noqa: PLW0108 - defined below
 
         def trickle(connection: socket.socket) -> None:
             connection.sendall(whole[:at])
