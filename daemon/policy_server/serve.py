@@ -81,20 +81,23 @@ def running_policy_server(
     port: int = 0,
     token: str | None = None,
     trust_network: bool = False,
+    binding: PolicyBinding | None = None,
 ) -> Iterator[str]:
     """Serve the policy in a thread of this program for the length of a with block; gives its URL.
 
+    `binding` replaces the four before it, and can say TLS too.
+
     Raises:
-        BindRefused: `host` can be reached from elsewhere, without TLS; `trust_network` says that is meant.
+        BindRefused, TlsUnusable: it would listen where it must not, or cannot.
         OSError: the address cannot be listened on.
     """
-    binding = PolicyBinding(host=host, port=port, token=token, trust_network=trust_network)
-    with _listening(binding) as listener:
-        server = _server(sessions, binding, 0)
+    bound = binding or PolicyBinding(host=host, port=port, token=token, trust_network=trust_network)
+    with _listening(bound) as listener:
+        server = _server(sessions, bound, 0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="policy-server")
         thread.start()
         try:
-            yield _url(listener, binding)
+            yield _url(listener, bound)
         finally:
             server.should_exit = True
             thread.join()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
+import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from daemon.learning.batch import resize_frames
-from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.errors import BadTensor
+from daemon.learning.policy.policy import BadTemperature, Policy, new_policy
 from daemon.learning.rollout import RolloutPlan, Starts, rollout
 from daemon.policy_server.serve import running_policy_server
-from daemon.policy_server.sessions import PolicySessions
+from daemon.policy_server.sessions import Decision, PolicySessions
 from robot_bridge.callback import PolicyActRequest, PolicyLink, PolicyResetRequest
 from robot_bridge.dispenser import ChunkDispenser
 from robot_bridge.episode import PolicyRef
@@ -220,3 +226,136 @@ def test_with_a_token_nobody_else_gets_an_action(guarded: str) -> None:
 def test_an_address_others_can_reach_needs_a_token(sessions: PolicySessions, host: str) -> None:
     with pytest.raises(BindRefused, match="token"), running_policy_server(sessions, host=host):
         pytest.fail("it listens")
+
+
+def test_a_reset_again_finds_the_session_as_it_is(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    first = sessions.act(an_act(0))
+    assert sessions.reset(a_reset()).policy == FIRST
+    assert sessions.act(an_act(0)) == first
+    assert sessions.act(an_act(5)).t == 5
+    assert sessions.count == 1
+
+
+def test_the_session_unused_for_longest_is_the_one_forgotten() -> None:
+    sessions = PolicySessions(a_policy(), FIRST, sessions_max=2)
+    sessions.reset(a_reset("a"))
+    sessions.reset(a_reset("b"))
+    sessions.act(an_act(0, session="a"))
+    sessions.reset(a_reset("c"))
+    assert sessions.act(an_act(5, session="a")).t == 5
+    with pytest.raises(UnknownSession):
+        sessions.act(an_act(0, session="b"))
+
+
+def test_what_was_decided_before_a_swap_is_still_answered(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    first = sessions.act(an_act(0))
+    sessions.swap(a_policy(seed=1), SECOND)
+    assert sessions.act(an_act(0)) == first
+
+
+def test_thinking_is_told_once_and_a_repeated_step_thinks_nothing(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    fetched = []
+
+    def picture() -> np.ndarray:
+        fetched.append(1)
+        return a_picture(0)
+
+    first, again = sessions.decide("s1", 0, picture), sessions.decide("s1", 0, picture)
+    assert (first.thought_ms, again.thought_ms) == (first.answer.infer_ms, 0.0)
+    assert first.thought_ms > 0
+    assert first.answer == again.answer
+    assert len(fetched) == 1
+
+
+def test_the_same_step_asked_by_many_at_once_is_decided_once(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    together = threading.Barrier(4, timeout=30)
+
+    def ask(_: int) -> Decision:
+        together.wait()
+        return sessions.decide("s1", 0, lambda: a_picture(0))
+
+    with ThreadPoolExecutor(4) as threads:
+        decisions = list(threads.map(ask, range(4)))
+    assert sum(decision.thought_ms > 0 for decision in decisions) == 1
+    assert len({str(decision.answer.actions) for decision in decisions}) == 1
+
+
+def test_a_policy_that_thinks_does_not_keep_others_from_beginning_or_swapping() -> None:
+    policy, thinks, may_end = a_policy(), threading.Event(), threading.Event()
+    sessions = PolicySessions(policy, FIRST)
+    sessions.reset(a_reset())
+
+    def ponder(*_: object) -> None:
+        thinks.set()
+        assert may_end.wait(30)
+
+    hook = policy.model.register_forward_pre_hook(ponder)
+    with ThreadPoolExecutor(1) as thread:
+        deciding = thread.submit(sessions.act, an_act(0))
+        assert thinks.wait(30)
+        sessions.swap(a_policy(seed=1), SECOND)
+        assert sessions.reset(a_reset("other")).policy == SECOND
+        assert not deciding.done()
+        may_end.set()
+        assert deciding.result(30).t == 0
+    hook.remove()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("a number"), KeyError("a name")])
+def test_whatever_goes_wrong_inside_is_a_failure_of_the_policy(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = a_policy()
+    sessions = PolicySessions(policy, FIRST)
+    sessions.reset(a_reset())
+
+    def fail(*_: object) -> None:
+        raise error
+
+    hook = policy.model.register_forward_pre_hook(fail)
+    with pytest.raises(PolicyFailed, match=type(error).__name__):
+        sessions.act(an_act(0))
+    assert "policy failed session=s1 t=0" in caplog.text
+    hook.remove()
+    assert sessions.act(an_act(0)).t == 0
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("inf"), float("nan")])
+def test_a_temperature_that_no_distribution_has_is_refused_at_once(temperature: float) -> None:
+    with pytest.raises(BadTemperature):
+        PolicySessions(a_policy(), FIRST, temperature=temperature)
+
+
+def test_a_chunk_that_the_protocol_cannot_carry_is_refused_at_once(sessions: PolicySessions) -> None:
+    long = new_policy((SENTENCE,), seed=0, width=16, layers=1, chunk=65)
+    with pytest.raises(BadTensor, match="1 to 64 actions"):
+        PolicySessions(long, SECOND)
+    with pytest.raises(BadTensor):
+        sessions.swap(long, SECOND)
+    assert sessions.ref == FIRST
+
+
+@pytest.mark.parametrize("jpeg", ["not base64!", "=", "AAAA", "é"])
+def test_text_that_is_no_picture_is_refused(sessions: PolicySessions, jpeg: str) -> None:
+    sessions.reset(a_reset())
+    observation = ObservationAnswer(t=0, jpeg=jpeg, proprio=[0.0] * 7, qpos=[], captured_at=0.0)
+    with pytest.raises(BadObservation):
+        sessions.act(PolicyActRequest(session="s1", t=0, observation=observation))
+
+
+def test_a_grey_picture_is_no_picture_of_ours(sessions: PolicySessions) -> None:
+    sessions.reset(a_reset())
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(buffer, format="JPEG")
+    with pytest.raises(BadObservation, match="RGB 32x32, found L"):
+        sessions.act(an_act(0, jpeg=buffer.getvalue()))
+
+
+def test_a_swap_is_logged_with_both_names(sessions: PolicySessions, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        sessions.swap(a_policy(seed=1), PolicyRef(name="nano", version="8"))
+    assert "policy swapped from=first: to=nano:8" in caplog.text
