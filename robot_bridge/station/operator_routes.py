@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from robot_bridge.errors import Forbidden
 from robot_bridge.protocol import ClearEStopRequest, Command, HumanDoneRequest, Maintenance
 from robot_bridge.station.operations import Operations
-from robot_bridge.station.routes import REFUSALS, require_version
+from robot_bridge.station.routes import require_version
 
 
 async def require_local(request: Request) -> None:
@@ -31,7 +31,7 @@ class MaintenanceRequest(Command):
 def operator_routes(operations: Operations) -> APIRouter:
     """Clear the emergency stop, say that a human has done what was asked, serve the motors."""
     needs = [Depends(require_version), Depends(require_local)]
-    router = APIRouter(prefix="/v1", dependencies=needs, responses=REFUSALS)
+    router = APIRouter(prefix="/v1", dependencies=needs)
 
     @router.post("/estop/clear", status_code=204)
     def clear(request: ClearEStopRequest) -> None:

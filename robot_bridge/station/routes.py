@@ -54,7 +54,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 
 def station_routes(session: StationSession) -> APIRouter:
     """Description, leases, resets and episodes of one station."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], responses=REFUSALS)
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)])
     _add_description(router, session)
     _add_leases(router, session)
     _add_episodes(router, session)
@@ -63,7 +63,7 @@ def station_routes(session: StationSession) -> APIRouter:
 
 def stop_route(session: StationSession) -> APIRouter:
     """The emergency stop: no lease, no version, no body needed, no worker thread, nothing to wait for."""
-    router = APIRouter(prefix="/v1", responses=REFUSALS)
+    router = APIRouter(prefix="/v1")
 
     @router.post("/estop")
     async def estop(request: EStopRequest | None = None) -> EStopAnswer:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from robot_bridge import errors
 from robot_bridge.description import StationAnswer
@@ -16,61 +15,27 @@ from robot_bridge.errors import RobotBridgeError
 from robot_bridge.frames import decode_jpeg
 from robot_bridge.observation import read_ready
 from robot_bridge.protocol import EpisodeReadyAnswer, Problem
-from robot_bridge.station.app import Surroundings, create_station_app
 from robot_bridge.station.body_limit import MAX_BODY_BYTES
 from robot_bridge.station.problems import STATUS
 from robot_bridge.transport import error_of_problem
-from tests.robot_bridge.builders import Clock, a_request, forward
-from tests.robot_bridge.toy_driver import SIDE, ToyDriver
-
-JSON = {"Content-Type": "application/json"}
-
-
-class Wire:
-    """A station over HTTP, and the fence of whoever holds it."""
-
-    def __init__(self, http: TestClient, driver: ToyDriver) -> None:
-        self.http = http
-        self.driver = driver
-        self.fence = ""
-
-    def lease(self) -> dict:
-        lease = self.http.post("/v1/leases", json={"holder": "daemon"}).json()
-        self.fence = str(lease["fence"])
-        return lease
-
-    def post(self, path: str, body: object, **headers: str):
-        return self.http.post(path, json=body, headers={"Fence": self.fence, **headers})
-
-    def create(self, **changes: object):
-        request = a_request(**{"episode_id": "e1", **changes})
-        return self.post("/v1/episodes", request.model_dump(mode="json"))
-
-    def step(self, t: int, actions: list[list[float]]):
-        return self.post("/v1/episodes/e1/steps", {"t": t, "actions": actions})
-
-    def finished(self) -> dict:
-        self.lease()
-        self.create()
-        self.step(0, forward(2))
-        return self.post("/v1/episodes/e1/finish", {"reason": "completed"}).json()
+from tests.robot_bridge.builders import a_request, forward
+from tests.robot_bridge.station.wire import JSON, Wire, a_wire, problem
+from tests.robot_bridge.toy_driver import SIDE
 
 
 @pytest.fixture
 def wire(tmp_path: Path) -> Iterator[Wire]:
-    driver, clock = ToyDriver(), Clock()
-    around = Surroundings(clock=clock, now=clock.now)
-    app = create_station_app(driver, tmp_path / "spool", station_id="bench", around=around)
-    with TestClient(app) as http:
-        yield Wire(http, driver)
-    assert driver.closed == 1
+    with a_wire(tmp_path / "spool") as wire:
+        yield wire
 
 
-def problem(answer) -> Problem:
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = Problem.model_validate_json(answer.content)
-    assert body.status == answer.status_code
-    return body
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """One station with an episode that waits for its first step, for calls that must all be refused."""
+    with a_wire(tmp_path_factory.mktemp("ready") / "spool") as wire:
+        wire.lease()
+        wire.create()
+        yield wire
 
 
 def test_a_station_describes_itself(wire):
@@ -170,12 +135,10 @@ def test_an_acknowledged_episode_is_forgotten_and_the_acknowledgement_can_be_rep
         ("/v1/episodes/e1/ack", {"manifest_sha256": "abc"}),
     ],
 )
-def test_a_command_that_is_not_exactly_a_command_is_refused_and_nothing_moves(wire, path, body):
-    wire.lease()
-    wire.create()
-    body = problem(wire.post(path, body))
+def test_a_command_that_is_not_exactly_a_command_is_refused_and_nothing_moves(ready, path, body):
+    body = problem(ready.post(path, body))
     assert (body.status, body.code) == (422, "bad_request")
-    assert wire.driver.moves == 0
+    assert ready.driver.moves == 0
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -190,10 +153,8 @@ def test_numbers_that_are_not_finite_are_a_bad_action(wire, number):
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b'{"t": 0, "actions": [[0.1', b"[" * 5000])
-def test_a_body_that_is_no_json_is_refused(wire, raw):
-    wire.lease()
-    wire.create()
-    answer = wire.http.post("/v1/episodes/e1/steps", content=raw, headers={**JSON, "Fence": wire.fence})
+def test_a_body_that_is_no_json_is_refused(ready, raw):
+    answer = ready.http.post("/v1/episodes/e1/steps", content=raw, headers={**JSON, "Fence": ready.fence})
     assert problem(answer).code == "bad_request"
 
 
@@ -293,8 +254,8 @@ def test_the_emergency_stop_needs_nothing_and_nothing_on_the_wire_clears_it(wire
         ("TRACE", "/v1/status", 405),
     ],
 )
-def test_a_call_that_is_not_in_the_protocol_is_a_problem_too(wire, method, path, status):
-    answer = wire.http.request(method, path)
+def test_a_call_that_is_not_in_the_protocol_is_a_problem_too(ready, method, path, status):
+    answer = ready.http.request(method, path)
     assert (problem(answer).status, problem(answer).code) == (status, "unknown_call")
     assert ("allow" in answer.headers) is (status == 405)
 

@@ -10,7 +10,7 @@ import pytest
 
 from robot_bridge.conventions import Pose
 from robot_bridge.drivers.driver import DriverDescription, Sample, StepOutcome
-from robot_bridge.errors import UnknownTask
+from robot_bridge.errors import DriverDisconnected, UnknownTask
 from robot_bridge.station.arm import ArmThread
 from tests.robot_bridge.toy_driver import ToyDriver
 
@@ -99,3 +99,33 @@ def test_what_the_driver_raises_reaches_the_caller(arm):
     with pytest.raises(UnknownTask, match="fold_cloth"):
         arm.reset("fold_cloth", seed=0)
     assert arm.reset("open_drawer", seed=0).proprio.shape == (7,)
+
+
+def test_an_error_of_nobodys_is_an_arm_that_went_silent(watched, caplog):
+    class Broken(Watched):
+        def step(self, target: Pose, gripper: float) -> StepOutcome:
+            raise ZeroDivisionError("in the vendor's library")
+
+        def close(self) -> None:
+            super().close()
+            raise OSError("port gone")
+
+    broken = Broken()
+    arm = ArmThread(broken)
+    arm.reset("open_drawer", seed=1)
+    with pytest.raises(DriverDisconnected, match="ZeroDivisionError") as silent:
+        arm.step(arm.target, 1.0)
+    assert silent.value.parts["call"] == "step"
+    assert "driver broke call=step" in caplog.text
+    assert arm.success() is False  # the thread lives on
+    with pytest.raises(DriverDisconnected, match="port gone"):
+        arm.close()
+    assert broken.closed == 1
+
+
+def test_every_other_call_goes_through_the_thread_too(arm, watched):
+    for call in (arm.hold, arm.park, arm.reboot_motors, arm.sleep, arm.wake):
+        call()
+    assert watched.calls == ["hold", "park", "reboot_motors", "sleep", "wake"]
+    assert len(arm.motors()) == 7
+    assert arm.arm is None
