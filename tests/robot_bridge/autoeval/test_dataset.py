@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 import types
 from collections.abc import Iterator
@@ -31,11 +32,19 @@ class Hub:
         return HubDataset(**{"cache": self.cache, "endpoint": self.url, **changes})
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    root = tmp_path_factory.mktemp("emulator")
+    with running_emulator(root, quirks=Quirks(poll_s=60.0, hub_page=3)) as url:
+        yield url, root / "tmp"
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    quirks = Quirks(poll_s=60.0, hub_page=3)
-    with running_emulator(tmp_path / "emulator", quirks=quirks) as url:
-        yield Hub(url, tmp_path / "emulator" / "tmp", tmp_path / "cache")
+def hub(emulator: tuple[str, Path], tmp_path: Path) -> Hub:
+    url, root = emulator
+    for left_by_the_test_before in root.iterdir():
+        shutil.rmtree(left_by_the_test_before)
+    return Hub(url, root, tmp_path / "cache")
 
 
 def test_a_hub_without_any_run_has_none_of_ours(hub: Hub) -> None:
