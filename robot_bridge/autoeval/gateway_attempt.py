@@ -122,10 +122,6 @@ class LiveAttempt:
         self._gripper = float(decision.sent_action[-1])
         return decision.body
 
-    def stop(self) -> None:
-        """Expect nothing of the policy any more."""
-        self._question.drop()
-
     def _decide(self, request: ActRequest, jpeg: bytes) -> _Decision:
         began = time.monotonic()
         try:

@@ -159,7 +159,6 @@ class JobSession:
     def _end(self, ended_by: EndedBy) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.stop()
             self._records.end(attempt.recording, ended_by)
 
     @contextmanager

@@ -95,12 +95,15 @@ class FakePolicy:
         self.spoil: Callable[[list[float]], list[float]] = lambda action: action
         self.go_on = threading.Event()  # cleared: act hangs
         self.go_on.set()
+        self.reset_on = threading.Event()  # cleared: reset hangs
+        self.reset_on.set()
         self.hanging = threading.Event()
         self.at_once = 0
         self.at_once_max = 0
 
     def reset(self, request: PolicyResetRequest) -> PolicyReadyAnswer:
         self.resets.append(request)
+        assert self.reset_on.wait(PATIENCE_S)
         if self.reset_fault is not None:
             raise self.reset_fault
         return PolicyReadyAnswer(session=request.session, policy=self.policy, chunk=self.chunk)

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from robot_bridge.autoeval.gateway import Gateway
+from robot_bridge.autoeval.gateway_attempt import Received
+from robot_bridge.autoeval.gateway_errors import UnknownCapability
 from robot_bridge.autoeval.gateway_job import attempt_seed
 from robot_bridge.autoeval.gateway_session import ATTEMPTS_MAX, RESET_TRIES, SPARE_STEPS
+from robot_bridge.autoeval.wire import read_act
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import PolicyFailed
 from tests.robot_bridge.autoeval.gateway_builders import (
+    CAPABILITY,
     Caller,
     FakePolicy,
     a_body,
@@ -220,6 +224,29 @@ def test_a_policy_that_is_never_reset_fails_the_job_and_leaves_no_attempt(tmp_pa
     autoeval.acts(1)
     gateway.close("job-1")
     assert ended(gateway) == [(1, 1, "job")]
+
+
+def test_a_reset_that_the_policy_follows_too_late_is_not_the_next_attempts(tmp_path, clock):
+    gateway = a_gateway(tmp_path, clock, deadline_s=0.1)
+    policy = FakePolicy()
+    policy.reset_on.clear()
+    gateway.open(a_job(), policy)
+    autoeval = Caller(gateway)
+    assert refusal(autoeval.reset()) == (503, "policy_unreachable")
+    policy.reset_on.set()
+    assert autoeval.reset().status_code == 200
+    assert [reset.session for reset in policy.resets] == ["job-1-0", "job-1-1"]
+
+
+def test_a_request_that_waited_until_its_job_was_closed_is_told_that_nothing_is_here(gateway, policy):
+    session = gateway.find(CAPABILITY)
+    assert session is not None
+    gateway.close("job-1")
+    with pytest.raises(UnknownCapability):
+        session.reset()
+    with pytest.raises(UnknownCapability):
+        session.act(read_act(a_body()), Received(t=0.0, wall=0.0))
+    assert policy.resets == []
 
 
 def test_another_policy_in_the_middle_of_a_job_fails_it_loudly(gateway, autoeval, policy):
