@@ -474,3 +474,16 @@ def test_a_spool_of_many_pages_is_read_to_its_end_and_its_cursor_is_quoted(canne
         b"/v1/episodes",
         b"/v1/episodes?after=1~a%26b",
     ]
+
+
+def test_whoever_waits_without_a_lease_any_more_still_learns_how_it_ended(canned):
+    lease = {"lease_id": "x", "fence": 1, "ttl_s": 30.0, "heartbeat_s": 10.0, "station_time": 5.0}
+    server, client = canned(
+        *(as_json(lease, 201), as_events(cursor=7), as_state("running")),
+        as_problem(code="unknown_lease", parts={"lease_id": "x"}),
+        *(as_events("e1", cursor=8), as_state("running"), as_events("e1", cursor=9)),
+        as_state("finished", "aborted_estop"),
+    )
+    client.acquire_lease("daemon")
+    assert client.wait_finished("e1", timeout_s=30.0).outcome == "aborted_estop"
+    assert sum(b"/heartbeat" in request for request in server.requests) == 1
