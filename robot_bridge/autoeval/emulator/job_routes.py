@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -20,7 +20,7 @@ from robot_bridge.autoeval.emulator.connection_check import check_connection
 from robot_bridge.autoeval.emulator.jobs import CANCELLED, EVALUATING, QUEUED, JobBook
 from robot_bridge.autoeval.emulator.scheduler import Scheduler
 
-OFFLINE: str = "This robot is currently offline and not accepting jobs."
+OFFLINE: Final = "This robot is currently offline and not accepting jobs."
 KeyCheck = Callable[[Request], None]
 
 
@@ -55,8 +55,8 @@ def job_routes(book: JobBook, scheduler: Scheduler, *, admin: KeyCheck) -> APIRo
             raise HTTPException(403, "You can only cancel jobs that you submitted")
         return _cancel(book, scheduler, job_id)
 
-    @router.post("/admin/jobs/{job_id}/cancel")
-    def admin_cancel_job(job_id: str, _: Annotated[None, Depends(admin)]) -> dict[str, Any]:
+    @router.post("/admin/jobs/{job_id}/cancel", dependencies=[Depends(admin)])
+    def admin_cancel_job(job_id: str) -> dict[str, Any]:
         return _cancel(book, scheduler, job_id)
 
     return router

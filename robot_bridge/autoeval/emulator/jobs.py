@@ -65,6 +65,7 @@ class JobBook:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(file, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
+        self._connection.execute("PRAGMA synchronous = OFF")  # a kill loses nothing, a power cut may
         with self._transaction() as sql:
             sql.executescript(_TABLES)
             for robot in ROBOTS:

@@ -38,24 +38,22 @@ def _add_status(router: APIRouter, book: JobBook, *, admin: KeyCheck) -> None:
     def get_robot_status() -> list[dict[str, Any]]:
         return book.robots()
 
-    @router.post("/robot_status/all/offline")
-    def take_all_robots_offline(
-        _: Annotated[None, Depends(admin)], message: str | None = None
-    ) -> dict[str, str]:
+    only_admin = [Depends(admin)]
+
+    @router.post("/robot_status/all/offline", dependencies=only_admin)
+    def take_all_robots_offline(message: str | None = None) -> dict[str, str]:
         for robot in book.robots():
             book.set_online(robot["robot"], online=False, message=message or OFFLINE)
         return {"status": "success", "message": "All robots have been taken offline"}
 
-    @router.post("/robot_status/{robot}/offline")
-    def take_robot_offline(
-        robot: str, _: Annotated[None, Depends(admin)], message: str | None = None
-    ) -> dict[str, str]:
+    @router.post("/robot_status/{robot}/offline", dependencies=only_admin)
+    def take_robot_offline(robot: str, message: str | None = None) -> dict[str, str]:
         _known(book, robot)
         book.set_online(robot, online=False, message=message or OFFLINE)
         return {"status": "success", "message": f"Robot '{robot}' has been taken offline"}
 
-    @router.post("/robot_status/{robot}/online")
-    def bring_robot_online(robot: str, _: Annotated[None, Depends(admin)]) -> dict[str, str]:
+    @router.post("/robot_status/{robot}/online", dependencies=only_admin)
+    def bring_robot_online(robot: str) -> dict[str, str]:
         _known(book, robot)
         book.set_online(robot, online=True, message=None)
         return {"status": "success", "message": f"Robot '{robot}' has been brought back online"}
