@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES: Final = 1024 * 1024
 SEGMENTS_KEPT: Final = 16
 REMEMBERED: Final = 2 * EVENTS_MAX  # newest events in memory, also those that the disk did not take
+BATCH: Final = 64  # events in one write, so that trying in vain stays cheap
 WAITERS_MAX: Final = 8  # of the station's forty worker threads; the others must stay free
 TEXT_MAX: Final = 2000  # characters of one fact
 
@@ -129,12 +130,13 @@ class Journal:
     def _flush(self) -> None:
         """Write what is not written. Who finds somebody writing leaves it to them: they look again."""
         while self._disk.acquire(blocking=False):
-            batch = self._unwritten()
-            failure: OSError | None = None
+            pending = self._unwritten()
+            batch, failure = pending[:BATCH], None
             try:
                 self._segments.append(batch)
             except OSError as error:
                 failure = error
+                batch = pending  # told all the same, and never to be given again
                 self._segments.raise_ceiling(batch[-1].cursor)
             finally:
                 self._disk.release()
