@@ -220,7 +220,6 @@ class ArmKeeper:
             elif self.rest.over:
                 self._driver.wake()
                 self.rest.wake()
-                self._polled_at = None
                 self._journal.append("rested")
         except DriverError as error:
             self.note(error)

@@ -62,8 +62,7 @@ class Operations:
         if not core.estop.matches(nonce):
             raise BadRequest(thing="nonce", reason="it is not the one in the station's estop.json")
         with core.motion:
-            core.settle_now()  # whatever the stop ended has ended
-            core.leases.revoke()
+            core.settle_now()  # what the stop ended has ended, the lease too
             core.estop.clear()
             core.settle_now()
 

@@ -244,6 +244,9 @@ def test_looking_at_a_station_whose_disk_is_full_works_and_the_episode_waits(tmp
         bench.tick(31.0)  # neither the dead-man nor the lease changes how it ended
     with pytest.raises(SpoolDiskFull):
         bench.step(2)
+    bench.lease()
+    with pytest.raises(SpoolDiskFull):
+        bench.session.finish("e1", "policy_error", bench.fence)
     Full.room = True
     bench.tick()
     manifest = bench.kept().manifest

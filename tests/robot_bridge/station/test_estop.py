@@ -75,3 +75,25 @@ def test_the_nonce_stands_on_the_stations_disk_and_nowhere_else(tmp_path):
     assert nonce not in told.values()
     assert latch.matches(nonce)
     assert not latch.matches("please")
+
+
+def test_a_stop_that_never_reached_the_disk_is_cleared_by_the_running_station(tmp_path):
+    (tmp_path / ".estop.json.new").mkdir()  # writing fails
+    latch = EStopLatch(tmp_path)
+    latch.latch("smoke", NOON)
+    latch.clear()
+    latch.require_clear()
+
+
+def test_only_whoever_runs_the_station_can_read_the_nonce(tmp_path):
+    EStopLatch(tmp_path).latch("smoke", NOON)
+    assert (tmp_path / "estop.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_stop_without_a_nonce_is_cleared_in_the_folder_only(tmp_path):
+    (tmp_path / "estop.json").write_text('{"since": "then", "reason": "an older release"}')
+    latch = EStopLatch(tmp_path)
+    assert not latch.matches("")
+    assert not latch.matches("None")
+    latch.clear()
+    latch.require_clear()
