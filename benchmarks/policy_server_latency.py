@@ -60,7 +60,7 @@ def served(checkpoint: str) -> Iterator[str]:
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    """Pictures uint8 [256, 256, 3] whose JPEG is as long as that of a camera in a cell, 16 kB: blocks and noise."""
+    """Pictures uint8 [256, 256, 3] of blocks and noise; as JPEGs 16 kB, like those of a camera."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (count, 16, 16, 3)).repeat(16, axis=1).repeat(16, axis=2)
     noisy = blocks + rng.normal(0, 2, (count, 256, 256, 3))
@@ -152,11 +152,8 @@ def main() -> int:
         health = requests.get(url + "/health", timeout=30.0).json()
     deciding = [timing for timing in acts if timing[1] > 0]
     within = [timing for timing in acts if timing[1] == 0]
-    measured = [
-        report("/v1/policy/act", callback),
-        report("/act, all", acts),
-        report("/act, those that decide", deciding),
-    ]
+    measured = [report("/v1/policy/act", callback), report("/act, all", acts)]
+    report("/act, those that decide", deciding)
     report("/act, those within a chunk", within)
     report("an empty call, for comparison", empty)
     print(f"the server's own count, overhead: {health['overhead_ms']}")

@@ -91,6 +91,7 @@ class PolicySessions:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._table = threading.Lock()  # never held while a policy thinks
         self._thinking = threading.Lock()
+        self.last_thought_ms = math.inf  # of the newest decision; infinite before the first
 
     @property
     def ref(self) -> PolicyRef:
@@ -157,7 +158,7 @@ class PolicySessions:
             frames = resize_frames(picture()[None])  # uint8 [1, 3, 64, 64]
             began = time.perf_counter()
             actions = self._think(session, frames)
-            thought_ms = 1000.0 * (time.perf_counter() - began)
+            self.last_thought_ms = thought_ms = 1000.0 * (time.perf_counter() - began)
             answer = PolicyActAnswer(session=session_id, t=t, actions=actions, infer_ms=thought_ms)
             session.answers[t] = answer
             session.next_t += len(actions)

@@ -108,3 +108,12 @@ def test_an_encrypted_connection_is_bounded_and_kept_alike(session: requests.Ses
         session.close()
     finally:
         server.close()
+
+
+def test_a_request_arrives_in_one_piece_whatever_its_body_looks_like(session: requests.Session) -> None:
+    bodies = [b"x" * 40_000, b"a head?\r\nContent-Length: 5\r\n\r\n", b"", b"y"]
+    with canned_policy(says(200, b"hello")) as server:
+        for body in bodies:
+            assert session.post(server.url, data=body, timeout=LONG).content == b"hello"
+        session.close()
+    assert [request.split(b"\r\n\r\n", 1)[1] for request in server.requests] == bodies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import requests
 import trustme
 
+from daemon.policy_server.app import QUICK_MS
 from daemon.policy_server.serve import PolicyBinding, running_policy_server, serve_policy
 from daemon.policy_server.sessions import PolicySessions
 from robot_bridge.episode import PolicyRef
@@ -175,3 +177,43 @@ def test_with_a_certificate_it_speaks_tls_and_says_so(sessions: PolicySessions, 
         host, port = url.removeprefix("https://").split(":")
         with pytest.raises(ssl.SSLError), socket.create_connection((host, int(port)), timeout=PATIENT) as raw:
             ssl.create_default_context().wrap_socket(raw, server_hostname=host)
+
+
+def test_a_policy_that_takes_its_time_keeps_nobody_else_waiting() -> None:
+    policy, thinks, may_end = a_policy(), threading.Event(), threading.Event()
+    slow = PolicySessions(policy, PolicyRef(name="slow"))
+
+    def ponder(*_: object) -> None:
+        thinks.set()
+        assert may_end.wait(PATIENT)
+
+    hook = policy.model.register_forward_pre_hook(ponder)
+    with running_policy_server(slow) as url, ThreadPoolExecutor(1) as thread:
+        link = HttpPolicyLink(url, timeout_s=PATIENT)
+        link.reset(a_reset())
+        deciding = thread.submit(link.act, an_act(0))
+        assert thinks.wait(PATIENT)
+        assert requests.get(f"{url}/health", timeout=PATIENT).json()["sessions"] == 1
+        assert link.reset(a_reset("other")).session == "other"
+        assert not deciding.done()
+        may_end.set()
+        assert deciding.result(PATIENT).t == 0
+        link.close()
+    hook.remove()
+
+
+@pytest.mark.parametrize(("took_ms", "in_a_thread"), [(QUICK_MS, False), (QUICK_MS + 1, True)])
+def test_only_a_slow_policy_is_worth_waking_a_thread_for(
+    sessions: PolicySessions, took_ms: float, in_a_thread: bool
+) -> None:
+    policy, deciders = a_policy(), []
+    sessions.swap(policy, PolicyRef(name="nano"))
+    hook = policy.model.register_forward_pre_hook(lambda *_: deciders.append(threading.current_thread().name))
+    sessions.last_thought_ms = took_ms
+    with running_policy_server(sessions) as url:
+        link = HttpPolicyLink(url, timeout_s=PATIENT)
+        link.reset(a_reset())
+        link.act(an_act(0))
+        link.close()
+    hook.remove()
+    assert [name != "policy-server" for name in deciders] == [in_a_thread]

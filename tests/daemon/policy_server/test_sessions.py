@@ -266,6 +266,7 @@ def test_thinking_is_told_once_and_a_repeated_step_thinks_nothing(sessions: Poli
     first, again = sessions.decide("s1", 0, picture), sessions.decide("s1", 0, picture)
     assert (first.thought_ms, again.thought_ms) == (first.answer.infer_ms, 0.0)
     assert first.thought_ms > 0
+    assert sessions.last_thought_ms == first.thought_ms
     assert first.answer == again.answer
     assert len(fetched) == 1
 
