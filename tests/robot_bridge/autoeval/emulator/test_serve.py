@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 
@@ -12,6 +13,9 @@ from robot_bridge.autoeval.emulator.policy_line import read_answer
 from robot_bridge.autoeval.emulator.quirks import Quirks
 from robot_bridge.autoeval.emulator.serve import running_emulator
 from robot_bridge.autoeval.wire import read_act
+from robot_bridge.drivers.cell import nominal_cell
+from robot_bridge.drivers.experts import scripted_action
+from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from tests.robot_bridge.autoeval.emulator.conftest import Emulated
 from tests.robot_bridge.autoeval.emulator.records import the_run, trajectory
 from tests.robot_bridge.autoeval.emulator.toy_policy import always
@@ -75,3 +79,18 @@ def test_an_emulator_that_ends_leaves_no_thread(tmp_path, policy):
     run_one(tmp_path, policy, max_steps=1)
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert not {name for name in left if name.startswith("autoeval")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["open_drawer", "close_drawer", "put_eggplant_blue_sink"])
+def test_whoever_can_do_a_task_in_the_cell_can_do_it_behind_autoeval(tmp_path, policy, task):
+    """Through two-centimetre steps, Euler angles at their singularity and the box; drawer and trays."""
+    cell = MujocoWidowX(cell=nominal_cell(), renderer="raycast", image_size=16)
+    rng = np.random.default_rng(0)
+    policy.act = lambda _: (200, json.dumps(scripted_action(cell, rng).tolist()).encode())
+    robot = "widowx_drawer" if "drawer" in task else "widowx_sink"
+    with running_emulator(tmp_path, quirks=Quirks(), build=lambda: cell) as url:
+        emulated = Emulated(url, policy, tmp_path)
+        row = emulated.ended(emulated.submit(robot=robot, task=task, num_episodes=3, max_steps=80, id="5"))
+        emulated.session.close()
+    assert row["success_rate"] >= 0.6
