@@ -91,6 +91,6 @@ def test_whoever_can_do_a_task_in_the_cell_can_do_it_behind_autoeval(tmp_path, p
     robot = "widowx_drawer" if "drawer" in task else "widowx_sink"
     with running_emulator(tmp_path, quirks=Quirks(), build=lambda: cell) as url:
         emulated = Emulated(url, policy, tmp_path)
-        row = emulated.ended(emulated.submit(robot=robot, task=task, num_episodes=3, max_steps=80, id="5"))
+        row = emulated.ended(emulated.submit(robot=robot, task=task, num_episodes=2, max_steps=80, id="5"))
         emulated.session.close()
-    assert row["success_rate"] >= 0.6
+    assert row["success_rate"] >= 0.5
