@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from daemon.policy_server.problems import InstructionChanged
-from daemon.policy_server.sessions import U8, PolicySessions
+from daemon.policy_server.sessions import PolicySessions
+from daemon.policy_server.shrinking import U8
 from robot_bridge.autoeval.wire import ActRequest, is_test_call
 from robot_bridge.callback import PolicyActAnswer, PolicyResetRequest
 from robot_bridge.conventions import ACTION_DIMS, CONTROL_HZ, F32, PROPRIO_DIMS
@@ -29,17 +30,14 @@ NO_PROPRIO: Final[F32] = np.zeros(PROPRIO_DIMS, dtype=np.float32)
 
 
 class PixelDispenser(ChunkDispenser):
-    """Shows the policy the pixels that came over the wire: they have been a JPEG once, and need not again.
-
-    Pixels of the wire are read-only, which torch does not take: hence the copy.
-    """
+    """Shows the policy the pixels that came over the wire: they have been a JPEG once, and need not again."""
 
     def __init__(self, sessions: PolicySessions, request: PolicyResetRequest) -> None:
         super().__init__(sessions, request)
         self._sessions = sessions
 
     def ask(self, image: U8, proprio: ArrayLike, *, jpeg: bytes | None) -> PolicyActAnswer:
-        return self._sessions.decide(self.session, self.steps, image.copy).answer
+        return self._sessions.decide(self.session, self.steps, lambda: image).answer
 
 
 class Acting:

@@ -20,7 +20,7 @@ from daemon.learning.errors import BadTensor
 from daemon.learning.policy.policy import BadTemperature, Policy, new_policy
 from daemon.learning.rollout import RolloutPlan, Starts, rollout
 from daemon.policy_server.serve import running_policy_server
-from daemon.policy_server.sessions import Decision, PolicySessions
+from daemon.policy_server.sessions import Decision, PolicySessions, picture_of
 from robot_bridge.callback import PolicyActRequest, PolicyLink, PolicyResetRequest
 from robot_bridge.dispenser import ChunkDispenser
 from robot_bridge.episode import PolicyRef
@@ -352,7 +352,7 @@ def test_a_grey_picture_is_no_picture_of_ours(sessions: PolicySessions) -> None:
     sessions.reset(a_reset())
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(buffer, format="JPEG")
-    with pytest.raises(BadObservation, match="RGB 32x32, found L"):
+    with pytest.raises(BadObservation, match=r"RGB .* found L 32x32"):
         sessions.act(an_act(0, jpeg=buffer.getvalue()))
 
 
@@ -360,3 +360,19 @@ def test_a_swap_is_logged_with_both_names(sessions: PolicySessions, caplog: pyte
     with caplog.at_level(logging.INFO):
         sessions.swap(a_policy(seed=1), PolicyRef(name="nano", version="8"))
     assert "policy swapped from=first: to=nano:8" in caplog.text
+
+
+def test_the_picture_is_the_one_that_the_learner_decodes_from_the_episode() -> None:
+    jpeg = encode_jpeg(np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8))
+    seen = picture_of(an_act(0, jpeg=jpeg).observation)
+    np.testing.assert_array_equal(seen, decode_jpeg(jpeg, width=80, height=48))
+
+
+@pytest.mark.parametrize("side", [1025, 9_500, 60_000])
+def test_a_header_that_asks_for_gigabytes_gets_none(sessions: PolicySessions, side: int) -> None:
+    jpeg = bytearray(encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
+    size_at = jpeg.index(b"\xff\xc0") + 5  # start of frame: length, precision, then height and width
+    jpeg[size_at : size_at + 4] = side.to_bytes(2, "big") * 2
+    sessions.reset(a_reset())
+    with pytest.raises(BadObservation):
+        sessions.act(an_act(0, jpeg=bytes(jpeg)))
