@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
 
 from robot_bridge.autoeval.emulator.errors import InvalidPolicyAction, PolicyResetFailed
 from robot_bridge.autoeval.emulator.policy_line import (
@@ -194,3 +195,21 @@ def test_a_closed_port_is_a_connection_error(policy):
     with pytest.raises(requests.ConnectionError):
         line.reset()
     line.close()
+
+
+@pytest.mark.parametrize("limit", [None, 7.5])
+def test_the_limit_of_a_call_is_none_unless_it_was_set(policy, limit):
+    """A wait without an end cannot be waited for: what the socket is told is looked at instead."""
+    told = []
+
+    class Listening(HTTPAdapter):
+        def send(self, request, *args, timeout=None, **options):
+            told.append(timeout)
+            return super().send(request, *args, timeout=timeout, **options)
+
+    line = PolicyLine("127.0.0.1", policy.port, timeout_s=limit)
+    line._session.mount("http://", Listening())
+    line.reset()
+    line.act(IMAGE, PROPRIO, instruction="x")
+    line.close()
+    assert told == [limit, limit]
