@@ -4,7 +4,6 @@ Read from the environment, prefix `GYMNASTD_`; a name that is not a setting is a
 misspelt one would otherwise be a silent default. What an iteration does is in `daemon/spec.py`.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daemon.errors import SettingInvalid, SettingUnknown
+from robot_bridge.addresses import is_loopback
 
 PREFIX = "GYMNASTD_"
 MAX_PORT = 65535
@@ -137,16 +137,6 @@ def _http(url: str) -> str:
     if parts.username is not None:
         raise ValueError("expected an address without a password in it")
     return url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -7,7 +7,6 @@ else: no URL, no message and no log line holds it.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import ValidationError
 
+from robot_bridge.addresses import is_loopback
 from robot_bridge.errors import (
     BadRequest,
     RobotBridgeError,
@@ -185,16 +185,9 @@ def _authorization(base_url: str, token: str | None) -> dict[str, str]:
         return {}
     if not TOKEN.fullmatch(token):
         raise TokenUnprotected(url=base_url, reason="it has characters that no token has")
-    if address.scheme != "https" and not _is_loopback(address.hostname or ""):
+    if address.scheme != "https" and not is_loopback(address.hostname or ""):
         raise TokenUnprotected(url=base_url, reason="everybody on the way could read it")
     return {AUTHORIZATION_HEADER: f"Bearer {token}"}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def require_same_major(found: int) -> None:

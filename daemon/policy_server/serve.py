@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import uvicorn
 
 from daemon.policy_server.app import create_policy_app
 from daemon.policy_server.sessions import PolicySessions
-from daemon.settings import is_loopback
+from robot_bridge.addresses import is_loopback
 from robot_bridge.errors import BindRefused
-from robot_bridge.station.serve import Binding
+from robot_bridge.listening import Address, serving
 
 log = logging.getLogger(__name__)
 
@@ -27,30 +24,22 @@ CONNECTIONS_MAX: Final = 64  # each may send a body of 1 MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyBinding:
-    """Where a policy server listens, and who may call it there. Port 0 takes a free one.
+class PolicyBinding(Address):
+    """Where a policy server listens, and who may call it there.
 
     `trust_network` says that everybody who can reach the address may use the policy: AutoEval cannot send a
     token, and comes through a tunnel.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 0
     token: str | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
     trust_network: bool = False
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.tls_certificate is None else "https"
 
     def check(self) -> None:
         """Raises:
         BindRefused: it can be reached from elsewhere, without TLS and a token, and nobody said that is meant.
         TlsUnusable: certificate and key are not two files that fit.
         """
-        Binding(tls_certificate=self.tls_certificate, tls_key=self.tls_key).check()
+        self.check_tls()
         wanted = (("TLS", self.tls_certificate), ("a token", self.token))
         missing = [name for name, given in wanted if given is None]
         if missing and not self.trust_network and not is_loopback(self.host):
@@ -66,10 +55,11 @@ def serve_policy(
         BindRefused, TlsUnusable: it would listen where it must not, or cannot.
         OSError: the address cannot be listened on.
     """
-    with _listening(binding) as listener:
+    binding.check()
+    with binding.listen() as listener:
         server = _server(sessions, binding, seed)
         log.info("policy server ready policy=%s version=%s", sessions.ref.name, sessions.ref.version)
-        announce(_url(listener, binding))
+        announce(binding.url(listener))
         server.run(sockets=[listener])
 
 
@@ -92,15 +82,12 @@ def running_policy_server(
         OSError: the address cannot be listened on.
     """
     bound = binding or PolicyBinding(host=host, port=port, token=token, trust_network=trust_network)
-    with _listening(bound) as listener:
-        server = _server(sessions, bound, 0)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="policy-server")
-        thread.start()
-        try:
-            yield _url(listener, bound)
-        finally:
-            server.should_exit = True
-            thread.join()
+    bound.check()
+    with (
+        bound.listen() as listener,
+        serving(_server(sessions, bound, 0), listener, name="policy-server"),
+    ):
+        yield bound.url(listener)
 
 
 def _server(sessions: PolicySessions, binding: PolicyBinding, seed: int) -> uvicorn.Server:
@@ -119,22 +106,3 @@ def _server(sessions: PolicySessions, binding: PolicyBinding, seed: int) -> uvic
         timeout_graceful_shutdown=GRACE_S,
     )
     return uvicorn.Server(config)
-
-
-def _listening(binding: PolicyBinding) -> socket.socket:
-    binding.check()
-    family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((binding.host, binding.port))
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _url(listener: socket.socket, binding: PolicyBinding) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{binding.scheme}://[{host}]:{port}" if ":" in host else f"{binding.scheme}://{host}:{port}"

@@ -18,7 +18,6 @@ import hmac
 import logging
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from robot_bridge.autoeval.gateway_job import JOB_ID, GatewayJob
 from robot_bridge.autoeval.gateway_records import JobRecords
 from robot_bridge.autoeval.gateway_session import JobSession
 from robot_bridge.callback import PolicyLink
+from robot_bridge.listening import Address, serving
 
 __all__ = ["Gateway", "GatewayJob", "running_gateway"]
 
@@ -180,7 +180,8 @@ def running_gateway(gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0)
         GatewayBusy: another gateway serves from this folder.
         OSError: the address cannot be listened on.
     """
-    with _sole_owner(gateway.root), _listening(host, port) as listener:
+    address = Address(host=host, port=port)
+    with _sole_owner(gateway.root), address.listen(CONNECTIONS_MAX) as listener:
         config = uvicorn.Config(
             gateway.app,
             log_config=None,
@@ -193,29 +194,8 @@ def running_gateway(gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0)
             limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=GRACE_S,
         )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway")
-        thread.start()
-        try:
-            yield _url(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(CONNECTIONS_MAX)
-        yield listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        with serving(uvicorn.Server(config), listener, name="gateway"):
+            yield address.url(listener)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ and stop; nobody may operate. Tokens themselves are in `tokens`.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import threading
@@ -20,6 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Call
 
+from robot_bridge.addresses import is_loopback_peer
 from robot_bridge.errors import BadRequest, Forbidden, RateLimited, RobotBridgeError, Unauthorized
 from robot_bridge.station.problems import answer_problem
 from robot_bridge.station.tokens import SECRET_PREFIX, Scope, Token, TokenFile
@@ -106,7 +106,7 @@ class Doors:
         if needed not in scopes:
             who = "(none)" if token is None else token.name
             raise Forbidden(call=name, expected=needed, name=who, found=", ".join(sorted(scopes)) or "none")
-        if needed == "operate" and not _is_loopback(_peer(call)):
+        if needed == "operate" and not is_loopback_peer(_peer(call)):
             raise Forbidden(
                 call=name, expected="operate at the station itself", name="(any)", found="a remote peer"
             )
@@ -191,12 +191,3 @@ def _require_no_web_page(call: Call, name: str) -> None:
 def _peer(call: Call) -> str:
     client = call.get("client")
     return str(client[0]) if client else "unknown"
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

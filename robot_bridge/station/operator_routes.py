@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from fastapi import APIRouter, Depends, Request
 
+from robot_bridge.addresses import is_loopback_peer
 from robot_bridge.errors import Forbidden
 from robot_bridge.protocol import ClearEStopRequest, Command, HumanDoneRequest, Maintenance
 from robot_bridge.station.operations import Operations
@@ -19,7 +18,7 @@ async def require_local(request: Request) -> None:
         Forbidden: it does not.
     """
     peer = "(unknown)" if request.client is None else request.client.host
-    if not _is_loopback(peer):
+    if not is_loopback_peer(peer):
         call = f"{request.method} {request.url.path}"
         raise Forbidden(call=call, expected="operate at the station itself", name="(any)", found=peer)
 
@@ -46,12 +45,3 @@ def operator_routes(operations: Operations) -> APIRouter:
         operations.maintain(action)
 
     return router
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
-import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,8 +13,10 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from robot_bridge.addresses import is_loopback
 from robot_bridge.drivers.driver import RobotDriver
 from robot_bridge.errors import BindRefused, RobotBridgeError
+from robot_bridge.listening import Address, serving
 from robot_bridge.station.app import create_station_app
 from robot_bridge.station.event_routes import end_waiting
 from robot_bridge.station.policy import StationPolicy
@@ -28,11 +27,6 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 30  # how long a call that runs may take to end when the station is told to stop
 
 
-class TlsUnusable(RobotBridgeError):
-    code = "tls_unusable"
-    sentence = "TLS needs a certificate and its key, found {certificate} and {key}: {reason}. Give both."
-
-
 class AddressUnavailable(RobotBridgeError):
     code = "address_unavailable"
     sentence = (
@@ -41,41 +35,22 @@ class AddressUnavailable(RobotBridgeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
-    """Where a station listens, and who may call it there. Port 0 takes a free one."""
+class Binding(Address):
+    """Where a station listens, and who may call it there."""
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
     tokens: TokenFile | None = None
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.tls_certificate is None else "https"
 
     def check(self) -> None:
         """Raises:
         BindRefused: it leaves this machine without TLS and tokens.
         TlsUnusable: certificate and key are not two files that fit.
         """
-        if self.tls_certificate is not None or self.tls_key is not None:
-            self._check_tls()
+        self.check_tls()
         missing = [
             name for name, given in (("TLS", self.tls_certificate), ("tokens", self.tokens)) if given is None
         ]
-        if missing and not _is_loopback(self.host):
+        if missing and not is_loopback(self.host):
             raise BindRefused(thing="a station", missing=" and ".join(missing), host=self.host)
-
-    def _check_tls(self) -> None:
-        reason = "one is missing"
-        if self.tls_certificate is not None and self.tls_key is not None:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_certificate, self.tls_key)
-                return
-            except OSError as error:  # a file that is not there, and SSLError
-                reason = error.strerror or type(error).__name__
-        raise TlsUnusable(certificate=self.tls_certificate, key=self.tls_key, reason=reason)
 
 
 def serve_station(
@@ -100,7 +75,7 @@ def serve_station(
         app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=bound.tokens)
         server = _StationServer(app, bound)
         log.info("station ready station=%s spool=%s", station_id, spool)
-        announce(_url(listener, bound))
+        announce(bound.url(listener))
         server.run(sockets=[listener])
 
 
@@ -120,14 +95,8 @@ def running_station(
         bound = replace(bound, tokens=tokens)
     with _listen(bound) as listener:
         app = create_station_app(driver, spool, station_id=station_id, policy=policy, tokens=bound.tokens)
-        server = _StationServer(app, bound)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="station")
-        thread.start()
-        try:
-            yield _url(listener, bound)
-        finally:
-            server.should_exit = True
-            thread.join()
+        with serving(_StationServer(app, bound), listener, name="station"):
+            yield bound.url(listener)
 
 
 class _StationServer(uvicorn.Server):
@@ -157,26 +126,8 @@ class _StationServer(uvicorn.Server):
 
 def _listen(binding: Binding) -> socket.socket:
     binding.check()
-    family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((binding.host, binding.port))
-        listener.listen(128)
+        return binding.listen()
     except OSError as cause:
-        listener.close()
         reason = cause.strerror or str(cause)
         raise AddressUnavailable(host=binding.host, port=binding.port, reason=reason) from cause
-    return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _url(listener: socket.socket, binding: Binding) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{binding.scheme}://[{host}]:{port}" if ":" in host else f"{binding.scheme}://{host}:{port}"

@@ -17,9 +17,10 @@ from daemon.cli_station import station_commands
 from robot_bridge.client import StationClient
 from robot_bridge.drivers.opening import DRIVER_KINDS
 from robot_bridge.errors import BindRefused, SpoolBusy, Unauthorized
+from robot_bridge.listening import TlsUnusable
 from robot_bridge.station.estop import EStopLatch
 from robot_bridge.station.human import HumanCall
-from robot_bridge.station.serve import AddressUnavailable, TlsUnusable, running_station
+from robot_bridge.station.serve import AddressUnavailable, running_station
 from robot_bridge.station.tokens import (
     SCOPES,
     TokenExists,

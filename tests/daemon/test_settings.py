@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import SettingInvalid, SettingUnknown
-from daemon.settings import Settings, is_loopback, load_settings
+from daemon.settings import Settings, load_settings
+from robot_bridge.addresses import is_loopback
 
 
 def test_the_defaults_stay_on_this_machine():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +14,10 @@ from fastapi import FastAPI
 from robot_bridge.autoeval.emulator.app import create_emulator_app
 from robot_bridge.autoeval.emulator.arm import Cell
 from robot_bridge.autoeval.emulator.quirks import Quirks
+from robot_bridge.listening import Address, serving
 
 log = logging.getLogger(__name__)
 
-HOST: Final = "127.0.0.1"
 GRACE_S: Final = 5  # how long a call that runs may take to end when the emulator is told to stop
 
 
@@ -31,9 +29,10 @@ def serve_emulator(
     Port 0 takes a free one; `announce` is called with the base url once connections are accepted. The
     emulator calls any address that a job names, so it listens on loopback only.
     """
-    with _listen(port) as listener:
+    address = Address(port=port)
+    with address.listen() as listener:
         server = _server(create_emulator_app(root, quirks=quirks, cell_seed=cell_seed), root=root)
-        announce(_url(listener))
+        announce(address.url(listener))
         server.run(sockets=[listener])
 
 
@@ -47,16 +46,11 @@ def running_emulator(
     build: Callable[[], Cell] | None = None,
 ) -> Iterator[str]:
     """An emulator on loopback, in a thread of this program; gives its base url."""
-    with _listen(port) as listener:
+    address = Address(port=port)
+    with address.listen() as listener:
         app = create_emulator_app(root, quirks=quirks, cell_seed=cell_seed, build=build)
-        server = _server(app, root=root)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="autoeval")
-        thread.start()
-        try:
-            yield _url(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
+        with serving(_server(app, root=root), listener, name="autoeval"):
+            yield address.url(listener)
 
 
 def _server(app: FastAPI, *, root: Path) -> uvicorn.Server:
@@ -71,16 +65,3 @@ def _server(app: FastAPI, *, root: Path) -> uvicorn.Server:
     )
     log.info("autoeval emulator ready root=%s", root)
     return uvicorn.Server(config)
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
-    listener.listen(128)
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"

@@ -17,8 +17,8 @@ from daemon.policy_server.serve import PolicyBinding, running_policy_server, ser
 from daemon.policy_server.sessions import PolicySessions
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import BindRefused, PolicyFailed, PolicyUnreachable
+from robot_bridge.listening import TlsUnusable
 from robot_bridge.policy_link import HttpPolicyLink
-from robot_bridge.station.serve import TlsUnusable
 from tests.daemon.policy_server.small_policies import a_policy
 from tests.daemon.policy_server.test_sessions import a_reset, an_act
 

@@ -27,9 +27,10 @@ from robot_bridge.errors import (
     Unauthorized,
     UnknownOutcome,
 )
+from robot_bridge.listening import TlsUnusable
 from robot_bridge.station.doors import FAILURES_MAX
 from robot_bridge.station.estop import EStopLatch
-from robot_bridge.station.serve import Binding, TlsUnusable, running_station, serve_station
+from robot_bridge.station.serve import Binding, running_station, serve_station
 from robot_bridge.station.tokens import TokenFile
 from robot_bridge.transport import Retries
 from tests.robot_bridge.builders import a_request, forward
