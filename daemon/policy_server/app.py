@@ -1,4 +1,4 @@
-"""The policy server over HTTP. What is decided is in `sessions`, the errors' statuses are in `problems`.
+"""The policy server over HTTP. What is decided is in `sessions`, the errors' statuses are the station's.
 
 POST /v1/policy/reset, /v1/policy/act    stations and gateways (`robot_bridge.callback`)
 POST /act, /reset                        AutoEval and OpenVLA
@@ -19,10 +19,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from daemon.policy_server import problems
 from daemon.policy_server.acting import Acting
 from daemon.policy_server.latency import Latencies, Percentiles, Timed, say_thought
 from daemon.policy_server.openapi import ACT, BEGIN, DECIDE, RESET
+from daemon.policy_server.problems import InstructionChanged, held
 from daemon.policy_server.sessions import PolicySessions, picture_of
 from robot_bridge.autoeval.wire import read_act, write_action
 from robot_bridge.callback import PolicyActRequest, PolicyResetRequest
@@ -30,7 +30,7 @@ from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import BadRequest, PolicyError, Unauthorized
 from robot_bridge.protocol import AUTHORIZATION_HEADER, Answer, Command
 from robot_bridge.station.body_limit import BodyLimit
-from robot_bridge.station.problems import answer_problem
+from robot_bridge.station.problems import answer_problem, install
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # a raw picture of AutoEval's is a quarter of it
 QUICK_MS: Final = 25.0  # an eighth of a control period
@@ -76,7 +76,7 @@ def create_policy_app(sessions: PolicySessions, *, token: str | None = None, see
     if token is not None:
         app.add_middleware(Bearer, token=token)
     app.add_middleware(Timed, latencies=latencies)
-    problems.install(app)
+    install(app)
     return app
 
 
@@ -132,10 +132,10 @@ def _act(acting: Acting, request: Request, *, body: bytes) -> Response:
     asked = read_act(body, proprio_required=False)
     try:
         action, thought_ms = acting.act(asked)
-    except problems.InstructionChanged:
+    except InstructionChanged:
         raise
     except PolicyError as error:
-        return problems.held(error, acting.hold())
+        return held(error, acting.hold())
     say_thought(request, thought_ms)
     return Response(write_action(action, encoded=asked.encoded), media_type=JSON)
 

@@ -17,17 +17,17 @@ from fastapi import FastAPI
 
 from robot_bridge.callback import PolicyLink
 from robot_bridge.drivers.driver import RobotDriver
-from robot_bridge.errors import RobotBridgeError, SpoolCorrupt
+from robot_bridge.errors import RobotBridgeError
 from robot_bridge.policy_link import HttpPolicyLink
-from robot_bridge.station import refusals
+from robot_bridge.station import problems
 from robot_bridge.station.arm import ArmThread
 from robot_bridge.station.body_limit import BodyLimit
 from robot_bridge.station.core import StationCore
 from robot_bridge.station.doors import Doors
-from robot_bridge.station.durable import read_json
 from robot_bridge.station.event_routes import event_routes
 from robot_bridge.station.journal import Journal
 from robot_bridge.station.labels import LabelDesk, label_routes
+from robot_bridge.station.openapi import tell_of_refusals
 from robot_bridge.station.operations import Operations
 from robot_bridge.station.operator_routes import operator_routes
 from robot_bridge.station.parts import Station
@@ -93,17 +93,17 @@ def create_station_app(
     app.include_router(label_routes(desk, station.spool))
     app.add_middleware(BodyLimit)
     app.add_middleware(Doors, tokens=tokens)
-    refusals.install(app)
+    problems.install(app, tells_methods=True)
+    tell_of_refusals(app)
     return app
 
 
 def _furnished(root: Path, *, station_id: str, policy: StationPolicy, around: Surroundings) -> Station:
     """Take the folder, open the journal, and tell of the episode that a crash left behind."""
-    left = _left_open(root)
     spool = Spool(root)
     journal = Journal(root, now=around.now)
-    if left is not None and spool.is_lost(left):
-        journal.append("episode_lost", episode_id=left)
+    if spool.buried is not None:
+        journal.append("episode_lost", episode_id=spool.buried)
     return Station(
         station_id=station_id,
         spool=spool,
@@ -112,14 +112,6 @@ def _furnished(root: Path, *, station_id: str, policy: StationPolicy, around: Su
         now=around.now,
         policy=policy,
     )
-
-
-def _left_open(root: Path) -> str | None:
-    try:
-        left = read_json(root / "open.json")
-    except SpoolCorrupt:
-        return None  # the spool says so, once the folder is ours
-    return None if left is None else str(left.get("episode_id"))
 
 
 def _watched(session: StationSession) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -1,4 +1,7 @@
-"""The only place where a station's error becomes an HTTP status and an RFC 9457 body."""
+"""The only place where a station's error becomes an HTTP status and an RFC 9457 body.
+
+A policy server answers with the same table and the same bodies.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from robot_bridge.errors import BadRequest, RobotBridgeError, UnknownCall
+from robot_bridge.errors import BadRequest, RobotBridgeError, StationRefused, UnknownCall
 from robot_bridge.protocol import PROBLEM_TYPE, Problem
 
 STATUS: Final[dict[str, int]] = {
@@ -49,6 +52,7 @@ STATUS: Final[dict[str, int]] = {
     "arm_not_ready": 503,
     "picture_unusable": 503,
     "unknown_session": 409,
+    "instruction_changed": 409,
     "bad_observation": 422,
     "policy_failed": 503,
     "policy_unreachable": 503,
@@ -58,17 +62,29 @@ STATUS: Final[dict[str, int]] = {
     "spool_full": 507,
     "disk_full": 507,
 }
+OF_A_KIND: Final = {True: HTTPStatus.SERVICE_UNAVAILABLE, False: HTTPStatus.CONFLICT}  # by `retryable`
 UNROUTED: Final = {404, 405}  # what the framework says of a path or method that is not ours
 MAX_FAULTS: Final = 5  # how many wrong fields one answer names
 
 
-def problem_of(error: RobotBridgeError) -> Problem:
+def status_of(error: RobotBridgeError) -> HTTPStatus:
+    """The status of an error's code; of one that is not in the table, that of its class's kind."""
+    codes = [str(getattr(kind, "code", "")) for kind in type(error).__mro__]
+    known = [HTTPStatus(STATUS[code]) for code in codes if code in STATUS]
+    if known:
+        return known[0]
+    return (
+        OF_A_KIND[error.retryable] if isinstance(error, StationRefused) else HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+
+
+def problem_of(error: RobotBridgeError, status: HTTPStatus | None = None) -> Problem:
     """The body that tells a client what was refused, why, and what to do."""
-    status = STATUS.get(error.code, 500)
+    status = status_of(error) if status is None else status
     return Problem(
         type=f"urn:robot-station:{error.code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
+        title=status.phrase,
+        status=status.value,
         detail=str(error),
         code=error.code,
         retryable=error.retryable,
@@ -76,17 +92,20 @@ def problem_of(error: RobotBridgeError) -> Problem:
     )
 
 
-def answer_problem(error: RobotBridgeError) -> Response:
+def answer_problem(error: RobotBridgeError, status: HTTPStatus | None = None) -> Response:
     """The HTTP answer to an error."""
-    problem = problem_of(error)
+    problem = problem_of(error, status)
     answer = Response(problem.model_dump_json(), status_code=problem.status, media_type=PROBLEM_TYPE)
     if "retry_after_s" in problem.parts:
         answer.headers["Retry-After"] = str(problem.parts["retry_after_s"])
     return answer
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of ours, and every request that cannot be read, leave as a problem."""
+def install(app: FastAPI, *, tells_methods: bool = False) -> None:
+    """Let every error of ours, and every request that cannot be read, leave as a problem.
+
+    A wrong method is a call that is not there, 404; with `tells_methods` it is 405 and says what is allowed.
+    """
 
     @app.exception_handler(RobotBridgeError)
     def refused(_: Request, error: RobotBridgeError) -> Response:
@@ -101,9 +120,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def unrouted(request: Request, error: HTTPException) -> Response:
         call = _call_of(request)
-        if error.status_code in UNROUTED:
+        if error.status_code not in UNROUTED:
+            return answer_problem(BadRequest(thing=call, reason=str(error.detail)))
+        if not tells_methods:
             return answer_problem(UnknownCall(call=call))
-        return answer_problem(BadRequest(thing=call, reason=str(error.detail)))
+        answer = answer_problem(UnknownCall(call=call), HTTPStatus(error.status_code))
+        answer.headers.update(error.headers or {})
+        return answer
 
 
 def _call_of(request: Request) -> str:

@@ -5,7 +5,7 @@ Finished episodes have `spool_routes`, an operator has `operator_routes`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
@@ -17,7 +17,6 @@ from robot_bridge.protocol import (
     DIGEST_HEADER,
     FENCE_HEADER,
     IDEMPOTENCY_HEADER,
-    PROBLEM_TYPE,
     PROTOCOL_HEADER,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -31,7 +30,6 @@ from robot_bridge.protocol import (
     HeartbeatRequest,
     LeaseAnswer,
     LeaseRequest,
-    Problem,
     ResetAnswer,
     ResetRequest,
     StartRequest,
@@ -46,10 +44,6 @@ Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**
 Key: TypeAlias = Annotated[str | None, Header(alias=IDEMPOTENCY_HEADER, max_length=200)]
 
 ONCE: Final = (FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER, AUTHORIZATION_HEADER)
-REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem, "content": {PROBLEM_TYPE: {}}, "description": "refused; `code` says why"}
-    for status in ("4XX", "5XX")
-}
 
 
 def station_routes(session: StationSession) -> APIRouter:

@@ -24,7 +24,6 @@ from robot_bridge.protocol import EpisodeRequest, StepAnswer, StepsAnswer, Steps
 from robot_bridge.safety import HELD, SafetyPipeline
 from robot_bridge.station.admission import limits_of, task_of
 from robot_bridge.station.deadman import DeadMan
-from robot_bridge.station.durable import write_json
 from robot_bridge.station.keeper import ArmKeeper
 from robot_bridge.station.parts import Station
 from robot_bridge.station.recording import Circumstances, Ending, Recording
@@ -263,8 +262,9 @@ class EpisodeRunner:
         """There is nothing to keep of an episode without a step, but a step that nobody knows about."""
         episode_id, spool = recording.episode_id, self._station.spool
         if recording.unknown_step is not None:
-            write_json(spool.root / "lost" / f"{episode_id}.json", {"episode_id": episode_id})
-        spool.drop_open()
+            spool.bury_open()
+        else:
+            spool.drop_open()
         self.dropped[episode_id] = ending.outcome
         while len(self.dropped) > DROPPED_MAX:
             del self.dropped[next(iter(self.dropped))]

@@ -56,7 +56,7 @@ OUT_OF_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 class Spool:
     """One station's folder. Taking it locks it; a second station on the same folder is refused.
 
-    All methods may be called from any thread.
+    All methods may be called from any thread. `buried` is the episode that a crash left open, if any.
 
     Raises:
         SpoolBusy: another station has it.
@@ -79,7 +79,7 @@ class Spool:
             except OSError as cause:
                 raise SpoolBusy(path=root) from cause
             self._sweep()
-            self._bury_open()
+            self.buried = self.bury_open()
             undo.pop_all()
 
     def close(self) -> None:
@@ -93,6 +93,18 @@ class Spool:
     def drop_open(self) -> None:
         """The open episode ended without a step: there is nothing to keep."""
         remove_file(self.root / "open.json")
+
+    def bury_open(self) -> str | None:
+        """Nobody knows how the open episode ended: its id is lost for ever. Gives it, where there was one."""
+        left = read_json(self.root / "open.json")
+        if left is None:
+            return None
+        episode_id, unknown = str(left["episode_id"]), False
+        if not self.holds(episode_id) and self.acked_digest(episode_id) is None:
+            write_json(self._lost / f"{episode_id}.json", left)
+            unknown = True
+        self.drop_open()
+        return episode_id if unknown else None
 
     def put(self, episode: Episode) -> None:
         """Keep a finished episode; afterwards it outlives this program.
@@ -147,14 +159,6 @@ class Spool:
     def is_lost(self, episode_id: str) -> bool:
         """Whether the station died while this episode ran."""
         return (self._lost / f"{episode_id}.json").exists()
-
-    def lost(self) -> list[str]:
-        """Ids of all episodes during which the station died."""
-        return sorted(path.stem for path in self._lost.glob("*.json"))
-
-    def quarantined(self) -> list[str]:
-        """Folders of the episodes that came under an id that was taken."""
-        return sorted(path.name for path in self._quarantine.iterdir())
 
     def acked_digest(self, episode_id: str) -> str | None:
         """sha256 of the acknowledged manifest, or None when this episode was never acknowledged."""
@@ -289,12 +293,3 @@ class Spool:
             mark = self.acked_digest(name)
             if mark is not None and mark == self._kept_digest(name):
                 self._remove(name)
-
-    def _bury_open(self) -> None:
-        left = read_json(self.root / "open.json")
-        if left is None:
-            return
-        episode_id = str(left["episode_id"])
-        if not self.holds(episode_id) and self.acked_digest(episode_id) is None:
-            write_json(self._lost / f"{episode_id}.json", left)
-        self.drop_open()

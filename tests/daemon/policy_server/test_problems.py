@@ -9,8 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from daemon.policy_server import problems
-from daemon.policy_server.problems import InstructionChanged
+from daemon.policy_server.problems import InstructionChanged, held
 from robot_bridge.errors import (
     BadObservation,
     IdempotencyMismatch,
@@ -19,6 +18,7 @@ from robot_bridge.errors import (
     UnknownSession,
 )
 from robot_bridge.protocol import PROBLEM_TYPE, Problem
+from robot_bridge.station import problems
 from robot_bridge.transport import error_of_problem
 
 ERRORS = [
@@ -47,7 +47,7 @@ def test_an_error_leaves_as_a_problem_that_says_what_to_do(error: RobotBridgeErr
 
 def test_a_held_action_travels_with_the_problem_that_caused_it() -> None:
     error = UnknownSession(session="s")  # 409 elsewhere; an arm that waits for an action needs a 503
-    answer = problems.held(error, np.array([0, 0, 0, 0, 0, 0, 0.25], np.float32))
+    answer = held(error, np.array([0, 0, 0, 0, 0, 0, 0.25], np.float32))
     body = json.loads(bytes(answer.body))
     assert (answer.status_code, body["status"], body["title"]) == (503, 503, "Service Unavailable")
     assert (body["code"], body["action"]) == ("unknown_session", [0.0] * 6 + [0.25])
@@ -55,7 +55,7 @@ def test_a_held_action_travels_with_the_problem_that_caused_it() -> None:
 
 
 def test_a_reader_of_problems_does_not_stumble_over_the_action() -> None:
-    answer = problems.held(PolicyFailed(url="nano", reason="it is tired"), np.zeros(7, np.float32))
+    answer = held(PolicyFailed(url="nano", reason="it is tired"), np.zeros(7, np.float32))
     error = error_of_problem(Problem.model_validate_json(bytes(answer.body)))
     assert isinstance(error, PolicyFailed)
     assert "it is tired" in str(error)

@@ -9,7 +9,7 @@ import pytest
 from robot_bridge.errors import CameraStale, RobotBridgeError, StationRefused
 from robot_bridge.protocol import PROBLEM_TYPE, Problem
 from robot_bridge.station.doors import CALLS
-from robot_bridge.station.refusals import answer_to
+from robot_bridge.station.problems import answer_problem
 from tests.robot_bridge.station.wire import a_wire
 
 
@@ -42,7 +42,7 @@ class Inexplicable(RobotBridgeError):
     ids=lambda value: getattr(value, "code", value),
 )
 def test_an_error_that_the_table_does_not_know_gets_the_status_of_its_kind(error, status):
-    answer = answer_to(error)
+    answer = answer_problem(error)
     body = Problem.model_validate_json(answer.body)
     assert (answer.status_code, body.status, body.code) == (status, status, error.code)
     assert answer.headers["content-type"] == PROBLEM_TYPE
