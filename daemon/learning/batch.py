@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.shrinking import area_means, block_means, has_whole_blocks
 
 IMAGE_SIZE = 64  # pixels on a side inside the nano learner
 ACTION_DIM = 7  # bridge_v2: three metres, three radians, one gripper opening
@@ -193,8 +193,8 @@ def resize_frames(images: NDArray[np.uint8], size: int = IMAGE_SIZE) -> Tensor:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:3]:
         found = f"{images.dtype} {list(images.shape)}"
         raise BadTensor(name="resize_frames: images", expected="uint8 [N, H, W, 3]", found=found)
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-    return F.interpolate(pixels, size=(size, size), mode="area").round().to(torch.uint8)
+    means = block_means if has_whole_blocks(images, size) else area_means
+    return means(images, size)
 
 
 def require_images(images: Tensor, *, where: str, size: int | None = None) -> None:

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from daemon.learning.shrinking import U8
 from daemon.policy_server.problems import InstructionChanged
 from daemon.policy_server.sessions import PolicySessions
-from daemon.policy_server.shrinking import U8
 from robot_bridge.autoeval.wire import ActRequest, is_test_call
 from robot_bridge.callback import PolicyActAnswer, PolicyResetRequest
 from robot_bridge.conventions import ACTION_DIMS, CONTROL_HZ, F32, PROPRIO_DIMS

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from daemon.learning.batch import ACTION_DIM
+from daemon.learning.batch import ACTION_DIM, resize_frames
 from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.policy.policy import BadTemperature, Policy
-from daemon.policy_server.shrinking import U8, shrink
+from daemon.learning.shrinking import U8
 from robot_bridge.callback import PolicyActAnswer, PolicyActRequest, PolicyReadyAnswer, PolicyResetRequest
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import (
@@ -160,7 +160,7 @@ class PolicySessions:
             if t != session.next_t:
                 reason = f"step {t} is neither decided nor due; step {session.next_t} is"
                 raise BadRequest(thing=f"session {session_id}", reason=reason)
-            frames = shrink(picture())  # uint8 [1, 3, 64, 64]
+            frames = resize_frames(picture()[None])  # uint8 [1, 3, 64, 64]
             began = time.perf_counter()
             actions = self._think(session, frames)
             self.last_thought_ms = thought_ms = 1000.0 * (time.perf_counter() - began)
