@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from robot_bridge.arrays import finite, vector
 from robot_bridge.conventions import (
     ACTION_DIMS,
     F32,
@@ -69,7 +70,7 @@ def mg_state_of_bridge(state: ArrayLike) -> F32:
         BadArray: not seven finite numbers.
         ConventionSingular: the gripper points straight down or up, or within `SINGULAR_WITHIN` of it.
     """
-    numbers = _numbers(state, PROPRIO_DIMS, thing="bridge_v2 state")
+    numbers = vector(state, PROPRIO_DIMS, thing="bridge_v2 state")
     pose = pose_of_vector(numbers)
     pitch = float(euler_of_rotation(pose.rotation)[1])
     missing = np.pi / 2 - abs(pitch)
@@ -88,7 +89,7 @@ def bridge_state_of_mg(state: ArrayLike) -> F32:
     Raises:
         BadArray: not eight finite numbers.
     """
-    numbers = _numbers(state, STATE_DIMS, thing="autoeval_mg state")
+    numbers = vector(state, STATE_DIMS, thing="autoeval_mg state")
     return state_of(pose_of_mg(numbers), FINGER_CLOSED + MG_FINGER_SPAN * float(numbers[7]))
 
 
@@ -98,7 +99,7 @@ def pose_of_mg(state: ArrayLike) -> Pose:
     Raises:
         BadArray: not eight finite numbers.
     """
-    numbers = _numbers(state, STATE_DIMS, thing="autoeval_mg state")
+    numbers = vector(state, STATE_DIMS, thing="autoeval_mg state")
     return Pose(numbers[:3], rotation_of_euler(numbers[3:6]))
 
 
@@ -214,25 +215,8 @@ def _wrapped(angles: F64) -> F64:
     return np.asarray((angles + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _numbers(values: ArrayLike, count: int, *, thing: str) -> F64:
-    numbers = _array(values, thing=thing, error=BadArray)
-    if numbers.shape != (count,):
-        raise BadArray(thing=thing, expected=f"{count} numbers", found=f"shape {numbers.shape}")
-    return numbers
-
-
 def _rows(values: ArrayLike, width: int, *, thing: str, error: type[BadArray]) -> F64:
-    rows = _array(values, thing=thing, error=error)
+    rows = finite(values, thing=thing, error=error)
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise error(thing=thing, expected=f"[T, {width}] with T >= 1", found=f"shape {rows.shape}")
     return rows
-
-
-def _array(values: ArrayLike, *, thing: str, error: type[BadArray]) -> F64:
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise error(thing=thing, expected="an array of numbers", found=type(values).__name__) from cause
-    if not np.isfinite(numbers).all():
-        raise error(thing=thing, expected="finite numbers", found="nan or inf")
-    return numbers

@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robot_bridge.arrays import finite
 from robot_bridge.errors import BadAction, BadArray
 
 F32: TypeAlias = NDArray[np.float32]
@@ -153,7 +154,7 @@ def achieved_actions(states: ArrayLike) -> F32:
     Raises:
         BadArray: not at least two rows of seven finite numbers.
     """
-    rows = _finite(states, "states", BadArray)
+    rows = finite(states, thing="states")
     if rows.ndim != 2 or rows.shape[1] != PROPRIO_DIMS or len(rows) < 2:
         raise BadArray(thing="states", expected="[T + 1, 7] with T >= 1", found=f"shape {rows.shape}")
     poses = [pose_of_vector(row) for row in rows]
@@ -175,7 +176,7 @@ def pose_vector(pose: Pose, gripper: float) -> F32:
 
 def pose_of_vector(vector: ArrayLike) -> Pose:
     """The pose in a bridge_v2 state or target vector [7]; its gripper number is left out."""
-    numbers = _finite(vector, "state vector", BadArray)
+    numbers = finite(vector, thing="state vector")
     return Pose(numbers[:3], _orthonormal(rotation_of_euler(numbers[3:6]) @ DEFAULT_ROTATION))
 
 
@@ -185,7 +186,7 @@ def checked_action(action: ArrayLike) -> F32:
     Raises:
         BadAction: not seven finite numbers.
     """
-    checked = _finite(action, "action", BadAction)
+    checked = finite(action, thing="action", error=BadAction)
     if checked.shape != (ACTION_DIMS,):
         raise BadAction(thing="action", expected="seven numbers", found=f"shape {checked.shape}")
     if np.abs(checked).max() > np.finfo(np.float32).max:
@@ -202,7 +203,7 @@ def to_world_model_action(actions: ArrayLike) -> F32:
     Raises:
         BadAction: the last axis is not 7, or a number is not finite.
     """
-    numbers = _finite(actions, "actions", BadAction)
+    numbers = finite(actions, thing="actions", error=BadAction)
     _last_axis(numbers, ACTION_DIMS)
     out = np.zeros((*numbers.shape[:-1], WORLD_MODEL_ACTION_DIMS), dtype=np.float32)
     out[..., :3] = np.clip(numbers[..., :3] * XYZ_SCALE, -XYZ_CLIP, XYZ_CLIP)
@@ -219,7 +220,7 @@ def from_world_model_action(actions: ArrayLike) -> F32:
     Raises:
         BadAction: the last axis is not 10, or a number is not finite.
     """
-    numbers = _finite(actions, "world-model actions", BadAction)
+    numbers = finite(actions, thing="world-model actions", error=BadAction)
     _last_axis(numbers, WORLD_MODEL_ACTION_DIMS)
     out = np.empty((*numbers.shape[:-1], ACTION_DIMS), dtype=np.float32)
     out[..., :3] = numbers[..., :3] / XYZ_SCALE
@@ -233,18 +234,8 @@ def _last_axis(numbers: F64, dims: int) -> None:
         raise BadAction(thing="actions", expected=f"a last axis of {dims}", found=f"shape {numbers.shape}")
 
 
-def _finite(values: ArrayLike, thing: str, error: type[BadArray]) -> F64:
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise error(thing=thing, expected="an array of numbers", found=type(values).__name__) from cause
-    if not np.isfinite(numbers).all():
-        raise error(thing=thing, expected="finite numbers", found="nan or inf")
-    return numbers
-
-
 def _fixed(values: ArrayLike, shape: tuple[int, ...], *, thing: str) -> F64:
-    numbers = _finite(values, thing, BadArray).copy()
+    numbers = finite(values, thing=thing).copy()
     if numbers.shape != shape:
         raise BadArray(thing=thing, expected=f"shape {shape}", found=f"shape {numbers.shape}")
     numbers.setflags(write=False)

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from robot_bridge.arrays import vector
 from robot_bridge.conventions import (
     F32,
     F64,
@@ -53,7 +54,7 @@ def pose_of_simpler(state: ArrayLike) -> Pose:
     Raises:
         BadArray: not eight finite numbers, or a quaternion that is not of length 1.
     """
-    numbers = _numbers(state, STATE_DIMS, thing="simpler state")
+    numbers = vector(state, STATE_DIMS, thing="simpler state")
     quaternion = numbers[3:7]
     length = float(np.linalg.norm(quaternion))
     if abs(length - 1.0) > UNIT_TOLERANCE:
@@ -67,7 +68,7 @@ def bridge_state_of_simpler(state: ArrayLike) -> F32:
     Raises:
         BadArray: not eight finite numbers, or a quaternion that is not of length 1.
     """
-    numbers = _numbers(state, STATE_DIMS, thing="simpler state")
+    numbers = vector(state, STATE_DIMS, thing="simpler state")
     return state_of(pose_of_simpler(numbers), FINGER_LOW + float(numbers[7]) * (FINGER_HIGH - FINGER_LOW))
 
 
@@ -77,7 +78,7 @@ def simpler_state_of_bridge(state: ArrayLike) -> F32:
     Raises:
         BadArray: not seven finite numbers.
     """
-    numbers = _numbers(state, PROPRIO_DIMS, thing="bridge_v2 state")
+    numbers = vector(state, PROPRIO_DIMS, thing="bridge_v2 state")
     return simpler_state(pose_of_vector(numbers), FINGER_CLOSED + FINGER_SPAN * float(numbers[6]))
 
 
@@ -133,15 +134,3 @@ def _rotation(quaternion: F64) -> F64:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def _numbers(values: ArrayLike, count: int, *, thing: str) -> F64:
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise BadArray(thing=thing, expected=f"{count} numbers", found=type(values).__name__) from cause
-    if numbers.shape != (count,):
-        raise BadArray(thing=thing, expected=f"{count} numbers", found=f"shape {numbers.shape}")
-    if not np.isfinite(numbers).all():
-        raise BadArray(thing=thing, expected="finite numbers", found="nan or inf")
-    return numbers
