@@ -28,6 +28,7 @@ from robot_bridge.conventions import (
     FINGER_SPAN,
     GRIPPER_OPEN_ABOVE,
     PROPRIO_DIMS,
+    STRAIGHT_UP,
     Pose,
     checked_action,
     delta_between,
@@ -50,7 +51,6 @@ MG_FINGER_SPAN: Final = 0.070  # metres from gripper 0, bridge_v2's own, to 1; t
 # Radians around pitch ±pi/2 where a state is not written: there roll and yaw magnify the rounding of float32
 # a hundredfold, and at it they are not defined.
 SINGULAR_WITHIN: Final = 0.01
-STRAIGHT: Final = 1e-9  # of 1 - |sin pitch|; at it only roll - yaw (or roll + yaw) is defined
 
 
 def mg_state(pose: Pose, finger: float) -> F32:
@@ -203,7 +203,7 @@ def _euler_branches(rotation: F64, *, near: F64) -> tuple[F64, ...]:
         np.array([roll, pitch, yaw]),
         np.array([roll + np.pi, np.pi - pitch, yaw + np.pi]),
     )
-    if 1.0 - abs(np.sin(pitch)) > STRAIGHT:
+    if np.cos(pitch) > STRAIGHT_UP:
         return branches
     sign = np.sign(pitch)  # only roll - sign * yaw is defined: both give way by half
     missing = float(_wrapped(np.array([(roll - sign * yaw) - (near[0] - sign * near[2])]))[0])

@@ -57,6 +57,7 @@ DEFAULT_ROTATION.setflags(write=False)
 NULL_WORLD_MODEL_ACTION: Final[F32] = np.array([0.0] * 9 + [1.0], dtype=np.float32)
 NULL_WORLD_MODEL_ACTION.setflags(write=False)
 
+STRAIGHT_UP: Final = 1e-7  # cosine of a pitch below which roll and yaw cannot be told apart
 ORTHONORMAL_TOLERANCE: Final = 1e-6  # largest deviation of R·Rᵀ from identity that still counts as a rotation
 
 
@@ -110,10 +111,10 @@ def euler_of_rotation(rotation: F64) -> F64:
 
     Pitch is in [-pi/2, pi/2]. At its ends only roll ± yaw is defined; roll then takes all of it and yaw is 0.
     """
-    sin_pitch = float(np.clip(-rotation[2, 0], -1.0, 1.0))
-    pitch = np.arcsin(sin_pitch)
-    if abs(sin_pitch) > 1.0 - 1e-9:
-        roll = np.arctan2(sin_pitch * rotation[0, 1], rotation[1, 1])
+    sin_pitch, cos_pitch = -float(rotation[2, 0]), float(np.hypot(rotation[0, 0], rotation[1, 0]))
+    pitch = np.arctan2(sin_pitch, cos_pitch)  # exact near its ends, where an arc sine is not
+    if cos_pitch < STRAIGHT_UP:
+        roll = np.arctan2(np.sign(sin_pitch) * rotation[0, 1], rotation[1, 1])
         return np.array([roll, pitch, 0.0])
     roll = np.arctan2(rotation[2, 1], rotation[2, 2])
     yaw = np.arctan2(rotation[1, 0], rotation[0, 0])

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from robot_bridge.autoeval_mg import (
@@ -74,6 +74,7 @@ def test_a_state_is_eight_float32_with_the_angles_of_the_rotation_itself():
 
 
 @given(places, st.tuples(st.floats(-3.1, 3.1), st.floats(-1.2, 1.2), st.floats(-3.1, 3.1)), gripper)
+@example((0.5, 0.0, 0.0), (0.0, -3.520715960822042e-06, 0.0), 0.0)
 def test_their_state_comes_back_from_ours(place, rpy, opening):
     theirs = np.array([*place, *rpy, 0.0, opening * 0.025 / 0.07], dtype=np.float32)
     np.testing.assert_allclose(mg_state_of_bridge(bridge_state_of_mg(theirs)), theirs, atol=2e-6, rtol=0)
@@ -255,6 +256,7 @@ def test_compensated_turns_are_the_ones_that_bridge_v2_means():
 
 
 @given(small, small, small, st.floats(-3.0, 3.0))
+@example(0.0, 1e-05, 0.0, 0.0)
 def test_compensation_is_exact_with_the_gripper_straight_down_too(roll, pitch, yaw, turned):
     here = Pose(DOWN.position, rotation_of_euler((0, 0, turned)) @ DEFAULT_ROTATION)
     action = [0, 0, 0, roll, pitch, yaw, 1]

@@ -244,6 +244,14 @@ def test_arrays_that_are_no_actions_are_not_converted(convert, actions):
         convert(actions)
 
 
+@pytest.mark.parametrize("off", [1e-3, 3.5e-6, 1e-6, -3.5e-6, -1e-3])
+@pytest.mark.parametrize("end", [HALF_PI, -HALF_PI])
+def test_angles_close_to_a_quarter_turn_keep_which_side_of_it_they_are_on(end, off):
+    rotation = rotation_of_euler((0.3, end + off, -0.2))
+    again = rotation_of_euler(euler_of_rotation(rotation))
+    np.testing.assert_allclose(again, rotation, atol=1e-7)
+
+
 def test_achieved_actions_lead_from_every_measured_state_to_the_next():
     pose = Pose(np.array([0.25, 0.0, 0.15]), DEFAULT_ROTATION)
     moves = np.array([[0.01, -0.02, 0.03, 0.1, -0.05, 0.2, 1.0], [0.0, 0.02, 0.0, 0.0, 0.0, -0.1, 0.0]])
