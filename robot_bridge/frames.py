@@ -58,7 +58,7 @@ def decode_jpeg(jpeg: bytes, *, width: int, height: int) -> U8:
                 found = f"{picture.mode} {picture.size[0]}x{picture.size[1]}"
                 raise FramesCorrupt(thing="picture", expected=f"RGB {width}x{height}", found=found)
             return np.array(picture, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError) as cause:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as cause:
         raise FramesCorrupt(thing="picture", expected="a whole JPEG", found=f"{len(jpeg)} bytes") from cause
 
 

@@ -161,3 +161,11 @@ def test_other_formats_than_jpeg_are_not_opened():
     png = b"\x89PNG\r\n\x1a\n" + bytes(64)
     with pytest.raises(FramesCorrupt):
         decode_jpeg(png, width=16, height=12)
+
+
+def test_a_header_that_claims_more_pixels_than_any_camera_has_is_refused_undecoded():
+    jpeg = bytearray(encode_jpeg(some_images(2)[0]))
+    frame = jpeg.index(b"\xff\xc0")  # marker, length, precision; then height and width
+    jpeg[frame + 5 : frame + 9] = (65_000).to_bytes(2) * 2
+    with pytest.raises(FramesCorrupt):
+        decode_jpeg(bytes(jpeg), width=16, height=12)
