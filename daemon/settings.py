@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address the REST API binds to")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8400, description="0 takes a free port")
     trust_network: bool = Field(
-        default=False, description="allow a host that is not loopback; the API has no authentication yet"
+        default=False,
+        description="allow hosts that are not loopback, for API and policy: neither asks who calls",
     )
     station_url: str = Field(
         default="http://127.0.0.1:8401",

@@ -89,7 +89,9 @@ def driven(settings: Settings, policy: Policy, ref: PolicyRef, *, temperature: f
         return
     sessions = PolicySessions(policy, ref, temperature=temperature)
     host, _, port = settings.policy_bind.rpartition(":")
-    with running_policy_server(sessions, host=host, port=int(port)) as url:
+    with running_policy_server(
+        sessions, host=host, port=int(port), trust_network=settings.trust_network
+    ) as url:
         yield CallbackDrive(settings.policy_public_url or url)
 
 
