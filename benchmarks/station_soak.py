@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import logging
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from benchmarks.soak_verdict import Verdict, judge
+from daemon.lab import free_port
 from robot_bridge.client import StationClient
 from robot_bridge.drivers.tasks import TASKS
 from robot_bridge.episode import Episode, PolicyRef
@@ -184,7 +184,7 @@ class Soak:
         return chunk
 
     def _hit_the_stop(self) -> None:
-        with StationClientOnce(self.url, self.token) as client:
+        with closing(StationClient(self.url, token=self.token)) as client:
             client.estop("soak")
             before = self.motions()
             time.sleep(2 * PERIOD_S)
@@ -247,13 +247,8 @@ class Soak:
 
     def _faults_told(self) -> Counter[str]:
         told = ("camera_fault", "motor_fault", "human_needed", "hold", "episode_lost")
-        with StationClientOnce(self.url, self.token) as client:
-            kinds: Counter[str] = Counter()
-            page = client.events()
-            while page.events:
-                kinds.update(event.kind for event in page.events if event.kind in told)
-                page = client.events(page.next_cursor)
-        return kinds
+        with closing(StationClient(self.url, token=self.token)) as client:
+            return Counter(event.kind for event in client.all_events() if event.kind in told)
 
     @property
     def lost_calls(self) -> int:
@@ -265,39 +260,11 @@ class Soak:
         return sum(path.read_text().count("\n") for path in self.folder.glob("motions-*.jsonl"))
 
 
-class StationClientOnce:
-    """A client for one errand."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.client = StationClient(url, token=token)
-
-    def __enter__(self) -> StationClient:
-        return self.client
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-
-
 def episodes_kept(url: str, token: str) -> set[str]:
     """Episodes that the station's journal says it kept, with at least one step."""
-    kept: set[str] = set()
-    with StationClientOnce(url, token) as client:
-        page = client.events()
-        while page.events:
-            kept |= {
-                str(event.episode_id)
-                for event in page.events
-                if event.kind == "episode_finished" and event.facts.get("steps")
-            }
-            page = client.events(page.next_cursor)
-    return kept
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with closing(StationClient(url, token=token)) as client:
+        told = [event for event in client.all_events() if event.kind == "episode_finished"]
+    return {str(event.episode_id) for event in told if event.facts.get("steps")}
 
 
 def report(soak: Soak, verdict: Verdict, injected: Counter[str]) -> str:

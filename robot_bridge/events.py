@@ -21,7 +21,8 @@ class EventAnswer(Answer):
 
     Kinds: station_started, lease_acquired, lease_expired, lease_released, episode_opened, episode_started,
     hold, resumed, episode_finished, episode_lost, episode_acknowledged, clips, estop, estop_cleared, parked,
-    human_needed, human_done, motor_fault, camera_fault, maintenance, resting, rested, label_added.
+    human_needed, human_done, scene_reset, motor_fault, camera_fault, maintenance, resting, rested,
+    label_added.
     """
 
     cursor: int

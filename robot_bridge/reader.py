@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from robot_bridge.calls import READ_TIMEOUT_S, StationCalls
 from robot_bridge.description import HealthAnswer, StationAnswer, StatusAnswer
 from robot_bridge.episode import FRAMES_BLOB, STEPS_BLOB, Episode, Manifest, episode_of_bytes, parse_manifest
 from robot_bridge.errors import DigestMismatch
-from robot_bridge.events import EVENTS_MAX, EventsAnswer, LabelAnswer, LabelRequest, LabelsAnswer
+from robot_bridge.events import EVENTS_MAX, EventAnswer, EventsAnswer, LabelAnswer, LabelRequest, LabelsAnswer
 from robot_bridge.protocol import (
     DIGEST_HEADER,
     IDEMPOTENCY_HEADER,
@@ -67,6 +68,13 @@ class StationReader(StationCalls):
         """
         query = urlencode({"after": after, "wait": wait_s, "limit": limit})
         return self._get(f"/v1/events?{query}", EventsAnswer, timeout_s=READ_TIMEOUT_S + wait_s)
+
+    def all_events(self) -> Iterator[EventAnswer]:
+        """Everything that the station's journal still holds, oldest first."""
+        page = self.events()
+        while page.events:
+            yield from page.events
+            page = self.events(page.next_cursor)
 
     def state(self, episode_id: str) -> EpisodeStateAnswer:
         """Where an episode is.

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from daemon.phases.context import PhaseContext
-from daemon.phases.slots import HELD_OUT_KEY, ITERATION_KEY, SLOT_KEY, Slot, is_filled, tries_left
+from daemon.phases.slots import HELD_OUT_KEY, ITERATION_KEY, MAX_TRIES, SLOT_KEY, Slot, is_filled, tries_left
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.episode import Episode, Manifest
 from robot_bridge.events import LabelAnswer
@@ -43,8 +43,10 @@ class EpisodeSink:
         ]
 
     def is_filled(self, slot: Slot) -> bool:
-        """Whether a valid episode of the slot is stored."""
-        return slot.name not in {wanted.slot.name for wanted in self.wanted()}
+        """Whether one of the slot's own tries is stored and valid: the quick question about a single slot."""
+        with self.context.database.read() as session:
+            tried = [session.get(EpisodeRow, slot.episode_id(attempt)) for attempt in range(1, MAX_TRIES + 1)]
+            return any(row is not None and row.valid_for_policy_eval for row in tried)
 
     def is_ours(self, manifest: Manifest) -> bool:
         """Whether an iteration of this store asked for the episode."""

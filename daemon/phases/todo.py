@@ -37,14 +37,6 @@ class Todo:
                     return self._waiting.pop(place)
         return None
 
-    def take_task(self, tasks: Container[str], *, at_most: int) -> list[Wanted]:
-        """All waiting slots of the first of these tasks that has any, up to a number."""
-        with self._lock:
-            first = next((w.slot.task_id for w in self._waiting if w.slot.task_id in tasks), None)
-            taken = [w for w in self._waiting if w.slot.task_id == first][:at_most]
-            self._waiting = [w for w in self._waiting if w not in taken]
-        return taken
-
     def put_back(self, wanted: Wanted) -> None:
         """Somebody else may try; it goes to the front, so that tasks stay in turn."""
         with self._lock:

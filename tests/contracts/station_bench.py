@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pytest
 import requests
 
 from robot_bridge.description import StationAnswer, StatusAnswer
@@ -33,20 +31,10 @@ from robot_bridge.protocol import (
     StepAnswer,
     StepsAnswer,
 )
+from tests.waiting import until
 
 DEADLINE_S = 60.0
 HOLD_STILL = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-
-
-def until(condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
-    """What the condition gives once it is true."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"{what}: not within {deadline_s} s")
 
 
 @dataclass(slots=True)

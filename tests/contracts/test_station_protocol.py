@@ -32,7 +32,8 @@ from robot_bridge.protocol import DIGEST_HEADER, FENCE_HEADER, IDEMPOTENCY_HEADE
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.serve import running_station
 from robot_bridge.steps import StepArrays
-from tests.contracts.station_bench import HOLD_STILL, Bench, policy_on_http, refused, until
+from tests.contracts.station_bench import HOLD_STILL, Bench, policy_on_http, refused
+from tests.waiting import until
 
 IMAGE = 64  # pixels of our own station's camera: enough to see motion, quick to draw
 QUICK = StationPolicy(hold_after_ms=300, abort_after_ms=1200, park_after_s=0.3)

@@ -8,34 +8,22 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
+from tests.waiting import until
 
 DEADLINE_S = 240.0
-
-
-def until(condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
-    """What the condition gives once it is true; a test that waits for nothing fails with a reason."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    pytest.fail(f"{what}: not within {deadline_s} s")
 
 
 def kill_server(announced: Path) -> None:
     """kill -9 of the server that announces itself in this file, with whatever it started."""
     (pid,) = [pid for pid in _numbers() if str(announced) in _words(pid)]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: _gone(pid), f"the end of process {pid}", deadline_s=20)
+    until(lambda: _gone(pid), f"the end of process {pid}", within_s=20)
 
 
 def kill_worker(log: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +19,7 @@ from daemon.client import DaemonClient
 from daemon.lab import fresh_lab, servers
 from robot_bridge.client import StationClient
 from storage.phase_runs import PHASES
+from tests.waiting import until
 
 DEADLINE_S = 240
 EPISODES = 12  # of each task: some seconds of collecting
@@ -32,17 +32,6 @@ SPEC: dict[str, Any] = {
     "judge": {"updates": 4},
     "policy": {"updates": 20, "groups": 4, "group_size": 2, "epochs": 1},
 }
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition gives once it is true; a test that waits for nothing fails with a reason."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"{what}: not within {DEADLINE_S} s")
 
 
 def worker_pids(log: Path) -> list[int]:
@@ -89,7 +78,7 @@ def test_an_iteration_survives_kill_9_of_its_worker(phase: str, tmp_path: Path) 
     with servers(lab, 5) as (station_url, daemon_url):
         client = DaemonClient(daemon_url)
         client.request_iteration(SPEC, idempotency_key="the only one")
-        until(in_the_middle_of(client, phase, lab), f"the middle of {phase}")
+        until(in_the_middle_of(client, phase, lab), f"the middle of {phase}", within_s=DEADLINE_S)
         acknowledged = {episode_id for episode_id, _, _ in stored_episodes(lab)}
         os.kill(worker_pids(lab / "serve.log")[-1], signal.SIGKILL)
         record = client.wait(1, timeout_s=DEADLINE_S)

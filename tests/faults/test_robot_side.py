@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from daemon.client import DaemonClient
 from daemon.lab import free_port, fresh_lab, server
 from robot_bridge.client import StationClient
 from robot_bridge.errors import RobotBridgeError
-from tests.faults.processes import DEADLINE_S, cable, kill_server, kill_worker, rows, until
+from tests.faults.processes import DEADLINE_S, cable, kill_server, kill_worker, rows
+from tests.waiting import until
 
 EPISODES = 6  # of each task: some seconds of collecting
 SPEC: dict[str, Any] = {
@@ -64,15 +66,8 @@ def in_an_episode(station_url: str, lab: Path) -> Callable[[], bool]:
 
 
 def events(station_url: str) -> list[Any]:
-    client = StationClient(station_url)
-    try:
-        found, page = [], client.events()
-        while page.events:
-            found += page.events
-            page = client.events(page.next_cursor)
-        return found
-    finally:
-        client.close()
+    with closing(StationClient(station_url)) as client:
+        return list(client.all_events())
 
 
 def require_whole(record: dict[str, Any], lab: Path, *, acknowledged: set[str], station_url: str) -> None:
@@ -97,7 +92,7 @@ def test_a_station_killed_in_a_step_comes_back_and_no_motion_is_repeated(mode: s
         with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
             client = DaemonClient(daemon_url)
             client.request_iteration(SPEC, idempotency_key="the only one")
-            until(in_an_episode(station_url, lab), "the middle of an episode")
+            until(in_an_episode(station_url, lab), "the middle of an episode", within_s=DEADLINE_S)
             acknowledged = {row[0] for row in rows(lab, "SELECT id FROM episodes")}
             kill_server(lab / "station.url")
             with server(lab, "station", command=command, environment={}, port=port):
@@ -118,13 +113,11 @@ def test_a_daemon_killed_in_an_episode_leaves_the_arm_holding_and_goes_on_later(
         with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
             client = DaemonClient(daemon_url)
             client.request_iteration(SPEC, idempotency_key="the only one")
-            until(in_an_episode(station_url, lab), "the middle of an episode")
+            until(in_an_episode(station_url, lab), "the middle of an episode", within_s=DEADLINE_S)
             acknowledged = {row[0] for row in rows(lab, "SELECT id FROM episodes")}
             kill_worker(lab / "serve.log")  # it acts; the server behind it dies next
             kill_server(lab / "serve.url")
-            held = until(
-                lambda: [e for e in events(station_url) if e.kind == "hold"], "HOLD", deadline_s=30.0
-            )
+            held = until(lambda: [e for e in events(station_url) if e.kind == "hold"], "HOLD", within_s=30.0)
             cut_short = str(held[-1].episode_id)
             watcher = StationClient(station_url)
             until(lambda: watcher.status().episode is None, "the end of the episode")
@@ -148,7 +141,7 @@ def test_a_network_that_is_gone_for_ten_seconds_costs_one_episode_at_most(tmp_pa
         with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
             client = DaemonClient(daemon_url)
             client.request_iteration(SPEC, idempotency_key="the only one")
-            until(in_an_episode(station_url, lab), "the middle of an episode")
+            until(in_an_episode(station_url, lab), "the middle of an episode", within_s=DEADLINE_S)
             acknowledged = {row[0] for row in rows(lab, "SELECT id FROM episodes")}
             with line.cut():
                 cut_at = time.monotonic()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
-from robot_bridge.client import StationClient
+from robot_bridge.client import StationClient, StillRunning
 from robot_bridge.protocol import EpisodeMode, EpisodeRequest
 
-WATCH_S = 2.0  # of one long-poll; the lease is renewed after each
+WATCH_S = 2.0  # until it is looked whether the phase is to stop; the lease is kept alive meanwhile
 
 
 class CallbackDrive:
@@ -20,8 +21,8 @@ class CallbackDrive:
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
         client.create_episode(request)
-        cursor = client.events().next_cursor
         client.start(request.episode_id)
-        while not stop.is_set() and client.state(request.episode_id).state != "finished":
-            cursor = client.events(cursor, wait_s=WATCH_S).next_cursor
-            client.heartbeat()
+        while not stop.is_set():
+            with suppress(StillRunning):
+                client.wait_finished(request.episode_id, timeout_s=WATCH_S)
+                return

@@ -101,7 +101,7 @@ class StationCollector:
 
     def _collect(self, todo: Todo, *, stop: threading.Event) -> None:
         self._hold_lease(todo, stop=stop)
-        self.take_home()
+        self._empty_spool()  # what ended while we waited for the lease, or while the station was away
         while not stop.is_set():
             wanted = todo.take(self.offers)
             if wanted is None:
@@ -110,23 +110,23 @@ class StationCollector:
             self.fill(wanted, todo, stop=stop)
 
     def take_home(self) -> None:
-        """Commit what earlier attempts finished at the station but did not fetch; bring late verdicts."""
+        self._empty_spool()
+        for episode_id in self._judged_late():
+            with suppress(UnknownEpisode):
+                self._sink.add_labels(episode_id, self._client.labels(episode_id).labels)
+
+    def _empty_spool(self) -> None:
+        """Commit what was finished at the station but not fetched."""
         for waiting in self._client.waiting_episodes():
             episode = self._client.fetch_episode(waiting.episode_id)
             if self._sink.is_ours(episode.manifest):
                 self._bring(episode)
                 log.info("episode taken home episode=%s outcome=%s", waiting.episode_id, waiting.outcome)
-        for episode_id in self._judged_late():
-            with suppress(UnknownEpisode):
-                self._sink.add_labels(episode_id, self._client.labels(episode_id).labels)
 
     def _judged_late(self) -> set[str]:
         """Episodes of the station's journal that somebody gave a verdict on."""
-        judged, page = set(), self._client.events()
-        while page.events:
-            judged |= {e.episode_id for e in page.events if e.kind == "label_added" and e.episode_id}
-            page = self._client.events(page.next_cursor)
-        return judged
+        told = self._client.all_events()
+        return {event.episode_id for event in told if event.kind == "label_added" and event.episode_id}
 
     def fill(self, wanted: Wanted, todo: Todo, *, stop: threading.Event) -> None:
         """Try until an episode is valid; those that were cut short are kept too, and counted apart."""

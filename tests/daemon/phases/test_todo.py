@@ -53,19 +53,6 @@ def test_a_slot_that_was_put_back_is_the_next_one() -> None:
     assert (again.slot, again.tries) == (first.slot, (3,))
 
 
-def test_a_job_takes_slots_of_one_task_up_to_its_size() -> None:
-    todo = Todo(wanted(3), total=6)
-    offered = {"open_drawer", "close_drawer"}
-    assert names(todo.take_task(offered, at_most=2)) == ["open_drawer/0", "open_drawer/1"]
-    assert names(todo.take_task(offered, at_most=50)) == [
-        "close_drawer/0",
-        "close_drawer/1",
-        "close_drawer/2",
-    ]
-    assert names(todo.take_task(offered, at_most=50)) == ["open_drawer/2"]
-    assert todo.take_task(offered, at_most=50) == []
-
-
 @pytest.mark.parametrize(
     ("filled_before", "settled", "share", "place"), [(0, 0, 0.0, 1), (2, 1, 0.5, 4), (2, 4, 1.0, 6)]
 )

@@ -35,6 +35,7 @@ from tests.robot_bridge.autoeval.gateway_builders import (
     refusal,
 )
 from tests.robot_bridge.builders import Clock
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 SOON_S = 0.15  # the deadline of a gateway whose policy is going to hang
@@ -117,13 +118,6 @@ def in_background(call: Callable[[], requests.Response]) -> Future[requests.Resp
     future = pool.submit(call)
     pool.shutdown(wait=False)
     return future
-
-
-def until(true: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < limit, "it never came true"
-        time.sleep(0.005)
 
 
 def test_a_whole_rollout_over_the_wire(gateway, cell):

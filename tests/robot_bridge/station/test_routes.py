@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.spool import Spool
 from tests.robot_bridge.builders import forward
 from tests.robot_bridge.station.wire import JSON, Wire, a_wire, problem
+from tests.waiting import until
 
 WORKERS = 40  # threads that a station answers plain calls with
 DEADLINE_S = 20.0
@@ -38,14 +37,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory):
         wire.lease()
         wire.create()
         yield wire
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait on evidence, within a deadline."""
-    end, pause = time.monotonic() + DEADLINE_S, threading.Event()
-    while not condition():
-        assert time.monotonic() < end
-        pause.wait(0.005)
 
 
 def test_a_stop_needs_none_of_the_worker_threads_that_wait_for_a_motion(wire):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from robot_bridge.autoeval.emulator.quirks import Quirks
 from robot_bridge.autoeval.emulator.serve import running_emulator
 from tests.robot_bridge.autoeval.emulator.toy_policy import ToyPolicy, serving
 from tests.robot_bridge.toy_driver import ToyDriver
+from tests.waiting import until
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -63,15 +63,6 @@ class Emulated:
 
     def key(self) -> dict[str, str]:
         return {"X-API-Key": (self.root / "admin_api_key.txt").read_text().strip()}
-
-
-def until(holds: Callable[[], Any], *, within_s: float = 20.0) -> Any:
-    """What `holds` gives once it is true."""
-    deadline = time.monotonic() + within_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.005)
-    return found
 
 
 @pytest.fixture
