@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from robot_bridge.autoeval.gateway import Gateway
 from robot_bridge.autoeval.wire import MAX_BODY_BYTES, encode_array
 from tests.robot_bridge.autoeval.gateway_builders import (
     CAPABILITY,
@@ -17,36 +15,12 @@ from tests.robot_bridge.autoeval.gateway_builders import (
     Caller,
     FakePolicy,
     a_body,
-    a_gateway,
     a_job,
     a_proprio,
     a_test_call,
     decided,
     refusal,
 )
-from tests.robot_bridge.builders import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, clock: Clock) -> Gateway:
-    return a_gateway(tmp_path, clock)
-
-
-@pytest.fixture
-def policy(gateway: Gateway) -> FakePolicy:
-    policy = FakePolicy()
-    gateway.open(a_job(), policy)
-    return policy
-
-
-@pytest.fixture
-def autoeval(gateway: Gateway, policy: FakePolicy) -> Caller:
-    return Caller(gateway)
 
 
 def test_reset_is_answered_200_with_json(autoeval):

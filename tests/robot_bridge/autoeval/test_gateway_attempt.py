@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +17,14 @@ from robot_bridge.frames import encode_jpeg
 from tests.robot_bridge.autoeval.gateway_builders import (
     Caller,
     FakePolicy,
-    a_gateway,
     a_job,
     a_picture,
     a_proprio,
     decided,
     refusal,
 )
-from tests.robot_bridge.builders import Clock
 
 DOWN = PolicyUnreachable(url="u", call="act", waited_s=2, reason="refused")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, clock: Clock) -> Gateway:
-    return a_gateway(tmp_path, clock)
 
 
 def opened(gateway: Gateway, policy: FakePolicy, **job: object) -> Caller:

@@ -31,25 +31,8 @@ QUICK_S = 0.6  # a deadline whose pauses between resets are short, and that a bu
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def gateway(tmp_path: Path, clock: Clock) -> Gateway:
     return a_gateway(tmp_path, clock, idle_s=180.0)
-
-
-@pytest.fixture
-def policy(gateway: Gateway) -> FakePolicy:
-    policy = FakePolicy()
-    gateway.open(a_job(), policy)
-    return policy
-
-
-@pytest.fixture
-def autoeval(gateway: Gateway, policy: FakePolicy) -> Caller:
-    return Caller(gateway)
 
 
 def ended(gateway: Gateway) -> list[tuple[int, int, str]]:
