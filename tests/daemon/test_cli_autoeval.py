@@ -1,3 +1,5 @@
+"""`gymnastd autoeval-emulator`: its options reach the emulator, and it says where it serves."""
+
 import os
 import re
 import signal

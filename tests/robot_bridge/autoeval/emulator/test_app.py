@@ -1,3 +1,5 @@
+"""The emulator as one app: job API and hub side by side, over HTTP."""
+
 from __future__ import annotations
 
 from tests.robot_bridge.autoeval.emulator.conftest import until

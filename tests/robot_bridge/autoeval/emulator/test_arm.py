@@ -1,3 +1,5 @@
+"""The emulated arm does to actions what AutoEval's does, and says its state as AutoEval says it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""The connection test that AutoEval makes before a job is submitted."""
+
 from __future__ import annotations
 
 import numpy as np

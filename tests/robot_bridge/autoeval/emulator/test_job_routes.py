@@ -1,3 +1,5 @@
+"""The job API's calls, with what AutoEval checks and what it does not."""
+
 from __future__ import annotations
 
 import pytest

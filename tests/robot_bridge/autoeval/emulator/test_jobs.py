@@ -1,3 +1,5 @@
+"""Jobs on disk: their states, their odd order, and what a restart makes of them."""
+
 from __future__ import annotations
 
 import sqlite3

@@ -1,3 +1,5 @@
+"""The live view of a cell: its newest picture and what it is doing."""
+
 from __future__ import annotations
 
 import numpy as np

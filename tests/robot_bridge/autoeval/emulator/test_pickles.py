@@ -1,3 +1,5 @@
+"""The emulator's recordings are pickles as AutoEval writes them, of packages that are not installed."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""How the emulator calls a policy: wire, addresses, and what makes a job fail."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""Quirks are read from words, and only such as there are."""
+
 from __future__ import annotations
 
 from dataclasses import fields

@@ -1,3 +1,5 @@
+"""What a job leaves behind for the dataset: folders, metadata, one file an episode."""
+
 from __future__ import annotations
 
 from dataclasses import replace

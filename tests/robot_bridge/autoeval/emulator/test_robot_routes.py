@@ -1,3 +1,5 @@
+"""Robots' states, admin calls and the live view over HTTP."""
+
 from __future__ import annotations
 
 import threading
