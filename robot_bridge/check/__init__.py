@@ -1,1 +1,1 @@
-"""The bring-up check of a robot: a list of what must be well before it works, and the report of what was found."""
+"""The bring-up check of a robot: a list of what must be well before it works, and the report of it."""
