@@ -15,6 +15,7 @@
     │   ├── RendererUnavailable  no way to make pictures on this machine
     │   ├── MotorFault           the arm reports a fault
     │   ├── CameraStale          the camera stopped giving fresh pictures
+    │   │   └── CameraFrozen     pictures come: the same one again, an older one, or one that shows nothing
     │   ├── DriverDisconnected   the arm's interface went silent: nobody knows whether it moved
     │   └── NeedsHuman           scene or arm cannot be brought in order without somebody's hand
     ├── StationRefused           the station understood and said no (one class per problem code)
@@ -131,6 +132,13 @@ class CameraStale(DriverError):
     )
 
 
+class CameraFrozen(CameraStale):
+    code = "camera_frozen"
+    sentence = (
+        "camera {camera} gives pictures that cannot be used: {fault}, in picture {seq}. Look at the camera."
+    )
+
+
 class DriverDisconnected(DriverError):
     code = "driver_disconnected"
     sentence = (
@@ -242,16 +250,12 @@ class IdempotencyMismatch(StationRefused):
 
 class LimitsViolation(StationRefused):
     code = "limits_violation"
-    sentence = (
-        "{thing} must be {expected}, found {found}. A request may narrow this station's limits, never widen."
-    )
+    sentence = "{thing} must be {expected}, found {found}. A request may narrow limits, never widen them."
 
 
 class EStopped(StationRefused):
     code = "estopped"
-    sentence = (
-        "the emergency stop is latched since {since}: {reason}. An operator at the robot must clear it."
-    )
+    sentence = "the emergency stop is latched since {since}: {reason}. An operator at the robot clears it."
 
 
 class NotHomed(StationRefused):

@@ -1,17 +1,13 @@
 """What a station watches beside the commands: the camera, how well the arm follows, and the motors.
 
 A watch never moves anything: it looks at what a driver said and raises when the episode cannot go on.
-
-    DriverError
-    └── CameraStale
-        └── CameraFrozen   pictures come, but they are the same one again, go backwards, or show nothing
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +15,7 @@ from numpy.typing import NDArray
 from robot_bridge.conventions import Pose
 from robot_bridge.description import CameraStatus
 from robot_bridge.drivers.driver import CameraDescription, MotorReading, Sample
-from robot_bridge.errors import CameraStale, MotorFault
+from robot_bridge.errors import CameraFrozen, CameraStale, MotorFault
 
 MAX_AGE_PERIODS: Final = 2.0  # control periods that a picture may be old
 FROZEN_AFTER: Final = 3  # equal pictures in a row, the first included
@@ -27,15 +23,6 @@ NOTICEABLE_RAD: Final = 0.05  # of an arm joint: moves the gripper by 15 mm, whi
 ARM_JOINTS: Final = 6
 BLACK_SPREAD: Final = 2  # grey levels between the darkest and the brightest number of a dead picture
 FAR_STEPS: Final = 3  # steps in a row beyond the limit: a contact or a late servo passes sooner
-
-
-class CameraFrozen(CameraStale):
-    """Fresh by its clock, but nothing in it can be believed."""
-
-    code: ClassVar[str] = "camera_frozen"
-    sentence: ClassVar[str] = (
-        "camera {camera} gives pictures that cannot be used: {fault}, in picture {seq}. Look at the camera."
-    )
 
 
 class CameraWatch:

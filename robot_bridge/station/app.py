@@ -93,7 +93,7 @@ def create_station_app(
     app.include_router(label_routes(desk, station.spool))
     app.add_middleware(BodyLimit)
     app.add_middleware(Doors, tokens=tokens)
-    problems.install(app, tells_methods=True)
+    problems.install(app)
     tell_of_refusals(app)
     return app
 

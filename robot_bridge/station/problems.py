@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from robot_bridge.errors import BadRequest, RobotBridgeError, StationRefused, UnknownCall
 from robot_bridge.protocol import PROBLEM_TYPE, Problem
@@ -61,9 +62,11 @@ STATUS: Final[dict[str, int]] = {
     "label_not_kept": 507,
     "spool_full": 507,
     "disk_full": 507,
+    "spool_corrupt": 503,  # the station's disk needs somebody; it can still be asked for everything else
 }
 OF_A_KIND: Final = {True: HTTPStatus.SERVICE_UNAVAILABLE, False: HTTPStatus.CONFLICT}  # by `retryable`
 UNROUTED: Final = {404, 405}  # what the framework says of a path or method that is not ours
+METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 MAX_FAULTS: Final = 5  # how many wrong fields one answer names
 
 
@@ -101,10 +104,10 @@ def answer_problem(error: RobotBridgeError, status: HTTPStatus | None = None) ->
     return answer
 
 
-def install(app: FastAPI, *, tells_methods: bool = False) -> None:
+def install(app: FastAPI) -> None:
     """Let every error of ours, and every request that cannot be read, leave as a problem.
 
-    A wrong method is a call that is not there, 404; with `tells_methods` it is 405 and says what is allowed.
+    A wrong method is a call that is not there too, but answers 405 and says which methods are.
     """
 
     @app.exception_handler(RobotBridgeError)
@@ -122,11 +125,21 @@ def install(app: FastAPI, *, tells_methods: bool = False) -> None:
         call = _call_of(request)
         if error.status_code not in UNROUTED:
             return answer_problem(BadRequest(thing=call, reason=str(error.detail)))
-        if not tells_methods:
-            return answer_problem(UnknownCall(call=call))
         answer = answer_problem(UnknownCall(call=call), HTTPStatus(error.status_code))
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = ", ".join(_methods_of(request))
         return answer
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Every method that the path of a request has; the framework itself names those of one route only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _call_of(request: Request) -> str:

@@ -27,6 +27,51 @@ def test_every_listed_code_is_a_code_of_some_error():
     assert set(STATUS) <= CODES
 
 
+BUG = "a row or a file that contradicts another: a fault of ours or of the disk, for the log"
+ROOT = "the root of a branch: only its subclasses are raised"
+PHASE = "raised in a worker and kept in the run's row; no route raises it"
+COMMAND = "said by a command before or beside the API"
+CLIENT = "raised on the client's side"
+INTERNAL = {  # of daemon and storage; those of the robot side have a table of their own
+    "storage_error": ROOT,
+    "blob_error": ROOT,
+    "daemon_error": ROOT,
+    "blob_missing": BUG,
+    "blob_corrupt": BUG,
+    "blob_name_invalid": BUG,
+    "episode_corrupt": BUG,
+    "checkpoint_corrupt": BUG,
+    "naive_datetime": BUG,
+    "not_json": BUG,
+    "counts_invalid": BUG,
+    "metric_not_finite": PHASE,
+    "asset_missing": PHASE,
+    "nothing_collected": PHASE,
+    "phase_stalled": PHASE,
+    "phase_unknown": PHASE,
+    "clip_invalid": COMMAND,
+    "database_url_invalid": COMMAND,
+    "data_directory_busy": COMMAND,
+    "setting_invalid": COMMAND,
+    "setting_unknown": COMMAND,
+    "demo_failed": COMMAND,
+    "daemon_refused": CLIENT,
+    "daemon_unreachable": CLIENT,
+    "iteration_failed": CLIENT,
+    "wait_timed_out": CLIENT,
+}
+
+
+def test_every_code_of_daemon_and_storage_has_a_status_or_a_reason_to_answer_500():
+    own = {
+        value.code
+        for module in (daemon.errors, storage.errors)
+        for _, value in inspect.getmembers(module, inspect.isclass)
+        if issubclass(value, DaemonError | StorageError)
+    }
+    assert own - set(STATUS) == set(INTERNAL)
+
+
 def test_every_listed_status_is_an_error_status():
     assert all(400 <= status < 600 for status in STATUS.values())
 

@@ -139,6 +139,22 @@ def test_a_body_over_the_limit_is_not_read_into_anything(client: TestClient, pat
     the_problem(client.post(path, content=b" " * (MAX_BODY_BYTES + 1)), 413, "too_large")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/act", "POST"),
+        ("DELETE", "/reset", "POST"),
+        ("PUT", "/v1/policy/act", "POST"),
+        ("PATCH", "/v1/policy/reset", "POST"),
+        ("POST", "/health", "GET"),
+    ],
+)
+def test_a_wrong_method_says_which_is_right(client: TestClient, method: str, path: str, allowed: str) -> None:
+    answer = client.request(method, path)
+    the_problem(answer, 405, "unknown_call")
+    assert answer.headers["Allow"] == allowed
+
+
 def test_acting_gives_seven_numbers_as_a_list(client: TestClient) -> None:
     answer = client.post("/act", json=a_body())
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
@@ -247,7 +263,6 @@ def test_with_its_token_a_caller_is_served(sessions: PolicySessions) -> None:
 
 def test_a_call_that_is_none_is_a_problem_too(client: TestClient) -> None:
     the_problem(client.get("/nope"), 404, "unknown_call")
-    the_problem(client.get("/act"), 404, "unknown_call")
 
 
 def test_the_openapi_says_all_calls_their_bodies_and_their_refusals(sessions: PolicySessions) -> None:

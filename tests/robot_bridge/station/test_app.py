@@ -260,6 +260,20 @@ def test_a_call_that_is_not_in_the_protocol_is_a_problem_too(ready, method, path
     assert ("allow" in answer.headers) is (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/episodes", "GET, POST"),  # two routes in two routers
+        ("DELETE", "/v1/episodes/e1/labels", "GET, POST"),
+        ("GET", "/v1/leases/any", "DELETE"),
+        ("PATCH", "/v1/health", "GET"),
+    ],
+)
+def test_a_wrong_method_says_every_right_one(wire, method, path, allowed):
+    answer = wire.http.request(method, path)
+    assert (problem(answer).status, answer.headers["allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("name", ["..%2fopen.json", ".hidden", "a%00b", "a" * 101])
 def test_names_that_are_no_episode_ids_are_refused_before_they_reach_the_disk(wire, name):
     wire.finished()
