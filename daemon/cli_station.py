@@ -5,6 +5,7 @@ Nothing here speaks with a station over HTTP: the commands of an operator act on
 
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,6 +34,9 @@ Endpoints = Annotated[
     list[str] | None,
     typer.Option(help="Beginning of addresses that callback episodes may name; may be repeated."),
 ]
+PolicyTokensFile = Annotated[
+    Path | None, typer.Option(help="Tokens for policies that ask for one: lines of origin, space, token.")
+]
 Announce = Annotated[
     Path | None, typer.Option(help="Write the address to this file once requests are answered.")
 ]
@@ -60,6 +64,7 @@ def station(
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     tokens: Annotated[Path | None, typer.Option(help="Tokens of `gymnastd station token`.")] = None,
     policy_endpoint: Endpoints = None,
+    policy_tokens: PolicyTokensFile = None,
     hold_after_ms: Annotated[int, typer.Option(min=1, help="Without a step, the arm holds.")] = 600,
     abort_after_ms: Annotated[int, typer.Option(min=1, help="Without a step, the episode ends.")] = 5000,
     announce: Announce = None,
@@ -74,7 +79,8 @@ def station(
     from robot_bridge.station.serve import Binding, serve_station
 
     kind = _kind(sim, driver)
-    policy = _policy(spool_limit_mb, policy_endpoint or [], hold_ms=hold_after_ms, abort_ms=abort_after_ms)
+    limits = _policy(spool_limit_mb, policy_endpoint or [], hold_ms=hold_after_ms, abort_ms=abort_after_ms)
+    policy = _with_tokens(limits, policy_tokens)
     binding = Binding(host=host, port=port, tls_certificate=tls_cert, tls_key=tls_key, tokens=_tokens(tokens))
     binding.check()  # before the arm is spoken to
     configure_logging("INFO")
@@ -176,6 +182,12 @@ def _tokens(path: Path | None) -> "TokenFile | None":
     if not tokens.tokens():
         raise typer.BadParameter(f"{path} holds no token; make one: gymnastd station token create --help")
     return tokens
+
+
+def _with_tokens(policy: "StationPolicy", path: Path | None) -> "StationPolicy":
+    from robot_bridge.station.policy_tokens import read_policy_tokens
+
+    return policy if path is None else replace(policy, policy_tokens=read_policy_tokens(path))
 
 
 def _policy(limit_mb: int | None, endpoints: list[str], *, hold_ms: int, abort_ms: int) -> "StationPolicy":

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,6 @@ from fastapi import FastAPI
 from robot_bridge.callback import PolicyLink
 from robot_bridge.drivers.driver import RobotDriver
 from robot_bridge.errors import RobotBridgeError
-from robot_bridge.policy_link import HttpPolicyLink
 from robot_bridge.station import problems
 from robot_bridge.station.arm import ArmThread
 from robot_bridge.station.body_limit import BodyLimit
@@ -78,8 +76,7 @@ def create_station_app(
     """
     around, policy = around or Surroundings(), policy or StationPolicy()
     station = _furnished(spool, station_id=station_id, policy=policy, around=around)
-    connect = around.connect or partial(HttpPolicyLink, timeout_s=policy.act_timeout_s)
-    session = StationSession(ArmThread(driver), station, connect=connect)
+    session = StationSession(ArmThread(driver), station, connect=around.connect or policy.connect)
     app = FastAPI(
         title="robot-station", version="1", lifespan=_watched(session), docs_url=None, redoc_url=None
     )

@@ -7,7 +7,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from robot_bridge.errors import EndpointRefused
-from robot_bridge.policy_link import checked_endpoint
+from robot_bridge.policy_link import HttpPolicyLink, checked_endpoint
+from robot_bridge.station.policy_tokens import PolicyTokens
 
 SPOOL_LIMIT_BYTES: Final = 4 * 1024**3  # about three thousand episodes of 40 steps
 LOOPBACK_ENDPOINTS: Final = ("http://127.0.0.1", "http://localhost", "http://[::1]")
@@ -27,6 +28,7 @@ class StationPolicy:
         policy_endpoints: beginnings of the addresses that a callback episode may name.
         motor_poll_s: how old the motors' status may get.
         act_timeout_s: how long a policy may take to decide.
+        policy_tokens: what is shown to policies that ask for a token.
     """
 
     spool_limit: int = SPOOL_LIMIT_BYTES
@@ -39,10 +41,20 @@ class StationPolicy:
     policy_endpoints: tuple[str, ...] = LOOPBACK_ENDPOINTS
     motor_poll_s: float = 1.0
     act_timeout_s: float = 2.0
+    policy_tokens: PolicyTokens | None = None
 
     @property
     def abort_after_s(self) -> float:
         return self.abort_after_ms / 1000.0
+
+    def connect(self, endpoint: str) -> HttpPolicyLink:
+        """The way to a policy, with the token of its origin where there is one.
+
+        Raises:
+            EndpointRefused: not a plain address.
+        """
+        token = None if self.policy_tokens is None else self.policy_tokens.of(endpoint)
+        return HttpPolicyLink(endpoint, token=token, timeout_s=self.act_timeout_s)
 
     def require_endpoint(self, endpoint: str | None) -> str:
         """The endpoint, when one of `policy_endpoints` allows it: same scheme and host, same port where one

@@ -20,6 +20,7 @@ from robot_bridge.errors import BindRefused, SpoolBusy, Unauthorized
 from robot_bridge.listening import TlsUnusable
 from robot_bridge.station.estop import EStopLatch
 from robot_bridge.station.human import HumanCall
+from robot_bridge.station.policy_tokens import PolicyTokensInvalid
 from robot_bridge.station.serve import AddressUnavailable, running_station
 from robot_bridge.station.tokens import (
     SCOPES,
@@ -152,6 +153,16 @@ def test_a_file_without_a_token_would_lock_everybody_out(tmp_path, tokens):
     assert "holds no token" in result.output
 
 
+def test_tokens_for_policies_are_read_before_anything_starts(tmp_path):
+    path = tmp_path / "policies"
+    path.write_text("https://policy.lab the-word\n")
+    path.chmod(0o644)
+    result = run("--sim", "--policy-tokens", path, "--spool", tmp_path / "spool")
+    assert isinstance(result.exception, PolicyTokensInvalid)
+    assert "the-word" not in str(result.exception)
+    assert not (tmp_path / "spool").exists()
+
+
 def test_a_station_that_waits_for_somebody_is_told_when_they_are_done(tmp_path):
     call = HumanCall(tmp_path)
     call.ask("the drawer jams", NOON)
@@ -201,6 +212,9 @@ def test_a_simulated_station_serves_the_lab_with_tls_and_tokens(tmp_path, tokens
     issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "station.pem"))
     secret = TokenFile(tokens).create("daemon", ["observe"])
     announce, pem = tmp_path / "url", str(tmp_path / "station.pem")
+    private = tmp_path / "policies"
+    private.touch(mode=0o600)
+    private.write_text("https://policy.lab the-word\n")
     command = [
         sys.executable,
         "-c",
@@ -215,7 +229,7 @@ def test_a_simulated_station_serves_the_lab_with_tls_and_tokens(tmp_path, tokens
     ]
     command += ["--spool", str(tmp_path / "spool"), "--announce", str(announce)]
     command += ["--tls-cert", pem, "--tls-key", pem, "--hold-after-ms", "700", "--spool-limit-mb", "5"]
-    command += ["--policy-endpoint", "https://policy.lab"]
+    command += ["--policy-endpoint", "https://policy.lab", "--policy-tokens", str(private)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

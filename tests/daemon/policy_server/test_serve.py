@@ -19,6 +19,8 @@ from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import BindRefused, PolicyFailed, PolicyUnreachable
 from robot_bridge.listening import TlsUnusable
 from robot_bridge.policy_link import HttpPolicyLink
+from robot_bridge.station.policy import StationPolicy
+from robot_bridge.station.policy_tokens import read_policy_tokens
 from tests.daemon.policy_server.small_policies import a_policy
 from tests.daemon.policy_server.test_sessions import a_reset, an_act
 
@@ -217,3 +219,20 @@ def test_only_a_slow_policy_is_worth_waking_a_thread_for(
         link.close()
     hook.remove()
     assert [name != "policy-server" for name in deciders] == [in_a_thread]
+
+
+def test_a_station_that_has_the_token_is_let_in_and_another_is_not(
+    sessions: PolicySessions, tmp_path: Path
+) -> None:
+    path = tmp_path / "policies"
+    path.touch(mode=0o600)
+    with running_policy_server(sessions, token=TOKEN) as url:
+        path.write_text(f"{url} {TOKEN}\n")
+        tokens = read_policy_tokens(path)
+        link = StationPolicy(act_timeout_s=PATIENT, policy_tokens=tokens).connect(url)
+        assert link.reset(a_reset()).policy.name == "nano"
+        link.close()
+        stranger = StationPolicy(act_timeout_s=PATIENT).connect(url)
+        with pytest.raises(PolicyFailed, match="unauthorized"):
+            stranger.reset(a_reset())
+        stranger.close()

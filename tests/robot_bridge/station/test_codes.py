@@ -33,6 +33,7 @@ INTERNAL = {
     "tls_unusable": AT_START,
     "address_unavailable": AT_START,
     "fault_plan_invalid": AT_START,
+    "policy_tokens_invalid": AT_START,
     "token_file_invalid": AT_HOME,
     "token_invalid": AT_HOME,
     "token_exists": AT_HOME,
