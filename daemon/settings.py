@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daemon.errors import SettingInvalid, SettingUnknown
 from robot_bridge.addresses import is_loopback
+from robot_bridge.autoeval.attempt import Rotation
+from robot_bridge.autoeval.dataset import ENDPOINT, REPO
+from robot_bridge.autoeval.tasks import Corner
 
 PREFIX = "GYMNASTD_"
 MAX_PORT = 65535
@@ -50,9 +53,9 @@ class Settings(BaseSettings):
     station_ca_file: Path | None = Field(
         default=None, description="certificates that stations with https are checked against"
     )
-    collect_via: Literal["stepped", "callback"] = Field(
+    collect_via: Literal["stepped", "callback", "autoeval"] = Field(
         default="stepped",
-        description="who runs the episodes: we, step by step, or the station, asking our policy",
+        description="who runs the episodes: we, step by step, the station, asking our policy, or AutoEval",
     )
     policy_bind: str = Field(
         default="127.0.0.1:0",
@@ -60,6 +63,35 @@ class Settings(BaseSettings):
     )
     policy_public_url: str | None = Field(
         default=None, description="the same as stations see it, when it differs (a tunnel, another interface)"
+    )
+    autoeval_url: str | None = Field(default=None, description="AutoEval's job scheduler")
+    autoeval_hub: str = Field(
+        default=ENDPOINT, description="the hub that AutoEval publishes its recordings on"
+    )
+    autoeval_dataset: str = Field(default=REPO, description="the dataset there, as owner/name")
+    autoeval_rotation: Rotation = Field(
+        default="raw",
+        description="raw: comparable with published results; bridge_compensated: moves as in Bridge V2",
+    )
+    autoeval_boxes: dict[str, tuple[Corner, Corner]] = Field(
+        default={},
+        description="lowest and highest corner, metres, per task, of cells that are not AutoEval's own",
+    )
+    autoeval_poll_s: Annotated[float, Field(gt=0.0, le=600.0)] = Field(
+        default=20.0, description="how often a job is looked at"
+    )
+    autoeval_job_wait_s: Annotated[float, Field(gt=0.0)] = Field(
+        default=43_200.0,
+        description="a job that is not over by then is cancelled; waiting for people is free",
+    )
+    autoeval_join_wait_s: Annotated[float, Field(ge=0.0)] = Field(
+        default=1800.0, description="how long recordings are waited for after a job"
+    )
+    gateway_bind: str = Field(
+        default="127.0.0.1:8402", description="where AutoEval asks for actions; the same after a restart"
+    )
+    gateway_public_url: str | None = Field(
+        default=None, description="the same as AutoEval sees it: a tunnel or a reverse proxy"
     )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
@@ -109,18 +141,32 @@ class Settings(BaseSettings):
             raise ValueError("expected each station once")
         return ",".join(found)
 
-    @field_validator("policy_public_url")
+    @field_validator("policy_public_url", "gateway_public_url", "autoeval_url", "autoeval_hub")
     @classmethod
     def _address_is_http(cls, url: str | None) -> str | None:
         return None if url is None else _http(url)
 
-    @field_validator("policy_bind")
+    @field_validator("policy_bind", "gateway_bind")
     @classmethod
     def _bind_is_host_and_port(cls, bind: str) -> str:
         host, _, port = bind.rpartition(":")
         if not host or not port.isdigit() or int(port) > MAX_PORT:
             raise ValueError("expected host:port, like 127.0.0.1:8402")
         return bind
+
+    @field_validator("autoeval_boxes")
+    @classmethod
+    def _boxes_are_boxes(cls, boxes: dict[str, tuple[Corner, Corner]]) -> dict[str, tuple[Corner, Corner]]:
+        for task, (low, high) in boxes.items():
+            if not all(lowest < highest for lowest, highest in zip(low, high, strict=True)):
+                raise ValueError(f"expected the lowest corner of {task} before the highest")
+        return boxes
+
+    @model_validator(mode="after")
+    def _autoeval_is_somewhere(self) -> Self:
+        if self.collect_via == "autoeval" and self.autoeval_url is None:
+            raise ValueError("collect_via autoeval needs GYMNASTD_AUTOEVAL_URL, the job scheduler's address")
+        return self
 
     @model_validator(mode="after")
     def _strangers_stay_out(self) -> Self:

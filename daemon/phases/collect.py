@@ -16,6 +16,8 @@ from contextlib import ExitStack, closing, contextmanager
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.policy import Policy
 from daemon.phases.checkpoints import newest
+from daemon.phases.collectors.autoeval import AutoEvalCollector
+from daemon.phases.collectors.autoeval_link import autoeval_link
 from daemon.phases.collectors.callback import CallbackDrive
 from daemon.phases.collectors.collector import Collector
 from daemon.phases.collectors.station import Drive, StationCollector
@@ -72,18 +74,37 @@ def robots(
 ) -> Iterator[tuple[EpisodeSink, list[Collector]]]:
     """Every robot of the settings, ready to collect with this policy, and where their episodes go."""
     ref = PolicyRef(name="policy", version=row.id, digest=f"sha256:{row.sha256}")
-    settings, temperature = context.settings, context.spec.collect.temperature
     sink = EpisodeSink(context)
     with ExitStack() as stack:
-        drive = stack.enter_context(driven(settings, policy, ref, temperature=temperature))
-        found: list[Collector] = list(reachable(stack, sink, drive=drive, policy=ref))
+        if context.settings.collect_via == "autoeval":
+            found = list(at_autoeval(stack, sink, policy=policy, ref=ref))
+        else:
+            drive = stack.enter_context(driven(context, policy, ref))
+            found = list(reachable(stack, sink, drive=drive, policy=ref))
         sink.slots = plan(context, found)
         yield sink, found
 
 
+def at_autoeval(
+    stack: ExitStack, sink: EpisodeSink, *, policy: Policy, ref: PolicyRef
+) -> Iterator[Collector]:
+    """AutoEval's robots, all answered by one gateway.
+
+    Raises:
+        NoRobot, SchedulerError: AutoEval has no robot that we know, or cannot be asked.
+        GatewayBusy: another worker answers.
+    """
+    temperature = sink.context.spec.collect.temperature
+    sessions = PolicySessions(policy, ref, temperature=temperature)
+    link = stack.enter_context(autoeval_link(sink.context.settings, sessions))
+    for robot in link.robots().values():
+        yield AutoEvalCollector(robot, link, sink, policy=ref)
+
+
 @contextmanager
-def driven(settings: Settings, policy: Policy, ref: PolicyRef, *, temperature: float) -> Iterator[Drive]:
+def driven(context: PhaseContext, policy: Policy, ref: PolicyRef) -> Iterator[Drive]:
     """How episodes are run on stations: by us, or by them against a server of our policy."""
+    settings, temperature = context.settings, context.spec.collect.temperature
     if settings.collect_via == "stepped":
         yield SteppedDrive(policy, temperature=temperature)
         return
@@ -95,9 +116,7 @@ def driven(settings: Settings, policy: Policy, ref: PolicyRef, *, temperature: f
         yield CallbackDrive(settings.policy_public_url or url)
 
 
-def reachable(
-    stack: ExitStack, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef
-) -> Iterator[StationCollector]:
+def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef) -> Iterator[Collector]:
     """The stations that answer.
 
     Raises:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy.orm import Session
 
 from daemon.phases.context import PhaseContext
 from daemon.phases.slots import HELD_OUT_KEY, ITERATION_KEY, MAX_TRIES, SLOT_KEY, Slot, is_filled, tries_left
@@ -54,6 +57,23 @@ class EpisodeSink:
         with self.context.database.read() as session:
             return iteration_id is not None and session.get(IterationRow, iteration_id) is not None
 
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that only the holder of the phase run gets.
+
+        Raises:
+            LeaseLost: another worker has it by now.
+        """
+        context = self.context
+        with context.database.write() as session:
+            phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
+            yield session
+
+    def has(self, episode_id: str) -> bool:
+        """Whether an episode is stored."""
+        with self.context.database.read() as session:
+            return session.get(EpisodeRow, episode_id) is not None
+
     def commit(self, episode: Episode) -> None:
         """Store an episode once; the same again changes nothing.
 
@@ -68,8 +88,7 @@ class EpisodeSink:
             checkpoint_id=manifest.policy.version or None,
             held_out=manifest.metadata.get(HELD_OUT_KEY) == "true",
         )
-        with context.database.write() as session:
-            phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
+        with self.writing() as session:
             _, new = episodes.commit(
                 session, context.blobs, episode, provenance=provenance, now=context.now()
             )
@@ -81,8 +100,7 @@ class EpisodeSink:
 
     def add_labels(self, episode_id: str, given: Sequence[LabelAnswer]) -> int:
         """Keep the verdicts on a stored episode that are not here yet; how many were new."""
-        with self.context.database.write() as session:
-            phase_runs.require_held(session, self.context.phase_run_id, fence=self.context.fence)
+        with self.writing() as session:
             if session.get(EpisodeRow, episode_id) is None:
                 return 0
             known = {(row.source, row.judge, row.labelled_at) for row in labels.history(session, episode_id)}

@@ -37,6 +37,14 @@ class Todo:
                     return self._waiting.pop(place)
         return None
 
+    def take_task(self, tasks: Container[str], *, at_most: int) -> list[Wanted]:
+        """Waiting slots that all have one of these tasks, the first one's; none when there is none left."""
+        with self._lock:
+            task = next((each.slot.task_id for each in self._waiting if each.slot.task_id in tasks), None)
+            taken = [wanted for wanted in self._waiting if wanted.slot.task_id == task][:at_most]
+            self._waiting = [wanted for wanted in self._waiting if wanted not in taken]
+        return taken
+
     def put_back(self, wanted: Wanted) -> None:
         """Somebody else may try; it goes to the front, so that tasks stay in turn."""
         with self._lock:
