@@ -11,8 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from daemon.api import checkpoints, episodes, health, iterations, success_rates
-from daemon.api.body_limit import BodyLimit
-from daemon.api.problems import install_problems
+from daemon.api.problems import install_problems, too_large
 from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
 from daemon.scheduler import Scheduler
@@ -20,6 +19,7 @@ from daemon.settings import Settings
 from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
+from robot_bridge.body_limit import BodyLimit
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         version=version("gymnast-daemon"),
         lifespan=lifespan,
     )
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, refuse=too_large)
     install_problems(app)
     for resource in (iterations, success_rates, episodes, checkpoints, health):
         app.include_router(resource.router)

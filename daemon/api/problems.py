@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from daemon.errors import DaemonError, NotReady, RequestInvalid, SpecInvalid
+from daemon.errors import DaemonError, NotReady, RequestInvalid, RequestTooLarge, SpecInvalid
 from daemon.spec import dotted, spec_refusal
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -76,6 +76,11 @@ def problem_of(error: Ours) -> JSONResponse:
     if isinstance(error, NotReady):
         members["checks"] = error.checks
     return problem(error.code, str(error), status=STATUS.get(error.code, 500), **members)
+
+
+def too_large(_: int, allowed: int) -> JSONResponse:
+    """The answer to a body of more bytes than are read."""
+    return problem_of(RequestTooLarge(limit_bytes=allowed))
 
 
 def install_problems(app: FastAPI) -> None:

@@ -25,12 +25,12 @@ from daemon.policy_server.openapi import ACT, BEGIN, DECIDE, RESET
 from daemon.policy_server.problems import InstructionChanged, held
 from daemon.policy_server.sessions import PolicySessions, picture_of
 from robot_bridge.autoeval.wire import read_act, write_action
+from robot_bridge.body_limit import BodyLimit
 from robot_bridge.callback import PolicyActRequest, PolicyResetRequest
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import BadRequest, PolicyError, Unauthorized
 from robot_bridge.protocol import AUTHORIZATION_HEADER, Answer, Command
-from robot_bridge.station.body_limit import BodyLimit
-from robot_bridge.station.problems import answer_problem, install
+from robot_bridge.station.problems import answer_problem, install, too_large
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # a raw picture of AutoEval's is a quarter of it
 QUICK_MS: Final = 25.0  # an eighth of a control period
@@ -72,7 +72,7 @@ def create_policy_app(sessions: PolicySessions, *, token: str | None = None, see
             overhead_ms=latencies.around(),
         )
 
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimit, refuse=too_large, max_bytes=MAX_BODY_BYTES)
     if token is not None:
         app.add_middleware(Bearer, token=token)
     app.add_middleware(Timed, latencies=latencies)

@@ -14,12 +14,12 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from robot_bridge.body_limit import BodyLimit
 from robot_bridge.callback import PolicyLink
 from robot_bridge.drivers.driver import RobotDriver
 from robot_bridge.errors import RobotBridgeError
 from robot_bridge.station import problems
 from robot_bridge.station.arm import ArmThread
-from robot_bridge.station.body_limit import BodyLimit
 from robot_bridge.station.core import StationCore
 from robot_bridge.station.doors import Doors
 from robot_bridge.station.event_routes import event_routes
@@ -88,7 +88,7 @@ def create_station_app(
     app.include_router(event_routes(station.journal))
     desk = LabelDesk(spool, now=around.now, journal=station.journal)
     app.include_router(label_routes(desk, station.spool))
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, refuse=problems.too_large)
     app.add_middleware(Doors, tokens=tokens)
     problems.install(app)
     tell_of_refusals(app)

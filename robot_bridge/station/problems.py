@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from robot_bridge.errors import BadRequest, RobotBridgeError, StationRefused, UnknownCall
+from robot_bridge.errors import BadRequest, RobotBridgeError, StationRefused, TooLarge, UnknownCall
 from robot_bridge.protocol import PROBLEM_TYPE, Problem
 
 STATUS: Final[dict[str, int]] = {
@@ -102,6 +102,11 @@ def answer_problem(error: RobotBridgeError, status: HTTPStatus | None = None) ->
     if "retry_after_s" in problem.parts:
         answer.headers["Retry-After"] = str(problem.parts["retry_after_s"])
     return answer
+
+
+def too_large(found: int, allowed: int) -> Response:
+    """The HTTP answer to a body of more bytes than are read."""
+    return answer_problem(TooLarge(found=found, expected=allowed))
 
 
 def install(app: FastAPI) -> None:

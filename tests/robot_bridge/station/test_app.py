@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from robot_bridge import errors
+from robot_bridge.body_limit import MAX_BODY_BYTES
 from robot_bridge.description import StationAnswer
 from robot_bridge.episode import parse_manifest
 from robot_bridge.errors import RobotBridgeError
 from robot_bridge.frames import decode_jpeg
 from robot_bridge.observation import read_ready
 from robot_bridge.protocol import EpisodeReadyAnswer, Problem
-from robot_bridge.station.body_limit import MAX_BODY_BYTES
 from robot_bridge.station.problems import STATUS
 from robot_bridge.transport import error_of_problem
 from tests.robot_bridge.builders import a_request, forward
