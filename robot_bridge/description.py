@@ -58,6 +58,7 @@ class LimitsAnswer(Answer):
     ee_speed_max: float | None = None  # metres a second
     joint_speed_max: float | None = None  # radians a second
     effort_max_mA: float | None = None  # noqa: N815
+    tilt_max: float | None = None  # radians from straight down; pi: any
     max_episode_s: float | None = None
 
 

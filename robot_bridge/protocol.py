@@ -62,12 +62,16 @@ class HeartbeatRequest(Command):
 
 
 class NarrowedLimits(Command):
-    """Limits tighter than the station's own; what is left out stays as it is."""
+    """Limits tighter than the station's own; what is left out stays as it is. See `robot_bridge.limits`."""
 
     box_low: Corner | None = None
     box_high: Corner | None = None
     step_xyz_max: float | None = Field(default=None, gt=0)
     step_rot_max: float | None = Field(default=None, gt=0)
+    ee_speed_max: float | None = Field(default=None, gt=0)
+    joint_speed_max: float | None = Field(default=None, gt=0)
+    effort_max_mA: float | None = Field(default=None, gt=0)  # noqa: N815 - mA is the unit
+    tilt_max: float | None = Field(default=None, gt=0)
 
 
 class EpisodeRequest(Command):

@@ -128,6 +128,7 @@ class DriverDescription:
         ee_speed_max: metres per second that the target of the gripper may travel.
         joint_speed_max: radians per second that the set point of any joint may travel.
         effort_max_mA: current of any arm joint, either sign, above which motion is cut.
+        tilt_max: radians that the gripper may lean away from straight down; pi allows everything.
         tracking_max_m: how far the measured gripper may stay from its target before it counts as a fault.
     """
 
@@ -141,6 +142,7 @@ class DriverDescription:
     ee_speed_max: float = 1.0
     joint_speed_max: float = float(np.pi)  # the servos' own limit
     effort_max_mA: float = 1000.0  # noqa: N815 - above 1300 mA the servos are in danger
+    tilt_max: float = float(np.pi)
     tracking_max_m: float = 0.10
 
 

@@ -14,8 +14,8 @@ from robot_bridge.errors import (
     UnknownOutcome,
     UnknownTask,
 )
+from robot_bridge.limits import CEILINGS, Limits
 from robot_bridge.protocol import EpisodeMode, EpisodeRequest, StepsRequest
-from robot_bridge.safety import Limits
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.recording import Recording
 from robot_bridge.station.spool import Spool
@@ -38,29 +38,18 @@ def limits_of(description: DriverDescription, request: EpisodeRequest) -> Limits
 
     Raises:
         UnknownTask: this robot has no such task.
-        LimitsViolation: the request would widen them.
+        LimitsViolation: the request would widen one of them.
     """
-    task, wanted = task_of(description, request.task_id), request.limits
+    task = task_of(description, request.task_id)
     own = Limits(
         box_low=task.box_low,
         box_high=task.box_high,
-        step_xyz_max=description.step_xyz_max,
-        step_rot_max=description.step_rot_max,
-        ee_speed_max=description.ee_speed_max,
-        joint_speed_max=description.joint_speed_max,
-        effort_max_mA=description.effort_max_mA,
+        **{name: getattr(description, name) for name in CEILINGS},
     )
-    if wanted is None:
+    if request.limits is None:
         return own
-    return own.narrowed_to(
-        replace(
-            own,
-            box_low=wanted.box_low or own.box_low,
-            box_high=wanted.box_high or own.box_high,
-            step_xyz_max=wanted.step_xyz_max or own.step_xyz_max,
-            step_rot_max=wanted.step_rot_max or own.step_rot_max,
-        )
-    )
+    wanted = {name: value for name, value in request.limits if value is not None}
+    return own.narrowed_to(replace(own, **wanted))
 
 
 def check_mode(policy: StationPolicy, request: EpisodeRequest) -> None:

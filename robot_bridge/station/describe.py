@@ -115,6 +115,7 @@ def description_of(core: StationCore) -> StationAnswer:
             ee_speed_max=robot.ee_speed_max,
             joint_speed_max=robot.joint_speed_max,
             effort_max_mA=robot.effort_max_mA,
+            tilt_max=robot.tilt_max,
             max_episode_s=policy.max_episode_s,
         ),
         tasks=tuple(

@@ -124,3 +124,12 @@ def test_a_new_episode_starts_without_an_overload():
     made.clear()
     target = moved(PRESSING, (0.0, 0.0, -0.02))
     assert made.eased(PRESSING, target) is target
+
+
+@given(st.floats(0.05, 1.0), st.lists(st.floats(0.0, 3000.0) | st.just(math.nan), max_size=20))
+def test_a_guard_of_a_lower_limit_begins_no_later_and_ends_no_sooner(share, peaks):
+    own, narrower = EffortGuard(1000.0), EffortGuard(share * 1000.0)
+    for peak in peaks:
+        for made in (own, narrower):
+            made.read(amperes(peak), held=PRESSING)
+        assert narrower.overloaded or not own.overloaded

@@ -21,7 +21,7 @@ from robot_bridge.drivers.driver import ArmModel, StepOutcome
 from robot_bridge.drivers.kinematics import WIDOWX
 from robot_bridge.drivers.mujoco_widowx import NEAR_HOME
 from robot_bridge.errors import BadAction
-from robot_bridge.safety import Limits, SafeCommand, SafetyPipeline
+from robot_bridge.safety import CLIPPED_EFFORT, Limits, SafeCommand, SafetyPipeline
 from robot_bridge.turns import angle_between, tilt_of
 from tests.robot_bridge.cartesian_arm import CartesianArm, a_sample
 
@@ -195,3 +195,54 @@ def test_a_broken_action_leaves_the_pipeline_as_it_was():
     np.testing.assert_array_equal(first.executed, second.executed)
     np.testing.assert_array_equal(first.joints, second.joints)
     assert one.pipeline.counts == other.pipeline.counts
+
+
+NARROWER = ("ee_speed_max", "joint_speed_max", "tilt_max")
+calm = st.tuples(*[st.floats(-0.05, 0.05)] * 3, *[st.floats(-0.14, 0.14)] * 3, st.floats(0, 1))
+
+
+def sizes(before: Pose, command: SafeCommand) -> tuple[float, float]:
+    """Metres and radians of one command."""
+    moved = float(np.linalg.norm(command.target.position - before.position))
+    return moved, angle_between(before.rotation, command.target.rotation)
+
+
+@pytest.mark.parametrize("make", [widowx, slides])
+@settings(max_examples=40, deadline=None)
+@given(name=st.sampled_from(NARROWER), share=st.floats(0.02, 1.0), steps=st.lists(calm, max_size=6))
+def test_a_narrower_speed_or_cone_never_moves_further(
+    make: Callable, name: str, share: float, steps: list
+) -> None:
+    """At every pose of an episode both are asked the same; the episode goes on as the wider one says."""
+    arm, joints = make()
+    own = replace(LIMITS, tilt_max=0.5)
+    narrow = replace(own, **{name: share * getattr(own, name)})
+    wider, narrower = Run(arm, joints, own), Run(arm, joints, narrow)
+    for action in steps:
+        before = wider.target
+        first, second = wider.step(action, 0.0), narrower.step(action, 0.0)
+        assert first is not None
+        assert second is not None
+        for much, little in zip(sizes(before, first), sizes(before, second), strict=True):
+            assert little <= much + 2e-6
+        narrower.target, narrower.joints = wider.target, wider.joints
+        narrower.pipeline.begin(a_sample(wider.joints))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    share=st.floats(0.05, 1.0),
+    steps=st.lists(st.tuples(calm, st.floats(0.0, 2000.0)), min_size=1, max_size=12),
+)
+def test_a_narrower_effort_never_moves_further(share: float, steps: list) -> None:
+    narrow = replace(LIMITS, effort_max_mA=share * LIMITS.effort_max_mA)
+    wider, narrower = Run(None, np.zeros(6), LIMITS), Run(None, np.zeros(6), narrow)
+    for action, effort in steps:
+        before = wider.target
+        first, second = wider.step(action, effort), narrower.step(action, effort)
+        assert first is not None
+        assert second is not None
+        if not first.flags & CLIPPED_EFFORT:  # otherwise both go back, each to where it was quiet
+            for much, little in zip(sizes(before, first), sizes(before, second), strict=True):
+                assert little <= much + 2e-6
+        narrower.target = wider.target

@@ -255,6 +255,7 @@ def test_the_description_tells_modes_patience_rest_and_limits(tmp_path):
         robot.effort_max_mA,
         600.0,
     )
+    assert limits.tilt_max == robot.tilt_max
     assert {"stepped", "callback", "events", "labels", "dead_man"} <= set(station.capabilities)
 
 

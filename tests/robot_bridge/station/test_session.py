@@ -366,6 +366,27 @@ def test_a_request_may_narrow_the_limits_and_never_widen_them(bench):
     assert bench.step(0, forward(1, 0.05)).steps[0].executed_action[0] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(
+    ("limits", "action", "clip"),
+    [
+        ({"ee_speed_max": 0.05}, [0.05, 0, 0, 0, 0, 0, 1], "speed"),
+        ({"tilt_max": 0.05}, [0, 0, 0, 0, 0.2, 0, 1], "tilt"),
+    ],
+    ids=["speed", "tilt"],
+)
+def test_a_narrowed_speed_or_tilt_cuts_what_the_station_itself_would_let_pass(bench, limits, action, clip):
+    bench.lease()
+    moved = {}
+    for episode, wanted in (("own", None), ("narrow", NarrowedLimits(**limits))):
+        bench.create(episode_id=episode, limits=wanted)
+        request = StepsRequest(t=0, actions=[action])
+        moved[episode] = bench.session.step(episode, request, bench.fence).steps[0]
+        bench.session.finish(episode, "completed", bench.fence)
+    assert (moved["own"].clips, moved["narrow"].clips) == ([], [clip])
+    sizes = {episode: np.linalg.norm(step.executed_action[:6]) for episode, step in moved.items()}
+    assert 0 < sizes["narrow"] < 0.5 * sizes["own"]
+
+
 def test_episodes_under_other_limits_name_another_transform(bench):
     bench.lease()
     names = []
