@@ -7,12 +7,15 @@ neither clamps nor judges actions. Every call is synchronous and belongs to one 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot_bridge.conventions import Pose
+
+SceneReset: TypeAlias = Literal["auto", "human", "none"]
+Judge: TypeAlias = Literal["classifier", "sim", "human"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +86,18 @@ class CameraDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDescription:
-    """A task that the robot knows, and the box (metres, corner to corner) that its targets must stay in."""
+    """A task that the robot knows, and the box (metres, corner to corner) that its targets must stay in.
+
+    `reset` says who arranges its scene: the robot's own side, a person before every reset, or nobody. `judge`
+    says who tells whether an episode succeeded.
+    """
 
     task_id: str
     instruction: str
     box_low: tuple[float, float, float]
     box_high: tuple[float, float, float]
+    reset: SceneReset = "auto"
+    judge: Judge = "sim"
 
 
 class ArmModel(Protocol):

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from robot_bridge.drivers.driver import TaskDescription
+from robot_bridge.drivers.driver import SceneReset, TaskDescription
 from robot_bridge.errors import DriverError
 
+Scene: TypeAlias = Literal["trust", "ask"]
 Point: TypeAlias = tuple[float, float, float]
 Reach: TypeAlias = Annotated[float, Field(ge=-0.65, le=0.65, allow_inf_nan=False)]  # metres; the arm's own
 Corner: TypeAlias = tuple[Reach, Reach, Reach]
+
+RESETS: Final[dict[Scene, SceneReset]] = {"ask": "human", "trust": "none"}
 
 
 class TasksFileInvalid(DriverError):
@@ -50,14 +53,15 @@ class LabTask(BaseModel):
                 )
         return self
 
-    @property
-    def description(self) -> TaskDescription:
-        """The task as a driver declares it."""
+    def described(self, scene: Scene) -> TaskDescription:
+        """The task as a driver declares it, in a cell whose scene is arranged so; a person says how it went."""
         return TaskDescription(
             task_id=self.task_id,
             instruction=self.instruction,
             box_low=self.box_low,
             box_high=self.box_high,
+            reset=RESETS[scene],
+            judge="human",
         )
 
 

@@ -38,12 +38,11 @@ from robot_bridge.drivers.driver import (
 from robot_bridge.drivers.lab_camera import LabCamera
 from robot_bridge.drivers.lab_link import LabLink, Seen
 from robot_bridge.drivers.lab_package import software_digest
-from robot_bridge.drivers.lab_tasks import LabTask
+from robot_bridge.drivers.lab_tasks import LabTask, Scene
 from robot_bridge.errors import BadAction, DriverError, MotorFault, NeedsHuman, UnknownTask
 
 log = logging.getLogger(__name__)
 
-Scene: TypeAlias = Literal["trust", "ask"]
 Readiness: TypeAlias = Literal["ready", "unsure", "parked", "asleep"]
 
 ROBOT_MODEL: Final = "widowx_250s"
@@ -110,7 +109,7 @@ class RealWidowX:
                 renderer="camera",
                 noisy=True,
             ),
-            tasks=tuple(task.description for task in self._tasks.values()),
+            tasks=tuple(task.described(self._scene) for task in self._tasks.values()),
             step_xyz_max=STEP_XYZ_MAX,
             step_rot_max=STEP_ROT_MAX,
             control_hz=CONTROL_HZ,

@@ -124,6 +124,8 @@ def description_of(core: StationCore) -> StationAnswer:
                 instruction=task.instruction,
                 box_low=task.box_low,
                 box_high=task.box_high,
+                reset=task.reset,
+                judge=task.judge,
             )
             for task in robot.tasks
         ),

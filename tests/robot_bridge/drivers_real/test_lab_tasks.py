@@ -50,7 +50,7 @@ def test_a_labs_file_is_read_as_it_stands(tmp_path):
     path.write_text(json.dumps({"tasks": [GOOD, {**GOOD, "task_id": "unstack"}]}))
     first, second = read_tasks(path)
     assert (first.task_id, second.task_id) == ("stack", "unstack")
-    assert first.description.box_low == (0.2, -0.1, 0.05)
+    assert first.described("trust").box_low == (0.2, -0.1, 0.05)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from robot_bridge.conventions import Pose, compose_target, delta_between, rotation_angle
 from robot_bridge.drivers import kinematics
 from robot_bridge.drivers.driver import Sample, StepOutcome
+from robot_bridge.drivers.lab_tasks import AUTOEVAL_TASKS
 from robot_bridge.drivers.real_arm import (
     ARRIVED_XYZ,
     NEUTRAL_JOINTS,
@@ -340,6 +341,12 @@ def test_a_cell_whose_objects_somebody_must_arrange_asks_once_per_reset(lab):
         with pytest.raises(NeedsHuman, match="eggplant in the blue sink"):
             driver.reset(TASK, seed=0)
         driver.reset(TASK, seed=0)
+
+
+@pytest.mark.parametrize(("scene", "reset"), [("ask", "human"), ("trust", "none")])
+def test_every_task_says_who_arranges_its_scene_and_who_judges_it(lab, scene, reset):
+    driver = RealWidowX(lab.driver._link, tasks=AUTOEVAL_TASKS, scene=scene)
+    assert {(task.reset, task.judge) for task in driver.description.tasks} == {(reset, "human")}
 
 
 def test_closing_twice_does_no_harm(lab):

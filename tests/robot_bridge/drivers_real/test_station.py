@@ -33,6 +33,10 @@ def actions(count: int, dx: float = 0.005) -> list[list[float]]:
     return [[dx, 0, 0, 0, 0, 0, 1.0]] * count
 
 
+def test_a_client_is_told_that_nobody_resets_the_scene_and_a_person_judges(station):
+    assert {(task.reset, task.judge) for task in station.station().tasks} == {("none", "human")}
+
+
 def test_an_episode_runs_is_recorded_and_has_no_verdict_of_its_own(station, lab):
     with station.leased("test"):
         ready = station.create_episode(request())

@@ -256,6 +256,7 @@ def test_the_description_tells_modes_patience_rest_and_limits(tmp_path):
         600.0,
     )
     assert limits.tilt_max == robot.tilt_max
+    assert {(task.reset, task.judge) for task in station.tasks} == {("auto", "sim")}
     assert {"stepped", "callback", "events", "labels", "dead_man"} <= set(station.capabilities)
 
 
