@@ -29,16 +29,16 @@ STEPS_MAX: Final = 1000  # of one episode
 CHUNK_MAX: Final = 64  # actions in one call
 
 EpisodeId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z][0-9a-zA-Z._-]{0,99}$")]
-Corner: TypeAlias = tuple[float, float, float]
+Corner: TypeAlias = Annotated[tuple[float, float, float], Field(strict=False)]  # JSON has lists only
 FinishReason: TypeAlias = Literal["completed", "policy_error", "timeout_client"]
 EpisodeMode: TypeAlias = Literal["stepped", "callback"]
 Maintenance: TypeAlias = Literal["reboot_motors", "sleep", "wake"]
 
 
 class Command(BaseModel):
-    """Sent to a station: frozen, finite, and nothing unknown in it."""
+    """Sent to a station: frozen, finite, nothing unknown in it, no text where a number belongs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Answer(BaseModel):
@@ -101,7 +101,7 @@ class StepsRequest(Command):
     answer says bad_action.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, strict=True)
 
     t: int = Field(ge=0, lt=STEPS_MAX)
     actions: list[list[float]] = Field(min_length=1, max_length=CHUNK_MAX)

@@ -37,6 +37,7 @@ from robot_bridge.autoeval.gateway_job import JOB_ID, GatewayJob
 from robot_bridge.autoeval.gateway_records import JobRecords
 from robot_bridge.autoeval.gateway_session import JobSession
 from robot_bridge.callback import PolicyLink
+from robot_bridge.http_heads import BoundedHeads
 from robot_bridge.listening import Address, serving
 
 __all__ = ["Gateway", "GatewayJob", "running_gateway"]
@@ -189,6 +190,7 @@ def running_gateway(gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0)
             access_log=False,  # its lines would hold capabilities
             lifespan="off",
             ws="none",
+            http=BoundedHeads,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             limit_concurrency=CONNECTIONS_MAX,

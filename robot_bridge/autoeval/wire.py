@@ -123,7 +123,7 @@ def _inner(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _object_of(body: bytes, *, thing: str) -> dict[str, Any]:
     try:
-        tree = json.loads(body.decode(), parse_constant=_refuse_constant)
+        tree = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once)
     except RecursionError as cause:
         raise BadRequest(thing=thing, reason="it is nested too deep") from cause
     except ValueError as cause:  # also text that is not UTF-8, and numbers too long to read
@@ -135,6 +135,13 @@ def _object_of(body: bytes, *, thing: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        raise ValueError("a field came twice in one object")
+    return tree
 
 
 def _field(tree: dict[str, Any], name: str) -> object:

@@ -25,6 +25,7 @@ from robot_bridge.events import LabelAnswer, LabelRequest, LabelsAnswer
 from robot_bridge.protocol import IDEMPOTENCY_HEADER, EpisodeId
 from robot_bridge.station.durable import append_line
 from robot_bridge.station.journal import Journal
+from robot_bridge.station.plain_json import PlainJsonRoute
 from robot_bridge.station.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def effective(labels: Sequence[LabelAnswer]) -> LabelAnswer | None:
 
 def label_routes(desk: LabelDesk, spool: Spool) -> APIRouter:
     """POST and GET /v1/episodes/{id}/labels, for episodes that this station has or had."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=PlainJsonRoute)
 
     @router.post("/episodes/{episode_id}/labels", status_code=201)
     def add(

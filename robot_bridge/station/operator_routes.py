@@ -8,6 +8,7 @@ from robot_bridge.addresses import is_loopback_peer
 from robot_bridge.errors import Forbidden
 from robot_bridge.protocol import ClearEStopRequest, Command, HumanDoneRequest, Maintenance
 from robot_bridge.station.operations import Operations
+from robot_bridge.station.plain_json import PlainJsonRoute
 from robot_bridge.station.routes import require_version
 
 
@@ -30,7 +31,7 @@ class MaintenanceRequest(Command):
 def operator_routes(operations: Operations) -> APIRouter:
     """Clear the emergency stop, say that a human has done what was asked, serve the motors."""
     needs = [Depends(require_version), Depends(require_local)]
-    router = APIRouter(prefix="/v1", dependencies=needs)
+    router = APIRouter(prefix="/v1", dependencies=needs, route_class=PlainJsonRoute)
 
     @router.post("/estop/clear", status_code=204)
     def clear(request: ClearEStopRequest) -> None:

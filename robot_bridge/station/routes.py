@@ -38,6 +38,7 @@ from robot_bridge.protocol import (
 )
 from robot_bridge.station.describe import description_of, health_of, status_of
 from robot_bridge.station.operations import Operations
+from robot_bridge.station.plain_json import PlainJsonRoute
 from robot_bridge.station.session import StationSession
 
 Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**63)]
@@ -48,7 +49,7 @@ ONCE: Final = (FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER, AUTHORIZATION_
 
 def station_routes(session: StationSession) -> APIRouter:
     """Description, leases, resets and episodes of one station."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)])
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], route_class=PlainJsonRoute)
     _add_description(router, session)
     _add_leases(router, session)
     _add_episodes(router, session)

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from robot_bridge.addresses import is_loopback
 from robot_bridge.drivers.driver import RobotDriver
 from robot_bridge.errors import BindRefused, RobotBridgeError
+from robot_bridge.http_heads import BoundedHeads
 from robot_bridge.listening import Address, serving
 from robot_bridge.station.app import create_station_app
 from robot_bridge.station.event_routes import end_waiting
@@ -111,6 +112,7 @@ class _StationServer(uvicorn.Server):
                 access_log=False,
                 lifespan="on",
                 ws="none",
+                http=BoundedHeads,
                 proxy_headers=False,
                 ssl_certfile=binding.tls_certificate,
                 ssl_keyfile=binding.tls_key,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from robot_bridge.episode import Manifest
 from robot_bridge.errors import BadRequest, UnknownEpisode
 from robot_bridge.protocol import AckRequest, EpisodeId, SpoolAnswer
+from robot_bridge.station.plain_json import PlainJsonRoute
 from robot_bridge.station.routes import manifest_answer, require_version
 from robot_bridge.station.session import StationSession
 from robot_bridge.station.spool_list import PAGE_MAX
@@ -28,7 +29,7 @@ BLOB: Final[dict[int | str, dict[str, Any]]] = {
 
 def spool_routes(session: StationSession) -> APIRouter:
     """Finished episodes of one station."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)])
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_version)], route_class=PlainJsonRoute)
 
     @router.get("/episodes")
     def waiting(

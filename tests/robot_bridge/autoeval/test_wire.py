@@ -112,6 +112,15 @@ def test_a_missing_field_is_named(name):
         read_act(json.dumps(tree).encode())
 
 
+@pytest.mark.parametrize("name", ["instruction", "image", "proprio"])
+def test_a_field_that_comes_twice_is_refused_for_nobody_knows_which_one_counts(name):
+    tree = a_tree()
+    body = json.dumps(tree)[:-1] + f', "{name}": {json.dumps(tree[name])}}}'
+    for sent in (body, json.dumps({"encoded": body})):
+        with pytest.raises(BadRequest, match="a field came twice in one object"):
+            read_act(sent.encode())
+
+
 def test_a_policy_that_needs_no_proprio_can_do_without():
     tree = a_tree()
     del tree["proprio"]
