@@ -6,13 +6,15 @@ neither clamps nor judges actions. Every call is synchronous and belongs to one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot_bridge.conventions import Pose
+from robot_bridge.errors import DriverError
 
 SceneReset: TypeAlias = Literal["auto", "human", "none"]
 Judge: TypeAlias = Literal["classifier", "sim", "human"]
@@ -153,6 +155,22 @@ class DriverDescription:
     effort_max_mA: float = 1000.0  # noqa: N815 - above 1300 mA the servos are in danger
     tilt_max: float = float(np.pi)
     tracking_max_m: float = 0.10
+
+
+class MotionStopped(DriverError):
+    """A long way was ended by the emergency stop: the arm is where its last part took it."""
+
+    code = "motion_stopped"
+    sentence = "the arm was stopped on its way {where}, {left} parts from its end. Reset it when it may move."
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A driver whose long ways, to its home and to its park pose, take real time."""
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Ask `stopped` before every part of a long way from now on, and end it with MotionStopped."""
+        ...
 
 
 class RobotDriver(Protocol):

@@ -61,8 +61,8 @@ class LabLink(Protocol):
         """
         ...
 
-    def travel(self, target: Pose) -> bool:
-        """Go slowly to a pose far away and be there; False: it knows small steps only, nothing moved."""
+    def stay(self, here: Pose) -> None:
+        """Make a pose that the arm is at, or nearly, its set point: wherever else it went is forgotten."""
         ...
 
     def lie_down(self) -> bool:

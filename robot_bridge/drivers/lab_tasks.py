@@ -54,7 +54,7 @@ class LabTask(BaseModel):
         return self
 
     def described(self, scene: Scene) -> TaskDescription:
-        """The task as a driver declares it, in a cell whose scene is arranged so; a person says how it went."""
+        """The task as a driver declares it, where the scene is arranged so; a person says how it went."""
         return TaskDescription(
             task_id=self.task_id,
             instruction=self.instruction,

@@ -3,8 +3,9 @@
 The package is the lab's own; see INSTALL. Three traps of it decide how this link speaks:
 
 * `move_eef` takes an absolute pose and is safe for it, but always takes four seconds, blocks the server,
-  and so never answers within the 800 ms that the client waits. It is for long ways and for making sure
-  where the arm is; its "no answer" is expected there, and arrival is looked at instead.
+  and so never answers within the 800 ms that the client waits; nothing can stop what it began. So it only
+  ever names the pose that the arm is at, to make both sides sure of that; its "no answer" is expected there.
+  Long ways are many small steps like any other.
 * `step_action` is quick, but *adds Euler angles* to the pose commanded last. Where the gripper points
   straight down these angles are singular: a roll becomes a yaw, and the sign of pitch depends on which side
   it leans to. So what is sent is the difference between the Euler angles of the wanted pose and those of
@@ -116,15 +117,14 @@ class ManipulatorGymLink:
             raise self._line.silent("step_action", "no answer in time; the arm may have moved")
         self._commanded, self._meant = told, meant
 
-    def travel(self, target: Pose) -> bool:
-        """One `move_eef`: four seconds, whatever the way. It also makes both sides agree where the arm is."""
+    def stay(self, here: Pose) -> None:
+        """One `move_eef` to where the arm is: both sides agree about that then, and hardly anything moves."""
         self._forget()
         self._trim_xyz, self._trim_rot = np.zeros(3), np.zeros(3)
-        told, meant = self._goal(target)
+        told, meant = self._goal(here)
         self._line.ask("move_eef", lambda: self._client.move_eef(told))
         self._look(SLOW_TIMEOUT_S)  # answers again once the motion is over
         self._commanded, self._meant = told, meant
-        return True
 
     def lie_down(self) -> bool:
         """Its own way into the cradle, which is part of its `reset`."""

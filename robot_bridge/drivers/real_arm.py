@@ -39,6 +39,7 @@ from robot_bridge.drivers.lab_camera import LabCamera
 from robot_bridge.drivers.lab_link import LabLink, Seen
 from robot_bridge.drivers.lab_package import software_digest
 from robot_bridge.drivers.lab_tasks import LabTask, Scene
+from robot_bridge.drivers.long_way import PERIOD_S, LongWay, require_known
 from robot_bridge.errors import BadAction, DriverError, MotorFault, NeedsHuman, UnknownTask
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,13 @@ log = logging.getLogger(__name__)
 Readiness: TypeAlias = Literal["ready", "unsure", "parked", "asleep"]
 
 ROBOT_MODEL: Final = "widowx_250s"
-PERIOD_S: Final = 1.0 / CONTROL_HZ
 # Joints (radians) that are safe to leave the arm at, and those of its cradle, where the motors carry nothing.
 NEUTRAL_JOINTS: Final = (-0.1319, -0.7624, 0.4449, -0.0199, 1.7564, -0.1595)
 SLEEP_JOINTS: Final = (0.0, -1.80, 1.55, 0.0, 0.8, 0.0)
 NEAR_WORK: Final = (-0.0184, 0.0399, 0.2224, -0.0046, 1.3652, 0.0015)  # where a search for joints starts
-TRAVEL_JOINT_STEP: Final = 0.12  # radians of any joint per period on long ways: 0.6 rad/s
 JUMP_XYZ_MAX: Final = 2.5 * STEP_XYZ_MAX  # metres from one target to the next that no safe action asks for
 JUMP_ROT_MAX: Final = 2.0 * STEP_ROT_MAX  # radians, likewise
 JUMP_JOINT_MAX: Final = 1.0  # radians of one joint in one period: the arm would flip over
-ARRIVED_XYZ: Final = 0.03  # metres; the arm's accuracy under its own weight is 5 to 8 mm
-ARRIVED_ROT: Final = 0.20  # radians
 
 
 class ArmNotReady(DriverError):
@@ -88,13 +85,18 @@ class RealWidowX:
         self._link = link
         self._tasks = {task.task_id: task for task in tasks}
         self._scene = scene
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
         self._camera = LabCamera(clock=clock, size=IMAGE_SIZE)
+        self._way = LongWay(link, clock=clock, sleep=sleep)
         self._state: Readiness = "unsure"
         self._asked_for: str | None = None  # the task whose scene somebody was asked to arrange
         self._open: bool | None = None  # what the gripper was told last
         self._joints: F64 = np.array(NEAR_WORK)
         self._target = kinematics.forward(self._joints)
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """See `Interruptible`. What a lab's package does by itself, its start and the cradle, has no end."""
+        self._way.stopped = stopped
 
     @property
     def description(self) -> DriverDescription:
@@ -145,7 +147,7 @@ class RealWidowX:
         joints = kinematics.WIDOWX.inverse(home, np.array(NEAR_WORK))
         if joints is None:
             raise NeedsHuman(reason=f"the home of task {task_id} at {task.home} m is out of the arm's reach")
-        self._travel(joints, home)
+        self._travel(joints, home, "home")
         self._state, self._asked_for = "ready", None
         return self.look()
 
@@ -161,7 +163,7 @@ class RealWidowX:
             self._link.move(target)
             self._joints, self._target = joints, target
         self._grip(gripper)
-        self._wait_until(begun + PERIOD_S)
+        self._way.wait_until(begun + PERIOD_S)
         sample = self.look()
         self._state = "ready"
         return StepOutcome(sample=sample, ik_ok=joints is not None, target=self._target)
@@ -178,7 +180,7 @@ class RealWidowX:
             return
         if self._state != "parked":
             self._settle_where_it_is()
-        self._travel(np.array(NEUTRAL_JOINTS), None)
+        self._travel(np.array(NEUTRAL_JOINTS), None, "to its park pose")
         self._state = "parked"
 
     def motors(self) -> tuple[MotorReading, ...]:
@@ -197,10 +199,12 @@ class RealWidowX:
     def sleep(self) -> None:
         """Park, lay the arm into its cradle, switch the torque off where the package can."""
         self.park()
+        self._state = "unsure"
+        self._way.require_free("into its cradle")
         if self._link.lie_down():
-            self._require_arrived(kinematics.forward(np.array(SLEEP_JOINTS)))
+            self._way.require_arrived(kinematics.forward(np.array(SLEEP_JOINTS)))
         else:
-            self._travel(np.array(SLEEP_JOINTS), None)
+            self._travel(np.array(SLEEP_JOINTS), None, "into its cradle")
         self._state = "asleep"
         if not self._link.torque(on=False):
             log.warning(
@@ -244,31 +248,15 @@ class RealWidowX:
         seen = self._link.look()
         self._joints = self._measured_joints(seen)
         self._target = seen.pose
-        if not self._link.travel(seen.pose):
-            self._link.move(seen.pose)
+        self._link.stay(seen.pose)
 
-    def _travel(self, joints: F64, pose: Pose | None) -> None:
-        """Go to joints far away, at TRAVEL_JOINT_STEP per period at most, and see that the arm is there."""
+    def _travel(self, joints: F64, pose: Pose | None, where: str) -> None:
+        """Go to joints far away in waypoints; until the arm is there nobody is sure where it is."""
         goal = kinematics.forward(joints) if pose is None else pose
-        if not self._link.travel(goal):
-            start = self._joints
-            count = max(1, int(np.ceil(np.abs(joints - start).max() / TRAVEL_JOINT_STEP)))
-            for number in range(1, count + 1):
-                begun = self._clock()
-                self._link.move(kinematics.forward(start + (joints - start) * number / count))
-                self._wait_until(begun + PERIOD_S)
+        require_known(self._joints, self._target)
+        self._state = "unsure"
+        self._way.go(self._joints, joints, goal=goal, where=where)
         self._joints, self._target = joints, goal
-        self._require_arrived(goal)
-
-    def _require_arrived(self, goal: Pose) -> None:
-        self._wait_until(self._clock() + PERIOD_S)
-        found = self._link.look().pose
-        off = float(np.linalg.norm(found.position - goal.position))
-        turned = rotation_angle(found.rotation @ goal.rotation.T)
-        if off > ARRIVED_XYZ or turned > ARRIVED_ROT:
-            self._state = "unsure"
-            fault = f"{off * 100:.1f} cm and {np.degrees(turned):.0f} degrees short of where it was sent"
-            raise MotorFault(motor="of the arm", fault=fault)
 
     def _grip(self, opening: float) -> None:
         wide = opening > 0.5
@@ -276,9 +264,6 @@ class RealWidowX:
             self._open = None
             self._link.grip(1.0 if wide else 0.0)
             self._open = wide
-
-    def _wait_until(self, moment: float) -> None:
-        self._sleep(max(0.0, moment - self._clock()))
 
     def _measured_joints(self, seen: Seen) -> F64:
         return kinematics.inverse(seen.pose, self._joints).joints if seen.joints is None else seen.joints

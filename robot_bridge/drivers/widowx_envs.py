@@ -40,7 +40,7 @@ from robot_bridge.drivers.driver import MotorReading
 from robot_bridge.drivers.lab_camera import decode_swapped_jpeg
 from robot_bridge.drivers.lab_link import NotInitialised, Seen
 from robot_bridge.drivers.lab_package import LabLine, lab_module
-from robot_bridge.drivers.real_arm import PERIOD_S
+from robot_bridge.drivers.long_way import PERIOD_S
 from robot_bridge.errors import DriverDisconnected, MotorFault
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,8 @@ class WidowXEnvsLink:
         status = self._line.ask("move", lambda: self._client.move(pose, duration=PERIOD_S, blocking=False))
         self._require(status, call="move")
 
-    def travel(self, target: Pose) -> bool:
-        return False
+    def stay(self, here: Pose) -> None:
+        self.move(here)
 
     def lie_down(self) -> bool:
         return False

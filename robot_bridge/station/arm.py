@@ -11,6 +11,7 @@ from robot_bridge.conventions import Pose
 from robot_bridge.drivers.driver import (
     ArmModel,
     DriverDescription,
+    Interruptible,
     MotorReading,
     RobotDriver,
     Sample,
@@ -58,6 +59,11 @@ class ArmThread:
 
     def hold(self) -> None:
         self._call("hold", self._driver.hold)
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Tell a driver whose motions take time; `stopped` is asked on the arm's thread."""
+        if isinstance(self._driver, Interruptible):
+            self._driver.heed(stopped)
 
     def park(self) -> None:
         self._call("park", self._driver.park)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from robot_bridge.drivers.driver import RobotDriver
+from robot_bridge.drivers.driver import Interruptible, RobotDriver
 from robot_bridge.errors import EpisodeState, SpoolDiskFull
 from robot_bridge.station.estop import EStopLatch
 from robot_bridge.station.keeper import ArmKeeper
@@ -37,6 +37,8 @@ class StationCore:
         root = station.spool.root
         self.leases = LeaseDesk(root, clock=station.clock, journal=station.journal)
         self.estop = EStopLatch(root)
+        if isinstance(driver, Interruptible):
+            driver.heed(lambda: self.estop.read() is not None)
         self.keeper = ArmKeeper(driver, station)
         self.runner = EpisodeRunner(self.keeper, station)
         self.motion = threading.Lock()

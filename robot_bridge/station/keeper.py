@@ -15,6 +15,7 @@ from robot_bridge.description import CameraStatus
 from robot_bridge.drivers.driver import (
     ArmModel,
     DriverDescription,
+    MotionStopped,
     MotorReading,
     RobotDriver,
     Sample,
@@ -244,7 +245,10 @@ class ArmKeeper:
 
     def note(self, error: DriverError) -> None:
         """Remember what a driver's error means for the time after it."""
-        if isinstance(error, NeedsHuman):
+        if isinstance(error, MotionStopped):
+            self.needs_homing = True
+            self._journal.append("motion_stopped", episode_id=self.episode_id, reason=str(error))
+        elif isinstance(error, NeedsHuman):
             self.ask_human(str(error.parts.get("reason", error)))
         elif isinstance(error, MotorFault | DriverDisconnected):
             if self.fault is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from robot_bridge.drivers.driver import MotionStopped
 from robot_bridge.errors import (
     BadRequest,
     DriverDisconnected,
@@ -97,7 +98,8 @@ class Operations:
             core.estop.require_clear()
             try:
                 core.keeper.reset(request.task_id, seed=request.seed)
-            except (UnknownTask, NeedsHuman, MotorFault, DriverDisconnected):
+            except (UnknownTask, NeedsHuman, MotorFault, DriverDisconnected, MotionStopped):
+                core.estop.require_clear()  # that is why it stopped, where it did
                 raise
             except DriverError as error:
                 failure = str(error)

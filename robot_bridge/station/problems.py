@@ -44,6 +44,7 @@ STATUS: Final[dict[str, int]] = {
     "fence_stale": 412,
     "too_large": 413,
     "estopped": 423,
+    "motion_stopped": 423,
     "version_mismatch": 426,
     "camera_stale": 503,
     "motor_fault": 503,

@@ -13,10 +13,11 @@ What the arm needs beside episodes is in `keeper`, one episode's life in `runner
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from robot_bridge.callback import PolicyLink
-from robot_bridge.drivers.driver import RobotDriver
+from robot_bridge.drivers.driver import MotionStopped, RobotDriver
 from robot_bridge.episode import Manifest, Outcome
 from robot_bridge.errors import (
     EpisodeState,
@@ -73,12 +74,12 @@ class StationSession(StationCore):
             check_mode(self.station.policy, request)
             self.keeper.require_fit()
             self._require_room()
-            with self.going_home():
-                recording = self.runner.open(request, fence=held)
+            with self.going_home(), suppress(MotionStopped):  # what stopped it is refused below
+                self.runner.open(request, fence=held)
             self.settle_now()  # a stop, or the end of the lease, may have come while the arm went home
             self.estop.require_clear()
             self.leases.require(fence, call="episodes")
-            return recording.ready()
+            return self.runner.opened().ready()
 
     def step(self, episode_id: str, request: StepsRequest, fence: int | None) -> StepsAnswer:
         """Execute actions, or answer again what was answered to them; never both.

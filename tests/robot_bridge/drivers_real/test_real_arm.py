@@ -11,8 +11,8 @@ from robot_bridge.conventions import Pose, compose_target, delta_between, rotati
 from robot_bridge.drivers import kinematics
 from robot_bridge.drivers.driver import Sample, StepOutcome
 from robot_bridge.drivers.lab_tasks import AUTOEVAL_TASKS
+from robot_bridge.drivers.long_way import ARRIVED_XYZ
 from robot_bridge.drivers.real_arm import (
-    ARRIVED_XYZ,
     NEUTRAL_JOINTS,
     SLEEP_JOINTS,
     ArmNotReady,
