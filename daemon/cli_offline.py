@@ -59,10 +59,8 @@ def demo(
     iterations: Annotated[int, typer.Option(min=1)] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     via: Annotated[
-        Literal["station", "station-callback"],
-        typer.Option(
-            help="Who runs the episodes: the daemon step by step, or the station, asking the policy."
-        ),
+        Literal["station", "station-callback", "autoeval-emulator"],
+        typer.Option(help="Who runs the episodes: the daemon, the station asking the policy, or AutoEval."),
     ] = "station",
 ) -> None:
     """Run the whole loop on this machine: station, daemon, two iterations, a report."""

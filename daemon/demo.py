@@ -8,19 +8,29 @@ what it started.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from daemon.client import DaemonClient
 from daemon.console import follow
+from daemon.errors import DemoFailed
 from daemon.lab import Via, fresh_lab, servers
 from daemon.report import Curve, FilmStrip, curves_of, render_report
+from robot_bridge.autoeval.scheduler import JobRow, SchedulerClient
 
 Record = Mapping[str, Any]
+
+COUNTED: Final = ("successes", "episodes")
+VIA_SPEC: Final[
+    Mapping[str, Record]
+] = {  # AutoEval cuts each step to 2 cm, so that episodes take longer there
+    "autoeval-emulator": {"steps": 70, "collect": {"episodes_per_task": 6, "held_out_every": 3}},
+}
 
 
 def run_demo(
@@ -36,22 +46,25 @@ def run_demo(
 
     Args:
         via: how the policy gets to the robot.
-        spec: fields of the iterations' spec that are not to have their defaults.
+        spec: fields of the iterations' spec that are not to have their defaults; None takes the demo's own.
 
     Returns:
         0 when every iteration finished.
 
     Raises:
-        DemoFailed: a server did not start.
+        DemoFailed: a server did not start, or the daemon tells other successes than AutoEval.
         IterationFailed: an iteration did not finish; its reason is in the message.
     """
     console = Console()
     lab = fresh_lab(out)
-    with servers(lab, cell_seed, via=via) as (station_url, daemon_url):
-        console.print(f"station {station_url} (cell seed {cell_seed}), daemon {daemon_url} (docs at /docs)")
+    with servers(lab, cell_seed, via=via) as (robot_url, daemon_url):
+        console.print(f"{via} {robot_url} (cell seed {cell_seed}), daemon {daemon_url} (docs at /docs)")
         client = DaemonClient(daemon_url)
-        wanted = [{**(spec or {}), "seed": seed + index} for index in range(iterations)]
+        asked = VIA_SPEC.get(via, {}) if spec is None else spec
+        wanted = [{**asked, "seed": seed + index} for index in range(iterations)]
         records = [iterate(client, console, document) for document in wanted]
+        if via == "autoeval-emulator":
+            console.print(agreement(records, SchedulerClient(robot_url).jobs()))
         summary = summarise(records, cell_seed=cell_seed, seed=seed)
         strips, curves = evidence(client, records)
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -67,6 +80,28 @@ def iterate(client: DaemonClient, console: Console, spec: Record) -> Record:
     number = client.request_iteration(spec, idempotency_key=f"demo-{spec['seed']}")["number"]
     console.print(f"iteration {number}")
     return follow(client, number, console=console)
+
+
+def agreement(records: Sequence[Record], jobs: Sequence[JobRow]) -> str:
+    """A sentence that says that the daemon's successes are those that AutoEval reported, task by task.
+
+    Raises:
+        DemoFailed: they are not.
+    """
+    ours: Counter[str] = Counter()
+    theirs: Counter[str] = Counter()
+    for record in records:
+        for task, rate in record["success"].items():
+            ours.update({f"{task} successes": rate["successes"], f"{task} episodes": rate["episodes"]})
+    for job in jobs:
+        if job.success_rate is not None and job.num_episodes is not None:
+            successes = round(job.success_rate * job.num_episodes)
+            theirs.update({f"{job.task} successes": successes, f"{job.task} episodes": job.num_episodes})
+    if ours != theirs:
+        found = f"the daemon counts {dict(ours)}, AutoEval reported {dict(theirs)}"
+        raise DemoFailed(step="comparing successes with AutoEval's own", found=found)
+    total = (sum(count for name, count in ours.items() if name.endswith(end)) for end in COUNTED)
+    return "AutoEval's own success rates are the daemon's, task by task: {}/{} in all".format(*total)
 
 
 def summarise(records: Sequence[Record], *, cell_seed: int, seed: int) -> dict[str, Any]:

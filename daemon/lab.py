@@ -6,6 +6,7 @@ block that uses them ends, all are stopped, and nothing they started outlives th
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,13 +19,18 @@ from pathlib import Path
 from typing import Final, Literal
 
 from daemon.errors import DemoFailed
+from robot_bridge.drivers.tasks import TASKS
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
 LOOK_EVERY_S = 0.05
 
-Via = Literal["station", "station-callback"]
-COLLECT_VIA: Final[dict[Via, str]] = {"station": "stepped", "station-callback": "callback"}
+Via = Literal["station", "station-callback", "autoeval-emulator"]
+COLLECT_VIA: Final[dict[Via, str]] = {
+    "station": "stepped",
+    "station-callback": "callback",
+    "autoeval-emulator": "autoeval",
+}
 
 
 def fresh_lab(out: Path) -> Path:
@@ -39,15 +45,37 @@ def fresh_lab(out: Path) -> Path:
 @contextmanager
 def servers(lab: Path, cell_seed: int, *, via: Via = "station") -> Iterator[tuple[str, str]]:
     """The robot and the daemon as processes; yields their URLs and stops both however the block ends."""
-    command = ["station", "--sim", "--cell-seed", str(cell_seed), "--spool", str(lab / "spool")]
-    with server(lab, "station", command=command, environment={}) as station_url:
+    name, command = robot_command(lab, cell_seed, via=via)
+    with server(lab, name, command=command, environment={}) as robot_url:
         environment = {
             "GYMNASTD_DATA_DIR": str(lab / "data"),
             "GYMNASTD_COLLECT_VIA": COLLECT_VIA[via],
-            "GYMNASTD_STATION_URL": station_url,
+            **(autoeval_settings(robot_url) if name == "autoeval" else {"GYMNASTD_STATION_URL": robot_url}),
         }
         with server(lab, "serve", command=["serve"], environment=environment) as daemon_url:
-            yield station_url, daemon_url
+            yield robot_url, daemon_url
+
+
+def robot_command(lab: Path, cell_seed: int, *, via: Via) -> tuple[str, list[str]]:
+    """What runs the simulated robots: our station, or AutoEval's emulator over cells of the same kind."""
+    if via == "autoeval-emulator":
+        root = str(lab / "autoeval")
+        return "autoeval", ["autoeval-emulator", "--cell-seed", str(cell_seed), "--root", root]
+    return "station", ["station", "--sim", "--cell-seed", str(cell_seed), "--spool", str(lab / "spool")]
+
+
+def autoeval_settings(url: str) -> dict[str, str]:
+    """Settings for an emulator: scheduler and hub in one, with the boxes of the simulated cells."""
+    boxes = {name: (task.box_low, task.box_high) for name, task in TASKS.items()}
+    return {
+        "GYMNASTD_AUTOEVAL_URL": url,
+        "GYMNASTD_AUTOEVAL_HUB": url,
+        "GYMNASTD_AUTOEVAL_BOXES": json.dumps(boxes),
+        "GYMNASTD_AUTOEVAL_ROTATION": "bridge_compensated",
+        "GYMNASTD_AUTOEVAL_POLL_S": "1",
+        "GYMNASTD_AUTOEVAL_JOIN_WAIT_S": "60",
+        "GYMNASTD_GATEWAY_BIND": f"127.0.0.1:{free_port()}",
+    }
 
 
 def free_port() -> int:

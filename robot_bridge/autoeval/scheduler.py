@@ -129,6 +129,14 @@ class SchedulerClient:
                 return job_of(raw, url=self._http.url)
         raise UnknownJob(url=self._http.url, job_id=job_id)
 
+    def jobs(self) -> list[JobRow]:
+        """Everything that is listed, newest first; only our own jobs where there is a `submitter_id`.
+
+        Raises:
+            SchedulerUnreachable, SchedulerMisbehaved: as usual.
+        """
+        return [job_of(raw, url=self._http.url) for raw in self._listed(self._submitter_id)]
+
     def output(self, job_id: str) -> str:
         """The end of the job's log, printable; there is none before the job is over.
 

@@ -105,3 +105,17 @@ def test_several_stations_are_named_in_one_setting():
 
 def test_one_station_is_a_list_of_one():
     assert load_settings().stations == ("http://127.0.0.1:8401",)
+
+
+def test_autoeval_needs_the_address_of_its_scheduler():
+    with pytest.raises(SettingInvalid, match="GYMNASTD_AUTOEVAL_URL"):
+        load_settings(collect_via="autoeval")
+    assert load_settings(collect_via="autoeval", autoeval_url="http://host:8080").autoeval_rotation == "raw"
+
+
+def test_boxes_of_other_cells_are_read_and_checked(monkeypatch):
+    monkeypatch.setenv("GYMNASTD_AUTOEVAL_BOXES", '{"open_drawer": [[0.1, -0.2, 0.0], [0.4, 0.1, 0.2]]}')
+    assert load_settings().autoeval_boxes["open_drawer"][1] == (0.4, 0.1, 0.2)
+    monkeypatch.setenv("GYMNASTD_AUTOEVAL_BOXES", '{"open_drawer": [[0.1, 0.2, 0.0], [0.4, 0.1, 0.2]]}')
+    with pytest.raises(SettingInvalid, match="lowest corner of open_drawer"):
+        load_settings()

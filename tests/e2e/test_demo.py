@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from daemon.demo import error_line, rate_text, run_demo, success_table, summarise, write_text
+from daemon.demo import agreement, error_line, rate_text, run_demo, success_table, summarise, write_text
 from daemon.errors import DemoFailed
 from daemon.lab import fresh_lab, server, wait_for_url
 from daemon.statistics import wilson_interval
+from robot_bridge.autoeval.scheduler import JobRow
 
 TASKS = ["close_drawer", "open_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]
 SMALL: dict[str, Any] = {
@@ -95,6 +97,21 @@ def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_through_autoeval_counts_what_autoeval_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert run_demo(out=out, cell_seed=5, iterations=1, seed=1, via="autoeval-emulator", spec=SMALL) == 0
+    (iteration,) = json.loads((out / "summary.json").read_text())["iterations"]
+    assert {task: rate["episodes"] for task, rate in iteration["success"].items()} == dict.fromkeys(TASKS, 2)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "AutoEval's own success rates are the daemon's" in text
+    assert "/8 in all" in text
+    assert alive(str(out)) == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_ctrl_c_stops_everything_that_the_demo_started(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "daemon.cli", "demo", "--out", str(tmp_path / "demo")]
@@ -108,6 +125,36 @@ def test_ctrl_c_stops_everything_that_the_demo_started(tmp_path: Path) -> None:
     demo.send_signal(signal.SIGINT)
     assert demo.wait(60) != 0
     assert alive(str(tmp_path)) == []
+
+
+def a_job(**changes: Any) -> JobRow:
+    row = JobRow(
+        job_id="1",
+        status="completed",
+        description="dyna:1",
+        robot="widowx_drawer",
+        task="open_drawer",
+        num_episodes=10,
+        max_steps=70,
+        submitted_at=1.0,
+        success_rate=0.7,
+        wandb_url="",
+    )
+    return replace(row, **changes)
+
+
+def test_successes_are_compared_with_autoevals_own_task_by_task() -> None:
+    unfinished = a_job(status="failed", success_rate=None)
+    assert agreement([a_record(1)], [a_job(), unfinished]).endswith("7/10 in all")
+    assert agreement([a_record(1), a_record(2)], [a_job(), a_job()]).endswith("14/20 in all")
+
+
+@pytest.mark.parametrize(
+    "jobs", [[], [a_job(success_rate=0.6)], [a_job(num_episodes=9)], [a_job(task="close")]]
+)
+def test_successes_that_differ_from_autoevals_stop_the_demo(jobs: list[JobRow]) -> None:
+    with pytest.raises(DemoFailed, match="AutoEval reported"):
+        agreement([a_record(1)], jobs)
 
 
 def test_a_server_that_dies_at_its_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:

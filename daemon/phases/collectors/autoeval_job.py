@@ -159,7 +159,7 @@ class JobRun:
             left_s -= (time.monotonic() - began) * counts
 
     def _look(self) -> tuple[str, bool]:
-        """The job's status, LOST where AutoEval has forgotten it, and whether it is the job that takes time."""
+        """The job's status, LOST where AutoEval has forgotten it, and whether it is the job that is slow."""
         row = self._row
         try:
             status = self._scheduler.status(str(row.remote_job_id))

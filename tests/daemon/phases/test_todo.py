@@ -43,6 +43,18 @@ def test_a_robot_gets_only_tasks_that_it_offers() -> None:
     assert [slot.name for slot in todo.left] == ["open_drawer/0", "open_drawer/1"]
 
 
+def test_a_job_gets_slots_of_one_task_as_many_as_it_may_have() -> None:
+    todo = Todo(wanted(3), total=6)
+    assert names(todo.take_task({"close_drawer"}, at_most=2)) == ["close_drawer/0", "close_drawer/1"]
+    assert names(todo.take_task({"open_drawer", "close_drawer"}, at_most=9)) == [
+        "open_drawer/0",
+        "open_drawer/1",
+        "open_drawer/2",
+    ]
+    assert names(todo.take_task({"open_drawer", "close_drawer"}, at_most=9)) == ["close_drawer/2"]
+    assert todo.take_task({"open_drawer", "close_drawer"}, at_most=9) == []
+
+
 def test_a_slot_that_was_put_back_is_the_next_one() -> None:
     todo = Todo(wanted(2), total=4)
     first = todo.take({"open_drawer"})
