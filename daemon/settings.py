@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from daemon.errors import SettingInvalid, SettingUnknown
 from robot_bridge.addresses import is_loopback
@@ -200,3 +201,5 @@ def load_settings(**overrides: Any) -> Settings:
             str(error["loc"][0]) if error["loc"] else "settings": error["msg"] for error in refused.errors()
         }
         raise SettingInvalid(faults=faults) from None
+    except SettingsError as unreadable:  # a value that is to be JSON and is not; its message names the field
+        raise SettingInvalid(faults={"settings": str(unreadable)}) from None

@@ -4,6 +4,7 @@ Workers run in their own process group and watch a pipe from here on their stand
 process dies, however it dies, the pipe closes and they leave. Nothing here knows what a worker does.
 """
 
+import json
 import logging
 import os
 import signal
@@ -109,7 +110,7 @@ def worker_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
     """Give a worker the daemon's own settings, and torch as many threads as they say."""
     ours = {name: value for name, value in environ.items() if not name.upper().startswith(PREFIX)}
     chosen = {
-        PREFIX + name.upper(): str(value)
+        PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
         for name, value in settings.model_dump(mode="json").items()
         if value is not None
     }

@@ -119,3 +119,6 @@ def test_boxes_of_other_cells_are_read_and_checked(monkeypatch):
     monkeypatch.setenv("GYMNASTD_AUTOEVAL_BOXES", '{"open_drawer": [[0.1, 0.2, 0.0], [0.4, 0.1, 0.2]]}')
     with pytest.raises(SettingInvalid, match="lowest corner of open_drawer"):
         load_settings()
+    monkeypatch.setenv("GYMNASTD_AUTOEVAL_BOXES", "open_drawer")
+    with pytest.raises(SettingInvalid, match="autoeval_boxes"):
+        load_settings()

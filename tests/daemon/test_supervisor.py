@@ -197,7 +197,13 @@ def test_a_worker_gets_the_daemons_settings_and_its_threads(tmp_path):
 
 
 def test_the_settings_survive_the_way_through_the_environment(tmp_path, monkeypatch):
-    settings = Settings(data_dir=tmp_path, database_url="sqlite:///x.db", trust_network=True, lease_ttl_s=2.5)
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url="sqlite:///x.db",
+        trust_network=True,
+        lease_ttl_s=2.5,
+        autoeval_boxes={"open_drawer": ((0.1, -0.2, 0.0), (0.4, 0.1, 0.2))},
+    )
     for name, value in worker_environment(settings, {}).items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
