@@ -109,12 +109,18 @@ def test_a_call_that_the_table_does_not_know_needs_operate(enter):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/nothing"), ("GET", "/v1/secret"), ("PUT", "/v1/status"), ("GET", "/")]
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/secret", 405),
+        ("PUT", "/v1/status", 405),
+        ("GET", "/", 404),
+    ],
 )
-def test_what_the_app_does_not_have_is_unknown_to_everybody(enter, method, path):
+def test_what_the_app_does_not_have_is_unknown_to_everybody(enter, method, path, status):
     for client in (enter(), enter("observe"), enter(guarded=False)):
         answer = client.request(method, path)
-        assert (answer.status_code, code(answer)) == (404, "unknown_call")
+        assert (answer.status_code, code(answer)) == (status, "unknown_call")
 
 
 @pytest.mark.parametrize(
