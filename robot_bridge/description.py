@@ -57,6 +57,8 @@ class LimitsAnswer(Answer):
     max_actions_per_call: int
     ee_speed_max: float | None = None  # metres a second
     joint_speed_max: float | None = None  # radians a second
+    ee_accel_max: float | None = None  # metres a second, a second
+    joint_accel_max: float | None = None  # radians a second, a second
     effort_max_mA: float | None = None  # noqa: N815
     tilt_max: float | None = None  # radians from straight down; pi: any
     max_episode_s: float | None = None

@@ -1,4 +1,4 @@
-"""What an episode allows: the box, the cone, the largest step, the largest speeds and currents.
+"""What an episode allows: the box, the cone, the largest step, speeds and currents.
 
 Numbers only, with one rule: whoever asks may narrow them, never widen. What cuts a motion down to them is in
 `safety`.
@@ -18,12 +18,17 @@ from robot_bridge.errors import LimitsViolation
 
 Corner: TypeAlias = tuple[float, float, float]
 
+EE_ACCEL_MAX: Final = 2.5  # metres per second squared; at 5 Hz the largest step may be the first one
+JOINT_ACCEL_MAX: Final = 16.0  # radians per second squared; at 5 Hz full speed in one step
+
 # Fields of `Limits` that are one number each: above 0, and a smaller one is the stricter one.
 CEILINGS: Final = (
     "step_xyz_max",
     "step_rot_max",
     "ee_speed_max",
     "joint_speed_max",
+    "ee_accel_max",
+    "joint_accel_max",
     "effort_max_mA",
     "tilt_max",
 )
@@ -39,6 +44,8 @@ class Limits:
         step_rot_max: length of the rotation vector of one step, radians.
         ee_speed_max: metres per second that the target may travel.
         joint_speed_max: radians per second that the set point of any joint may travel.
+        ee_accel_max: metres per second squared by which the target may speed up, from one step to the next.
+        joint_accel_max: radians per second squared, likewise, of the set point of any joint.
         effort_max_mA: current of any arm joint, either sign, above which the arm backs off.
         tilt_max: radians that the gripper may lean away from straight down; pi allows everything.
 
@@ -52,6 +59,8 @@ class Limits:
     step_rot_max: float = STEP_ROT_MAX
     ee_speed_max: float = 1.0
     joint_speed_max: float = float(np.pi)
+    ee_accel_max: float = EE_ACCEL_MAX
+    joint_accel_max: float = JOINT_ACCEL_MAX
     effort_max_mA: float = 1000.0  # noqa: N815 - mA is the unit
     tilt_max: float = float(np.pi)
 

@@ -70,6 +70,8 @@ class NarrowedLimits(Command):
     step_rot_max: float | None = Field(default=None, gt=0)
     ee_speed_max: float | None = Field(default=None, gt=0)
     joint_speed_max: float | None = Field(default=None, gt=0)
+    ee_accel_max: float | None = Field(default=None, gt=0)
+    joint_accel_max: float | None = Field(default=None, gt=0)
     effort_max_mA: float | None = Field(default=None, gt=0)  # noqa: N815 - mA is the unit
     tilt_max: float | None = Field(default=None, gt=0)
 

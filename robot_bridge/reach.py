@@ -6,6 +6,7 @@ would touch something or go too fast. It decides nothing about boxes or currents
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from robot_bridge.conventions import F64, Pose
 from robot_bridge.drivers.driver import ArmModel
+from robot_bridge.momentum import Momentum
 from robot_bridge.turns import angle_between, partway
 
 SAME_POSE: Final = 1e-6  # metres and radians; below it two targets are the same one
@@ -35,15 +37,19 @@ class Motion:
 class Reach:
     """The joints an arm was told, and what it can be told next. Without an arm only speed is judged."""
 
-    def __init__(self, arm: ArmModel | None, *, step_m: float, step_rad: float) -> None:
+    def __init__(
+        self, arm: ArmModel | None, *, step_m: float, step_rad: float, momentum: Momentum | None = None
+    ) -> None:
         self._arm = arm
         self._step_m, self._step_rad = step_m, step_rad
+        self._momentum = momentum or Momentum(gain_m=np.inf, gain_rad=np.inf)
         self._known: tuple[Pose, F64] | None = None
         self._measured: F64 | None = None
 
     def begin(self, joints: F64) -> None:
         """An episode starts with the arm at these measured joints [at least J]."""
         self._known = None
+        self._momentum.rest()
         self.measure(joints)
 
     def measure(self, joints: F64) -> None:
@@ -51,8 +57,15 @@ class Reach:
         if self._arm is not None:
             self._measured = np.asarray(joints, dtype=np.float64)[: len(self._arm.joint_low)]
 
-    def took(self, motion: Motion) -> None:
-        """The driver took this motion: its joints are the ones that the arm is told now."""
+    def rest(self) -> None:
+        """The arm stands still, whatever it was told last."""
+        self._momentum.rest()
+
+    def took(self, motion: Motion, start: Pose) -> None:
+        """The driver took this motion from `start`: its joints are the ones that the arm is told now."""
+        before = self._joints_at(start)
+        turned = None if before is None or motion.joints is None else motion.joints - before
+        self._momentum.took(start, motion.target, turned)
         if motion.joints is not None:
             self._known = (motion.target, motion.joints)
 
@@ -83,8 +96,21 @@ class Reach:
 
     def slow(self, previous: Pose, motion: Motion) -> Motion:
         """The motion, shortened along its own way until gripper and joints keep their speeds."""
+        return self._shortened(previous, motion, metres=self._step_m, radians=lambda way: self._step_rad)
+
+    def gentle(self, previous: Pose, motion: Motion) -> Motion:
+        """The motion, shortened along its own way until gripper and joints speed up no more than they may."""
+        metres = self._momentum.metres(previous, motion.target.position - previous.position)
+        return self._shortened(
+            previous, motion, metres=metres, radians=lambda way: self._momentum.radians(previous, way)
+        )
+
+    def _shortened(
+        self, previous: Pose, motion: Motion, *, metres: float, radians: Callable[[F64], F64 | float]
+    ) -> Motion:
+        """At most so many metres of the gripper, and of the joints what `radians` allows on their way [J]."""
         length = float(np.linalg.norm(motion.target.position - previous.position))
-        share = 1.0 if length <= self._step_m + LENGTH_TOLERANCE else self._step_m / length
+        share = 1.0 if length <= metres + LENGTH_TOLERANCE else metres / length
         tried: Motion | None = motion
         for _ in range(SPEED_TRIES):
             if share < 1.0:
@@ -92,7 +118,7 @@ class Reach:
             if tried is None or (share < 1.0 and not self._is_clear(previous, tried)):
                 share /= 2
                 continue
-            ratio = self._joint_ratio(previous, tried)
+            ratio = self._joint_ratio(previous, tried, radians)
             if ratio <= 1.0:
                 return tried
             share *= SPEED_MARGIN / ratio
@@ -100,12 +126,13 @@ class Reach:
                 break
         return self.stay(previous)
 
-    def _joint_ratio(self, previous: Pose, motion: Motion) -> float:
-        """How many times too fast the fastest joint would be; at most 1 when it is slow enough."""
+    def _joint_ratio(self, previous: Pose, motion: Motion, radians: Callable[[F64], F64 | float]) -> float:
+        """How many times too far the worst joint would go; at most 1 when none does."""
         start = self._joints_at(previous)
         if start is None or motion.joints is None:
             return 0.0
-        return float(np.abs(motion.joints - start).max()) / self._step_rad
+        way = motion.joints - start
+        return float((np.abs(way) / radians(way)).max())
 
     def _is_clear(self, previous: Pose, motion: Motion) -> bool:
         start = self._joints_at(previous)

@@ -1,9 +1,9 @@
 """The station's pipeline: what was asked goes in, what the arm may be told comes out. It knows no robot.
 
 Stages, in this order: finite and shape -> per-step clamp -> compose the target -> box and cone -> inverse
-kinematics, joint limits and keep-out -> speeds -> effort guard. Each stage can only make the motion smaller,
-sets its bit in the step's flags, and is counted. Geometry of the arm is the driver's `ArmModel`; a driver
-that has none refuses what it cannot reach, and says so with `ik_ok`.
+kinematics, joint limits and keep-out -> speeds -> accelerations -> effort guard. Each stage can only make the
+motion smaller, sets its bit in the step's flags, and is counted. Geometry of the arm is the driver's
+`ArmModel`; a driver that has none refuses what it cannot reach, and says so with `ik_ok`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from robot_bridge.conventions import (
 from robot_bridge.drivers.driver import ArmModel, Sample, StepOutcome
 from robot_bridge.effort import EffortGuard
 from robot_bridge.limits import Corner, Limits
+from robot_bridge.momentum import Momentum
 from robot_bridge.reach import Motion, Reach, same_pose
 from robot_bridge.turns import ROTATION_TOLERANCE, shortened, within_cone
 
 __all__ = [
+    "CLIPPED_ACCEL",
     "CLIPPED_BOX",
     "CLIPPED_COLLISION",
     "CLIPPED_EFFORT",
@@ -61,6 +63,7 @@ CLIPPED_TILT: Final = 128
 CLIPPED_COLLISION: Final = 256
 HELD: Final = 512  # the dead-man held the arm before this step; no stage of the pipeline
 FALLBACK: Final = 1024  # the policy did not answer in time, a hold action went out; no stage either
+CLIPPED_ACCEL: Final = 2048
 STAGES: Final[dict[str, int]] = {
     "xyz": CLIPPED_XYZ,
     "rot": CLIPPED_ROT,
@@ -70,6 +73,7 @@ STAGES: Final[dict[str, int]] = {
     "ik": IK_FAILED,
     "collision": CLIPPED_COLLISION,
     "speed": CLIPPED_SPEED,
+    "accel": CLIPPED_ACCEL,
     "effort": CLIPPED_EFFORT,
 }
 
@@ -115,10 +119,15 @@ class SafetyPipeline:
         self.counts = dict.fromkeys(STAGES, 0)
         self._guard = EffortGuard(limits.effort_max_mA)
         self._reach = Reach(
-            arm, step_m=limits.ee_speed_max / control_hz, step_rad=limits.joint_speed_max / control_hz
+            arm,
+            step_m=limits.ee_speed_max / control_hz,
+            step_rad=limits.joint_speed_max / control_hz,
+            momentum=Momentum(
+                gain_m=limits.ee_accel_max / control_hz**2, gain_rad=limits.joint_accel_max / control_hz**2
+            ),
         )
         self._effort: NDArray[np.floating] | None = None
-        self._told: tuple[Motion, int] | None = None
+        self._told: tuple[Motion, Pose, int] | None = None  # what, from where, its flags
 
     def begin(self, first: Sample) -> None:
         """An episode starts with this observation: its joints and currents are where the arm is."""
@@ -152,7 +161,7 @@ class SafetyPipeline:
         motion, eased = self._eased(previous, motion)
         flags |= cut | stopped | eased
         executed = asked if not flags else executed_action(previous, motion.target, float(move[6]))
-        self._told = (motion, flags)
+        self._told = (motion, previous, flags)
         self._count(flags)
         return SafeCommand(
             target=motion.target, gripper=float(move[6]), executed=executed, flags=flags, joints=motion.joints
@@ -165,14 +174,19 @@ class SafetyPipeline:
         """
         self._effort = outcome.sample.effort_mA
         self._reach.measure(outcome.sample.qpos.astype(np.float64))
-        motion, flags = self._told if self._told is not None else (None, 0)
-        self._told = None
+        told, self._told = self._told, None
         if outcome.ik_ok:
-            if motion is not None:
-                self._reach.took(motion)
+            if told is not None:
+                self._reach.took(told[0], told[1])
             return 0
+        self._reach.rest()
+        flags = 0 if told is None else told[2]
         self._count(IK_FAILED & ~flags)
         return IK_FAILED
+
+    def rest(self) -> None:
+        """The arm was held between two steps: the next one speeds up from rest."""
+        self._reach.rest()
 
     def _clamped(self, asked: F32) -> tuple[F64, int]:
         """The action [7] cut to the largest step, and the bits of what was cut."""
@@ -196,7 +210,7 @@ class SafetyPipeline:
         return (Pose(position, rotation) if flags else free), flags
 
     def _followed(self, previous: Pose, target: Pose) -> tuple[Motion, int]:
-        """As much of the way to a target as the arm can follow: reach, keep-out, speeds."""
+        """As much of the way to a target as the arm can follow: reach, keep-out, speeds, accelerations."""
         if same_pose(previous, target, within=REST):
             return replace(self._reach.stay(previous), target=target), 0
         motion = self._reach.reachable(previous, target)
@@ -204,7 +218,9 @@ class SafetyPipeline:
             return self._reach.stay(previous), IK_FAILED
         clear = self._reach.clear(previous, motion)
         slow = self._reach.slow(previous, clear)
-        return slow, CLIPPED_COLLISION * int(clear is not motion) | CLIPPED_SPEED * int(slow is not clear)
+        gentle = self._reach.gentle(previous, slow)
+        flags = CLIPPED_COLLISION * int(clear is not motion) | CLIPPED_SPEED * int(slow is not clear)
+        return gentle, flags | CLIPPED_ACCEL * int(gentle is not slow)
 
     def _eased(self, previous: Pose, motion: Motion) -> tuple[Motion, int]:
         """What the effort guard leaves of a motion; what it turns round must pass the stages before again."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robot_bridge.conventions import Pose
 from robot_bridge.errors import DriverError
+from robot_bridge.limits import EE_ACCEL_MAX, JOINT_ACCEL_MAX
 
 SceneReset: TypeAlias = Literal["auto", "human", "none"]
 Judge: TypeAlias = Literal["classifier", "sim", "human"]
@@ -138,6 +139,8 @@ class DriverDescription:
         control_hz: actions per second.
         ee_speed_max: metres per second that the target of the gripper may travel.
         joint_speed_max: radians per second that the set point of any joint may travel.
+        ee_accel_max: metres per second squared by which it may speed up from one step to the next.
+        joint_accel_max: radians per second squared, likewise, of any joint.
         effort_max_mA: current of any arm joint, either sign, above which motion is cut.
         tilt_max: radians that the gripper may lean away from straight down; pi allows everything.
         tracking_max_m: how far the measured gripper may stay from its target before it counts as a fault.
@@ -152,6 +155,8 @@ class DriverDescription:
     control_hz: float
     ee_speed_max: float = 1.0
     joint_speed_max: float = float(np.pi)  # the servos' own limit
+    ee_accel_max: float = EE_ACCEL_MAX
+    joint_accel_max: float = JOINT_ACCEL_MAX
     effort_max_mA: float = 1000.0  # noqa: N815 - above 1300 mA the servos are in danger
     tilt_max: float = float(np.pi)
     tracking_max_m: float = 0.10

@@ -114,6 +114,8 @@ def description_of(core: StationCore) -> StationAnswer:
             max_actions_per_call=CHUNK_MAX,
             ee_speed_max=robot.ee_speed_max,
             joint_speed_max=robot.joint_speed_max,
+            ee_accel_max=robot.ee_accel_max,
+            joint_accel_max=robot.joint_accel_max,
             effort_max_mA=robot.effort_max_mA,
             tilt_max=robot.tilt_max,
             max_episode_s=policy.max_episode_s,

@@ -111,6 +111,7 @@ class EpisodeRunner:
             self.abort("aborted_hw")
             return
         recording.held, recording.target = True, held_at
+        recording.pipeline.rest()
         recording.holds += 1
         self._station.journal.append(
             "hold", episode_id=recording.episode_id, next_step=recording.count, why=why

@@ -119,7 +119,7 @@ def test_joints_that_were_taken_are_not_solved_for_again():
     made = reach(arm)
     motion = made.reachable(HERE, to(0.01, 0.0, 0.0))
     assert motion is not None
-    made.took(motion)
+    made.took(motion, HERE)
     arm.solved.clear()
     assert made.stay(motion.target).joints is motion.joints
     assert arm.solved == []
@@ -129,7 +129,7 @@ def test_a_target_that_the_driver_changed_is_solved_for_anew():
     made = reach(CartesianArm())
     motion = made.reachable(HERE, to(0.01, 0.0, 0.0))
     assert motion is not None
-    made.took(motion)
+    made.took(motion, HERE)
     elsewhere = to(0.0, 0.05, 0.0)
     np.testing.assert_allclose(made.stay(elsewhere).joints[:3], elsewhere.position)
 

@@ -13,6 +13,7 @@ from robot_bridge.conventions import DEFAULT_ROTATION, Pose, compose_target, rot
 from robot_bridge.drivers.driver import StepOutcome
 from robot_bridge.errors import BadAction
 from robot_bridge.safety import (
+    CLIPPED_ACCEL,
     CLIPPED_BOX,
     CLIPPED_COLLISION,
     CLIPPED_EFFORT,
@@ -183,7 +184,7 @@ def outcome(target: Pose, *, ik_ok: bool = True, peak: float = 0.0) -> StepOutco
 
 def test_every_stage_has_a_bit_of_its_own_and_what_is_no_stage_has_others():
     bits = [*STAGES.values(), HELD, FALLBACK]
-    assert sorted(bits) == [2**n for n in range(11)]
+    assert sorted(bits) == [2**n for n in range(12)]
 
 
 def test_a_command_names_the_joints_that_take_the_arm_there():
@@ -322,3 +323,56 @@ def test_an_ordinary_step_asks_for_inverse_kinematics_once():
         safe.took(outcome(command.target))
         target = command.target
     assert len(arm.solved) == 1
+
+
+def gentle(ee_accel_max: float) -> SafetyPipeline:
+    made = pipeline(ee_accel_max=ee_accel_max)
+    made.begin(a_sample())
+    return made
+
+
+def strides(safe: SafetyPipeline, actions: list[list[float]]) -> list[float]:
+    """Metres of x that the target goes, action after action, when the driver takes them all."""
+    target, found = INSIDE, []
+    for action in actions:
+        command = safe.apply(target, action)
+        safe.took(outcome(command.target))
+        found.append(float(command.target.position[0] - target.position[0]))
+        target = command.target
+    return found
+
+
+def test_an_arm_speeds_up_step_by_step_and_stops_at_once():
+    """0.25 m/s2 at 5 Hz: each step may be 1 cm longer than the one before."""
+    safe = gentle(0.25)
+    forward, stop, back = [0.04, 0, 0, 0, 0, 0, 1], [0.0] * 6 + [1], [-0.04, 0, 0, 0, 0, 0, 1]
+    found = strides(safe, [forward, forward, forward, stop, forward, back, back])
+    np.testing.assert_allclose(found, [0.01, 0.02, 0.03, 0.0, 0.01, -0.01, -0.02], atol=1e-9)
+    assert safe.counts["accel"] == 6
+    assert safe.apply(INSIDE, forward).flags == CLIPPED_ACCEL
+
+
+@pytest.mark.parametrize("why", ["begin", "rest", "refused", "elsewhere"])
+def test_an_arm_that_stood_speeds_up_from_rest(why):
+    safe, forward = gentle(0.25), [0.04, 0, 0, 0, 0, 0, 1]
+    assert strides(safe, [forward] * 2) == pytest.approx([0.01, 0.02])
+    held = Pose(INSIDE.position + np.array([0.03, 0, 0]), DEFAULT_ROTATION)
+    if why == "begin":
+        safe.begin(a_sample())
+    elif why == "rest":
+        safe.rest()
+    elif why == "refused":
+        safe.apply(held, forward)
+        safe.took(outcome(held, ik_ok=False))
+    else:
+        held = Pose(INSIDE.position + np.array([0.02, 0, 0]), DEFAULT_ROTATION)
+    command = safe.apply(held, forward)
+    assert command.target.position[0] - held.position[0] == pytest.approx(0.01)
+    assert command.executed[0] == pytest.approx(0.01)  # the record says what was really asked
+
+
+def test_the_stations_own_limits_let_the_largest_step_be_the_first_one():
+    safe = pipeline(ee_speed_max=1.0)
+    safe.begin(a_sample())
+    command = safe.apply(INSIDE, [0.05, 0.05, 0.05, 0, 0, 0, 1])
+    assert command.flags == 0

@@ -28,6 +28,7 @@ from tests.robot_bridge.cartesian_arm import CartesianArm, a_sample
 HZ = 5.0
 LIMITS = Limits(box_low=(0.2, -0.16, 0.03), box_high=(0.4, 0.1, 0.2))
 TIGHT = replace(LIMITS, ee_speed_max=0.15, joint_speed_max=0.6, tilt_max=0.3)
+GENTLE = replace(LIMITS, ee_accel_max=0.2, joint_accel_max=0.8)
 START = Pose(np.array([0.292, -0.006, 0.135]), DEFAULT_ROTATION)
 
 numbers = st.one_of(
@@ -64,6 +65,8 @@ class Run:
     joints: np.ndarray
     limits: Limits
     target: Pose = START
+    moved: np.ndarray = field(default_factory=lambda: np.zeros(3))  # of the last step
+    turned: np.ndarray = field(default_factory=lambda: np.zeros(6))
     pipeline: SafetyPipeline = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +88,10 @@ class Run:
         self.check(command, np.asarray(action, dtype=np.float64))
         after = self.target if refused else command.target
         self.pipeline.took(StepOutcome(sample=sample, ik_ok=not refused, target=after))
+        self.moved, self.turned = after.position - self.target.position, np.zeros(6)
         if not refused:
+            if command.joints is not None:
+                self.turned = command.joints - self.joints
             self.target = after
             self.joints = self.joints if command.joints is None else command.joints
         return command
@@ -99,6 +105,9 @@ class Run:
         assert (after.position <= np.maximum(limits.box_high, before.position)).all()
         assert (np.abs(move) <= np.minimum(np.abs(asked[:3]), limits.step_xyz_max) + 1e-8).all()
         assert np.linalg.norm(move) * HZ <= limits.ee_speed_max + 1e-6
+        length = float(np.linalg.norm(move))
+        carried = max(0.0, float(self.moved @ move) / length) if length > 1e-9 else 0.0
+        assert length <= carried + limits.ee_accel_max / HZ**2 + 1e-6
         turned = angle_between(before.rotation, after.rotation)
         wanted = rotation_angle(rotation_of_euler(asked[3:6].astype(np.float32)))
         assert turned <= min(wanted, limits.step_rot_max) + 1e-5
@@ -113,13 +122,16 @@ class Run:
         assert (command.joints >= self.arm.joint_low).all()
         assert (command.joints <= self.arm.joint_high).all()
         assert np.abs(command.joints - self.joints).max() * HZ <= self.limits.joint_speed_max + 1e-3
+        way = command.joints - self.joints
+        carried = np.maximum(0.0, self.turned * np.sign(way))
+        assert (np.abs(way) <= carried + self.limits.joint_accel_max / HZ**2 + 1e-3).all()
         assert not self.arm.collides(command.joints)
         reached = self.arm.forward(command.joints)
         assert np.linalg.norm(reached.position - command.target.position) < 2e-4
         assert angle_between(reached.rotation, command.target.rotation) < 2e-3
 
 
-@pytest.mark.parametrize("limits", [LIMITS, TIGHT], ids=["own", "tight"])
+@pytest.mark.parametrize("limits", [LIMITS, TIGHT, GENTLE], ids=["own", "tight", "gentle"])
 @pytest.mark.parametrize("make", [widowx, slides])
 @settings(max_examples=60, deadline=None)
 @given(steps=sequences)
@@ -141,14 +153,15 @@ def test_without_an_arm_the_same_holds_of_the_target(steps):
 @pytest.mark.parametrize(
     ("make", "cut"),
     [
-        (widowx, {"box", "tilt", "speed", "effort", "ik"}),
-        (slides, {"box", "tilt", "speed", "effort", "collision"}),
+        (widowx, {"box", "tilt", "speed", "accel", "effort", "ik"}),
+        (slides, {"box", "tilt", "speed", "accel", "effort", "collision"}),
     ],
 )
 def test_a_long_hostile_episode_meets_every_stage_and_passes_none(make, cut):
     """Directions are kept for a while, so that every border is really reached."""
     arm, joints = make()
     reaching = replace(TIGHT, box_low=(0.1, -0.6, 0.03), box_high=(0.55, 0.6, 0.45), tilt_max=0.7)
+    reaching = replace(reaching, ee_accel_max=0.5, joint_accel_max=2.0)
     run, rng = Run(arm, joints, reaching), np.random.default_rng(3)
     for step in range(240):
         if step % 12 == 0:
@@ -197,7 +210,7 @@ def test_a_broken_action_leaves_the_pipeline_as_it_was():
     assert one.pipeline.counts == other.pipeline.counts
 
 
-NARROWER = ("ee_speed_max", "joint_speed_max", "tilt_max")
+NARROWER = ("ee_speed_max", "joint_speed_max", "ee_accel_max", "joint_accel_max", "tilt_max")
 calm = st.tuples(*[st.floats(-0.05, 0.05)] * 3, *[st.floats(-0.14, 0.14)] * 3, st.floats(0, 1))
 
 
@@ -226,7 +239,9 @@ def test_a_narrower_speed_or_cone_never_moves_further(
         for much, little in zip(sizes(before, first), sizes(before, second), strict=True):
             assert little <= much + 2e-6
         narrower.target, narrower.joints = wider.target, wider.joints
-        narrower.pipeline.begin(a_sample(wider.joints))
+        for run in (wider, narrower):  # both go on from rest, so that both carry over the same
+            run.pipeline.begin(a_sample(wider.joints))
+            run.moved, run.turned = np.zeros(3), np.zeros(6)
 
 
 @settings(max_examples=80, deadline=None)
@@ -246,3 +261,21 @@ def test_a_narrower_effort_never_moves_further(share: float, steps: list) -> Non
             for much, little in zip(sizes(before, first), sizes(before, second), strict=True):
                 assert little <= much + 2e-6
         narrower.target = wider.target
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps=st.lists(calm, max_size=12), accel=st.floats(0.02, 2.0))
+def test_a_limit_of_acceleration_never_makes_a_step_longer_or_turns_it_aside(
+    steps: list, accel: float
+) -> None:
+    """Its cut lies on the way that was asked: nothing is added to brake, and no other direction taken."""
+    run = Run(None, np.zeros(6), replace(LIMITS, ee_accel_max=accel))
+    for action in steps:
+        before = run.target
+        free = SafetyPipeline(LIMITS, control_hz=HZ).apply(before, action).target.position - before.position
+        command = run.step(action, 0.0)
+        assert command is not None
+        move = command.target.position - before.position
+        assert np.linalg.norm(move) <= np.linalg.norm(free) + 1e-9
+        assert np.linalg.norm(np.cross(move, free)) <= 1e-9
+        assert move @ free >= -1e-12

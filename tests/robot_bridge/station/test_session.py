@@ -387,6 +387,16 @@ def test_a_narrowed_speed_or_tilt_cuts_what_the_station_itself_would_let_pass(be
     assert 0 < sizes["narrow"] < 0.5 * sizes["own"]
 
 
+def test_an_arm_that_was_held_speeds_up_from_rest_again(bench):
+    bench.lease()
+    bench.create(limits=NarrowedLimits(ee_accel_max=0.25))  # each step at most 1 cm longer
+    assert [step.executed_action[0] for step in bench.step(0, forward(2, 0.05)).steps] == pytest.approx(
+        [0.01, 0.02]
+    )
+    bench.session.hold(bench.session.recording, "a test")
+    assert bench.step(2, forward(1, 0.05)).steps[0].executed_action[0] == pytest.approx(0.01)
+
+
 def test_episodes_under_other_limits_name_another_transform(bench):
     bench.lease()
     names = []
