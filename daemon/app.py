@@ -20,6 +20,7 @@ from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
+from robot_bridge.http_heads import BoundedHeads
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def serve(
             app,
             lifespan="off",  # the parts are running already, so that their errors reach the caller
             log_config=None,
+            http=BoundedHeads,
             access_log=False,
             timeout_graceful_shutdown=int(SHUTDOWN_GRACE_S),
         )

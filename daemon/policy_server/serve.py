@@ -14,6 +14,7 @@ from daemon.policy_server.app import create_policy_app
 from daemon.policy_server.sessions import PolicySessions
 from robot_bridge.addresses import is_loopback
 from robot_bridge.errors import BindRefused
+from robot_bridge.http_heads import BoundedHeads
 from robot_bridge.listening import Address, serving
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def _server(sessions: PolicySessions, binding: PolicyBinding, seed: int) -> uvic
         log_config=None,
         log_level="warning",
         access_log=False,
+        http=BoundedHeads,
         lifespan="off",
         ws="none",
         proxy_headers=False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import ValidationError
 
 from robot_bridge.description import HealthAnswer, StationAnswer, StatusAnswer
 from robot_bridge.episode import Manifest
@@ -44,6 +45,9 @@ from robot_bridge.station.session import StationSession
 Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**63)]
 Key: TypeAlias = Annotated[str | None, Header(alias=IDEMPOTENCY_HEADER, max_length=200)]
 
+JSON: Final = "application/json"
+STOP_SCHEMA: Final = EStopRequest.model_json_schema()
+UNREADABLE_STOP: Final = "a stop whose body cannot be read"
 ONCE: Final = (FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER, AUTHORIZATION_HEADER)
 
 
@@ -60,12 +64,20 @@ def stop_route(session: StationSession) -> APIRouter:
     """The emergency stop: no lease, no version, no body needed, no worker thread, nothing to wait for."""
     router = APIRouter(prefix="/v1")
 
-    @router.post("/estop")
-    async def estop(request: EStopRequest | None = None) -> EStopAnswer:
-        latched = session.stop("" if request is None else request.reason)
+    @router.post("/estop", openapi_extra={"requestBody": {"content": {JSON: {"schema": STOP_SCHEMA}}}})
+    async def estop(request: Request) -> EStopAnswer:
+        latched = session.stop(_reason_of(await request.body()))
         return EStopAnswer(since=latched["since"], reason=latched["reason"])
 
     return router
+
+
+def _reason_of(body: bytes) -> str:
+    """What the caller of a stop says. A stop that says it in a way nobody understands stops all the same."""
+    try:
+        return EStopRequest.model_validate_json(body or b"{}").reason
+    except ValidationError:
+        return UNREADABLE_STOP
 
 
 async def require_version(

@@ -119,7 +119,6 @@ def test_an_acknowledged_episode_is_forgotten_and_the_acknowledgement_can_be_rep
         ("/v1/leases", {"holder": "x", "ttl_s": 61}),
         ("/v1/leases", {"holder": "x", "ttl_s": 0}),
         ("/v1/leases", []),
-        ("/v1/estop", {"reason": "x", "torque_off": True}),
         ("/v1/episodes", {**a_request().model_dump(mode="json"), "speed": 9}),
         ("/v1/episodes", {**a_request().model_dump(mode="json"), "max_steps": 0}),
         ("/v1/episodes", {**a_request().model_dump(mode="json"), "mode": "telepathy"}),

@@ -64,6 +64,19 @@ def test_a_stop_comes_through_without_a_body_and_whatever_version_its_sender_spe
     assert wire.http.get("/v1/health").json() == {"live": True, "ready": False, "state": "ESTOPPED"}
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"{", b"\xff", b"null", b"[]", b'{"reason": 5}', b'{"reason": "x", "torque_off": true}'),
+        *(b'{"reason": "\\ud800"}', b'{"reason": "%s"}' % (b"x" * 501), b"[" * 5000),
+    ],
+)
+def test_a_stop_that_nobody_understands_stops_all_the_same(wire, raw):
+    answer = wire.http.post("/v1/estop", content=raw, headers={"Content-Type": "text/plain"})
+    assert (answer.status_code, answer.json()["reason"]) == (200, "a stop whose body cannot be read")
+    assert wire.http.get("/v1/health").json()["state"] == "ESTOPPED"
+
+
 @pytest.mark.parametrize("header", ["Fence", "Idempotency-Key", "Station-Protocol"])
 def test_a_header_that_decides_something_comes_once(ready, header):
     value = {"Fence": ready.fence, "Idempotency-Key": "k", "Station-Protocol": "1.1"}[header]
