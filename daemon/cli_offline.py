@@ -36,6 +36,21 @@ def worldgym_clips(
     typer.echo(f"{report.episodes} episodes, {report.frames} frames; {report.added} were new")
 
 
+@import_commands.command("worldgym-checkpoint")
+def worldgym_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A published checkpoint, ckpt_….pt.")],
+    out: Annotated[Path, typer.Option(help="Gets config.json, safetensors and origin.json.")],
+    rotary: Annotated[
+        Literal["standard", "pixel"], typer.Option(help="pixel for the release trained on Bridge alone.")
+    ] = "standard",
+) -> None:
+    """Turn a WorldGym checkpoint into safetensors that diffusers can read; nothing in it is run."""
+    from daemon.learning.world_model.worldgym import import_worldgym
+
+    transformer = import_worldgym(file, out, rotary=rotary)
+    typer.echo(f"{transformer.num_parameters() / 1e6:.2f} M parameters in {out}")
+
+
 def finetune_world_model(
     episodes: Annotated[
         Literal["imported", "collect", "base"], typer.Option(help="Episodes of this origin.")

@@ -8,7 +8,9 @@ Source: Su et al. 2021 (arXiv:2104.09864) equation 34, interleaved pairs; the tw
 the first half of the pairs with the row and the second half with the column.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,9 @@ from torch import Tensor, nn
 from daemon.learning.world_model.cache import FrameCache
 
 ROTARY_BASE = 10_000.0
+PIXEL_CYCLES = 128.0  # half turns of the fastest pair from the middle of a frame to its edge
+
+Rotary: TypeAlias = Literal["standard", "pixel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +37,16 @@ def temporal_turn(positions: Tensor, *, width: int) -> Turn:
     return _turn(positions[:, None] * _frequencies(width // 2, positions.device))
 
 
-def spatial_turn(rows: int, columns: int, *, width: int, device: torch.device) -> Turn:
-    """Angles of the row-major tokens of a frame."""
-    frequencies = _frequencies(width // 4, device)
-    down = torch.arange(rows, device=device)[:, None] * frequencies  # [rows, width / 4]
-    along = torch.arange(columns, device=device)[:, None] * frequencies  # [columns, width / 4]
+def spatial_turn(
+    rows: int, columns: int, *, width: int, device: torch.device, rotary: Rotary = "standard"
+) -> Turn:
+    """Angles of the row-major tokens of a frame.
+
+    "standard" counts rows and columns from 0; "pixel" spreads them over -1..1, so that a frame looks the
+    same at every resolution, with frequencies of pi to 128 pi.
+    """
+    down = _places(rows, width // 4, device=device, rotary=rotary)
+    along = _places(columns, width // 4, device=device, rotary=rotary)
     shape = (rows, columns, width // 4)
     return _turn(torch.cat((down[:, None].expand(shape), along[None].expand(shape)), dim=-1).flatten(0, 1))
 
@@ -123,6 +133,14 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
 
 def _frequencies(pairs: int, device: torch.device) -> Tensor:
     return ROTARY_BASE ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+
+
+def _places(count: int, pairs: int, *, device: torch.device, rotary: Rotary) -> Tensor:
+    """Angles [count, pairs] of the places on one side of a frame."""
+    if rotary == "pixel":
+        frequencies = torch.linspace(1.0, PIXEL_CYCLES, pairs, device=device) * math.pi
+        return torch.linspace(-1.0, 1.0, count, device=device)[:, None] * frequencies
+    return torch.arange(count, device=device)[:, None] * _frequencies(pairs, device)
 
 
 def _turn(angles: Tensor) -> Turn:

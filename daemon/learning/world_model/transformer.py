@@ -10,6 +10,7 @@ adaptive layer norm; Chen et al. 2024 (arXiv:2407.01392) for one noise level per
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.attention import (
     Attention,
+    Rotary,
     Turn,
     spatial_turn,
     temporal_turn,
@@ -121,10 +123,14 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         patch: latent pixels on a side of a token.
         heads: must divide `dim`, leaving a multiple of four per head (rows and columns, in pairs).
         max_frames: how many frames a frame attends to, itself included.
+        rotary: how places in a frame are told apart, see `spatial_turn`.
+
+    Raises:
+        ValueError: no such rotary.
     """
 
     @register_to_config
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a diffusers config is the arguments
         self,
         *,
         in_channels: int = 8,
@@ -133,8 +139,11 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         layers: int = 5,
         heads: int = 4,
         max_frames: int = 16,
+        rotary: Rotary = "standard",
     ) -> None:
         super().__init__()
+        if rotary not in get_args(Rotary):
+            raise ValueError(f"rotary is {rotary!r}, expected one of {get_args(Rotary)}")
         self.x_proj = nn.Conv2d(in_channels, dim, patch, patch)
         self.timestep_mlp = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.action_embedder = nn.Linear(WORLD_ACTION_DIM, dim)
@@ -190,7 +199,8 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         condition = self._condition(timesteps, actions, x.dtype)  # [B, F, D]
         tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
         tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
-        within = spatial_turn(rows, columns, width=width, device=x.device)
+        rotary = self.config.rotary
+        within = spatial_turn(rows, columns, width=width, device=x.device, rotary=rotary)
         past = self._past(tokens, width=width, cache=cache)
         for layer, block in enumerate(self.blocks):
             tokens = block(tokens, condition, within=within, past=past, layer=layer)

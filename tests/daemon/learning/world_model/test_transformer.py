@@ -30,7 +30,7 @@ class Reference:
 
     def __init__(self, model: WorldModelTransformer) -> None:
         self.state, self.heads, self.layers = model.state_dict(), model.config.heads, model.config.layers
-        self.patch = model.config.patch
+        self.patch, self.rotary = model.config.patch, model.config.rotary
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
@@ -67,6 +67,13 @@ class Reference:
                 mixed[i][part] = sum(s * v[j] for j, s in enumerate(scores))
         return [self.linear(f"{name}.out_proj", row) for row in mixed]
 
+    def places(self, count: int, pairs: int) -> list[list[float]]:
+        """Angles of every place on one side of a frame."""
+        if self.rotary == "pixel":
+            rates = [math.pi * (1 + 127 * i / (pairs - 1)) for i in range(pairs)]
+            return [[(2 * at / (count - 1) - 1) * rate for rate in rates] for at in range(count)]
+        return [[at * 10_000 ** (-i / pairs) for i in range(pairs)] for at in range(count)]
+
     def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         normal = (x - x.mean()) / (x.var(unbiased=False) + 1e-6).sqrt()
         return normal * (1 + scale) + shift
@@ -78,13 +85,8 @@ class Reference:
         ready = [[self.modulate(t, six[f][0], six[f][1]) for t in row] for f, row in enumerate(x)]
         width = len(x[0][0]) // self.heads
         if spatial:
-            quarter = width // 4
-            frequencies = [10_000 ** (-i / quarter) for i in range(quarter)]
-            angles = [
-                [r * w for w in frequencies] + [c * w for w in frequencies]
-                for r in range(spatial[0])
-                for c in range(spatial[1])
-            ]
+            down, along = (self.places(count, width // 4) for count in spatial)
+            angles = [row + column for row in down for column in along]
             mixed = [self.attend(f"{name}.attn", row, angles, causal=False) for row in ready]
         else:
             half = width // 2
