@@ -7,8 +7,9 @@ sender has every scope, so no door hides what is behind it. A gateway meets them
 
 Memory is measured after a warm-up in two ways: what Python's allocator still holds (objects, numpy arrays;
 steady to some tens of kilobytes), and what the program occupies (also what Rust and C hold; steady to some
-megabytes, as allocators keep pages). A leak of a kilobyte per request breaks both bounds. What grows with
-accepted work, such as journal and spool, is not looked at here.
+megabytes, as allocators keep pages and fill them again). A leak of a kilobyte per request breaks the first
+bound, one of four kilobytes the second in any program. What grows with accepted work, such as journal and
+spool, is not looked at here.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ UNLEASED = {"fence": "1", "lease_id": "none", "episode_id": EPISODE_ID}
 PATIENT = StationPolicy(hold_after_ms=600_000, abort_after_ms=600_000)  # no dead-man in the middle of it
 HELD_BYTES = 100  # a request, in Python's own books
 OCCUPIED_BYTES = 1000  # a request, of the program's memory
-LEAK_BYTES = 1024
+LEAKS = {"held": (1024, HELD_BYTES), "occupied": (4096, OCCUPIED_BYTES)}  # what is leaked, what is allowed
 
 
 class Watched(ToyDriver):
@@ -179,12 +180,13 @@ def test_ten_thousand_malformed_requests_break_nothing_move_nothing_and_leave_no
         assert run.growth.occupied < OCCUPIED_BYTES * measured
 
 
-@pytest.mark.parametrize("where", ["held", "occupied"])
-def test_a_leak_of_a_kilobyte_a_request_would_be_seen(tmp_path, where):
+@pytest.mark.parametrize("where", LEAKS)
+def test_a_leak_would_be_seen(where):
+    leak, limit = LEAKS[where]
     kept: list[bytes] = []
 
     async def leaking(scope: Any, receive: Any, send: Any) -> None:
-        kept.append(b"x" * (LEAK_BYTES - 33) + b"%d" % len(kept))
+        kept.append(b"x" * (leak - 33) + b"%d" % len(kept))
         await send({"type": "http.response.start", "status": 422, "headers": []})
 
     run = Run(app=leaking, untouched=lambda: None, names={})  # type: ignore[arg-type]
@@ -194,7 +196,6 @@ def test_a_leak_of_a_kilobyte_a_request_would_be_seen(tmp_path, where):
         asyncio.run(run.send_measured([], [to_station.step("leak")] * count))
     finally:
         tracemalloc.stop()
-    limit = {"held": HELD_BYTES, "occupied": OCCUPIED_BYTES}[where]
     assert getattr(run.growth, where) > limit * count
 
 
