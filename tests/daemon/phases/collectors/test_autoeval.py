@@ -210,6 +210,7 @@ def test_a_job_that_takes_too_long_is_cancelled_there(start: Start) -> None:
     assert {job["status"] for job in lab.listed()} == {"cancelled"}
 
 
+@pytest.mark.slow
 def test_the_time_in_which_people_are_waited_for_is_not_the_jobs(start: Start) -> None:
     lab = start(failed_resets=frozenset({0}), human_answers=False)
     lab.lab.request({**SMALL, "tasks": ["open_drawer"]})
