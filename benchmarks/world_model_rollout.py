@@ -1,0 +1,153 @@
+"""What an imagined frame costs: without a cache, with one that lasts for one frame, and with ours.
+
+    python -m benchmarks.world_model_rollout --config tiny --frames 40 --batch 8
+
+* uncached: every denoise step shows the whole window again.
+* per-frame cache: the first denoise step of a frame shows the window, the others reuse what it computed, and
+  the next frame begins anew. Source: the schedule of WorldGym's inference, as its description has it.
+* ours: `FrameSampler`; a frame is remembered once, for as long as it is in the window.
+
+Weights are random: the cost is the same. Up to a full window all three must imagine the same frames, which is
+checked. Time is processor time of this process, autoencoder left out.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from daemon.learning.world_model.autoencoder import NanoAutoencoder
+from daemon.learning.world_model.model import Sampling, WorldModel
+from daemon.learning.world_model.sampling import FrameSampler
+from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, WorldModelTransformer
+
+SIZES = {
+    "tiny": {"in_channels": 4, "patch": 2, "dim": 128, "layers": 4, "heads": 4, "max_frames": 20},
+    "nano": {"in_channels": 8, "patch": 2, "dim": 160, "layers": 4, "heads": 5, "max_frames": 16},
+}
+SIDE = 8  # latent places on a side
+AGREEMENT = 1e-5
+
+
+@dataclass(slots=True)
+class Cost:
+    """Frames imagined one after the other, passes of one frame through the transformer, seconds per frame."""
+
+    name: str
+    frames: list[Tensor] = field(default_factory=list)
+    passes: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.seconds.append(time.process_time() - began)
+
+
+def world_model(size: dict[str, int], *, denoise_steps: int) -> WorldModel:
+    """Random weights, also where training begins with zeros: nothing is skipped."""
+    torch.manual_seed(0)
+    transformer = WorldModelTransformer(**size)
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    autoencoder = NanoAutoencoder(latent_channels=size["in_channels"])
+    model = WorldModel(transformer.eval(), autoencoder.eval(), sampling=Sampling(denoise_steps=denoise_steps))
+    model.precision = torch.float32
+    return model
+
+
+def ours(model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
+    cost, sampler = Cost("ours"), FrameSampler(model, generator=torch.Generator().manual_seed(1))
+    sampler.start(first)
+    for action in actions:
+        with cost.timed():
+            cost.frames.append(sampler.advance(action))
+    cost.passes = sampler.frame_passes
+    return cost
+
+
+@torch.no_grad()
+def shown_again(name: str, model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
+    """Imagine while showing the window again: at every step, or at a frame's first step only."""
+    cost, schedule = Cost(name), NoiseSchedule()
+    generator, level = torch.Generator().manual_seed(1), model.sampling.context_level
+    walk, window = schedule.walk(model.sampling.denoise_steps), model.transformer.config.max_frames
+    cache = model.transformer.empty_cache()
+    past, produced = [schedule.dimmed(first, level)], [torch.zeros_like(actions[0])]
+    for action in actions:
+        one = torch.full((len(first), 1), level)
+        model.transformer.remember(past[-1][:, None], one, produced[-1][:, None], cache=cache, keep=True)
+        produced.append(action)
+        with cost.timed():
+            frame = torch.randn(first.shape, generator=generator)
+            shown, moved = past[-(window - 1) :], torch.stack(produced[-window:], dim=1)
+            for step, noise in enumerate(walk):
+                if step == 0 or name == "uncached":
+                    levels = torch.tensor([[level] * len(shown) + [noise]]).expand(len(first), -1)
+                    velocity = model.transformer(
+                        torch.stack([*shown, frame], dim=1), levels, moved[:, -len(shown) - 1 :]
+                    )
+                    cost.passes += len(shown) + 1
+                else:
+                    velocity = model.transformer.remember(
+                        frame[:, None], one * 0 + noise, action[:, None], cache=cache, keep=False
+                    )
+                    cost.passes += 1
+                frame = schedule.stepped(velocity[:, -1], noise, frame)
+        cost.frames.append(frame)
+        past.append(schedule.dimmed(frame, level))
+    return cost
+
+
+def disagreement(a: Cost, b: Cost, *, frames: int) -> float:
+    """Relative distance of the first frames of two rollouts."""
+    left, right = torch.stack(a.frames[:frames]), torch.stack(b.frames[:frames])
+    return float((left - right).norm() / right.norm())
+
+
+def full_window(cost: Cost, window: int) -> float:
+    """Mean seconds per frame once the window is full."""
+    late = cost.seconds[window - 1 :] or cost.seconds
+    return sum(late) / len(late)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", choices=sorted(SIZES), default="tiny")
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--denoise-steps", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    size = SIZES[arguments.config]
+    model = world_model(size, denoise_steps=arguments.denoise_steps)
+    first = torch.randn(arguments.batch, size["in_channels"], SIDE, SIDE)
+    actions = torch.randn(arguments.frames, arguments.batch, WORLD_ACTION_DIM) * 0.3
+    own = ours(model, first, actions)
+    costs = [shown_again(name, model, first, actions) for name in ("uncached", "per-frame cache")]
+    window = size["max_frames"]
+    base = full_window(own, window)
+    print(
+        f"{arguments.config}: {arguments.frames} frames, batch {arguments.batch}, window {window}, guidance 1"
+    )
+    print(f"{'':16}  passes  CPU s/frame  at a full window  against ours")
+    for cost in (*costs, own):
+        mean, late = sum(cost.seconds) / len(cost.seconds), full_window(cost, window)
+        print(f"{cost.name:16}  {cost.passes:6}  {mean:11.4f}  {late:16.4f}  {late / base:10.1f} x")
+    for cost in costs:
+        apart = disagreement(cost, own, frames=min(window - 1, arguments.frames))
+        verdict = "the same frames" if apart < AGREEMENT else "OTHER FRAMES"
+        print(f"{cost.name} and ours, up to a full window: {verdict} ({apart:.1e})")
+        if apart >= AGREEMENT:
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
