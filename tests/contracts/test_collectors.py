@@ -24,7 +24,7 @@ from storage import replay
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
 from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator
-from tests.daemon.phases.conftest import Lab, lab, toy_station  # noqa: F401 - fixtures
+from tests.daemon.phases.conftest import Lab, lab, model_files, toy_station  # noqa: F401 - fixtures
 
 WAYS = ("stepped", "callback", "autoeval")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -119,13 +120,23 @@ def toy_station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same untrained models for every lab, made once; a store takes the file away that it is given."""
+    return tiny_models(tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture
-def lab(sqlite_database: Database, blobs: BlobStore, toy_station: str, tmp_path: Path) -> Lab:
+def lab(
+    sqlite_database: Database,
+    blobs: BlobStore,
+    toy_station: str,
+    model_files: dict[str, Path],
+    tmp_path: Path,
+) -> Lab:
     """A lab with tiny models and a small iteration requested."""
-    models = tmp_path / "models"
-    models.mkdir()
-    for kind, file in tiny_models(models).items():
-        keep_checkpoint(sqlite_database, blobs, kind, file)
+    for kind, file in model_files.items():
+        keep_checkpoint(sqlite_database, blobs, kind, Path(shutil.copy(file, tmp_path)))
     found = Lab(database=sqlite_database, blobs=blobs, station_url=toy_station, folder=tmp_path / "runs")
     found.folder.mkdir()
     found.request(SMALL)
