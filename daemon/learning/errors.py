@@ -9,7 +9,7 @@ LearningError
 ├── StateNotFinite        state.py: a model with NaN or infinity is not written
 ├── NothingImagined       imagine.py: asked before it was reset
 ├── StepsUneven           world_model/schedule.py: denoise steps that miss the clean frame
-├── WorldGymUnreadable    world_model/worldgym.py: not a checkpoint of WorldGym's
+├── WorldgymUnreadable    world_model/worldgym.py: not a checkpoint of WorldGym's
 ├── BinningInvalid        policy/tokens.py: bounds that cut nothing
 ├── TokenizerUnreadable   policy/tokenizer.py: not a tokenizer of ours
 ├── BadTemperature        policy/policy.py: no distribution has it

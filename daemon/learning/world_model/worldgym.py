@@ -32,7 +32,7 @@ REFUSED = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-define
 NOT_A_FILE = (OSError, RuntimeError, EOFError, ValueError, KeyError, REFUSED)
 
 
-class WorldGymUnreadable(LearningError):
+class WorldgymUnreadable(LearningError):
     """A file that is not a WorldGym checkpoint, or not a whole one."""
 
     code = "worldgym_unreadable"
@@ -51,7 +51,7 @@ def import_worldgym(path: Path, folder: Path, *, rotary: Rotary = "standard") ->
         rotary: the file does not say it; the release trained on Bridge alone has "pixel".
 
     Raises:
-        WorldGymUnreadable: not such a file, a name missing, unknown or of another shape, or not finite.
+        WorldgymUnreadable: not such a file, a name missing, unknown or of another shape, or not finite.
     """
     content = _unpickled(path)
     part = "ema" if "ema" in content else "model"
@@ -75,16 +75,16 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except NOT_A_FILE as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise WorldGymUnreadable(path=path, expected="a file of torch.save", found=reason[:300]) from error
+        raise WorldgymUnreadable(path=path, expected="a file of torch.save", found=reason[:300]) from error
     if not isinstance(content, Mapping) or not {"ema", "model"} & set(content):
         found = f"keys {sorted(map(str, content))[:8]}" if isinstance(content, Mapping) else type(content)
-        raise WorldGymUnreadable(path=path, expected="a dict with ema or model", found=str(found))
+        raise WorldgymUnreadable(path=path, expected="a dict with ema or model", found=str(found))
     return content
 
 
 def _weights(found: object, *, path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise WorldGymUnreadable(path=path, expected="a dict of tensors", found=type(found).__name__)
+        raise WorldgymUnreadable(path=path, expected="a dict of tensors", found=type(found).__name__)
     wrapped = bool(found) and all(str(name).startswith(WRAPPER) for name in found)
     return {str(name).removeprefix(WRAPPER if wrapped else ""): tensor for name, tensor in found.items()}
 
@@ -98,13 +98,13 @@ def _built(weights: Mapping[str, Tensor], *, rotary: Rotary, path: Path) -> Worl
     missing, unknown = sorted(expected.keys() - weights), sorted(weights.keys() - expected)
     if missing or unknown:
         found = f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}"
-        raise WorldGymUnreadable(path=path, expected=f"{len(expected)} known names", found=found)
+        raise WorldgymUnreadable(path=path, expected=f"{len(expected)} known names", found=found)
     for name, tensor in weights.items():
         if tuple(tensor.shape) != expected[name]:
             found = f"{name} {list(tensor.shape)}"
-            raise WorldGymUnreadable(path=path, expected=f"{name} {list(expected[name])}", found=found)
+            raise WorldgymUnreadable(path=path, expected=f"{name} {list(expected[name])}", found=found)
         if not bool(torch.isfinite(tensor).all()):
-            raise WorldGymUnreadable(path=path, expected="finite weights", found=f"NaN or infinity in {name}")
+            raise WorldgymUnreadable(path=path, expected="finite weights", found=f"NaN or infinity in {name}")
     transformer: WorldModelTransformer = WorldModelTransformer(**shape, max_frames=MAX_FRAMES, rotary=rotary)
     transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     transformer.eval()
@@ -121,11 +121,11 @@ def _shape_of(weights: Mapping[str, Tensor], *, path: Path) -> dict[str, int]:
     if kernel is None or actions is None or not fits or not layers:
         expected = f"x_proj.weight [dim, channels, p, p] with dim a multiple of {HEAD_WIDTH}, and blocks"
         found = "none" if kernel is None else f"{list(kernel.shape)} and {layers} blocks"
-        raise WorldGymUnreadable(path=path, expected=expected, found=found)
+        raise WorldgymUnreadable(path=path, expected=expected, found=found)
     dim, channels, patch, _ = kernel.shape
     if tuple(actions.shape) != (dim, WORLD_ACTION_DIM):
         expected = f"action_embedder.weight [{dim}, {WORLD_ACTION_DIM}]"
-        raise WorldGymUnreadable(path=path, expected=expected, found=str(list(actions.shape)))
+        raise WorldgymUnreadable(path=path, expected=expected, found=str(list(actions.shape)))
     return {
         "in_channels": channels,
         "patch": patch,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from daemon.cli import app
 from daemon.learning.world_model.attention import Rotary, spatial_turn
 from daemon.learning.world_model.transformer import WorldModelTransformer
-from daemon.learning.world_model.worldgym import ORIGIN_FILE, WorldGymUnreadable, import_worldgym
+from daemon.learning.world_model.worldgym import ORIGIN_FILE, WorldgymUnreadable, import_worldgym
 from tests.daemon.learning.world_model.test_transformer import Reference
 
 DIM, LAYERS, CHANNELS = 128, 2, 4
@@ -147,7 +147,7 @@ def test_weights_that_are_not_worldgyms_are_refused_by_name_and_nothing_is_writt
     tmp_path: Path, spoiled: Callable[[], dict[str, Any]], words: str
 ) -> None:
     file = published(tmp_path / "ckpt.pt", ema=spoiled())
-    with pytest.raises(WorldGymUnreadable, match=words):
+    with pytest.raises(WorldgymUnreadable, match=words):
         import_worldgym(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(tmp_path: Path, k
         torch.save([torch.zeros(1)], file)
     elif kind == "other":
         torch.save({"state_dict": weights()}, file)
-    with pytest.raises(WorldGymUnreadable, match="no WorldGym checkpoint"):
+    with pytest.raises(WorldgymUnreadable, match="no WorldGym checkpoint"):
         import_worldgym(file, tmp_path / "out")
 
 
