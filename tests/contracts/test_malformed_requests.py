@@ -140,6 +140,7 @@ def gateway_document(root: Path) -> dict[str, Any]:
     return Gateway(root / "described-gateway").app.openapi()
 
 
+@pytest.mark.slow
 def test_a_station_refuses_what_is_malformed_and_nothing_moves(tmp_path):
     requests = [
         *from_openapi(station_document(tmp_path), each=4),

@@ -76,6 +76,7 @@ def test_a_job_leaves_no_secret_and_no_recording_behind(start: Start) -> None:
     assert all(job["policy_server_ip"].rpartition("/")[2] not in job["description"] for job in lab.listed())
 
 
+@pytest.mark.slow
 def test_attempts_that_broke_are_kept_for_the_world_model_and_never_counted(start: Start) -> None:
     lab = start(motor_failures=frozenset({(0, 0, 6)}))
     lab.collect()
@@ -103,6 +104,7 @@ def test_a_job_without_recordings_is_run_again_three_times_at_most_and_counts_fo
     assert not any(row.valid_for_policy_eval for row in rows)
 
 
+@pytest.mark.slow
 def test_recordings_that_come_late_are_waited_for(start: Start) -> None:
     lab = start(upload_delay_s=0.5)
     assert lab.collect()["filled"] == 4
@@ -130,6 +132,7 @@ def test_a_robot_that_stays_off_ends_the_wait(start: Start) -> None:
     assert (row.state, row.error_code) == ("failed", "autoeval_robot_offline")
 
 
+@pytest.mark.slow
 def test_a_job_in_the_queue_is_found_again_after_a_crash_and_not_submitted_twice(start: Start) -> None:
     lab = start(poll_s=0.5)
     context = lab.context()
@@ -140,6 +143,7 @@ def test_a_job_in_the_queue_is_found_again_after_a_crash_and_not_submitted_twice
     assert len(lab.stored()) == 4
 
 
+@pytest.mark.slow
 def test_a_job_whose_recordings_were_waited_for_is_joined_after_a_crash(start: Start) -> None:
     lab = start(upload_delay_s=1.0)
     context = lab.context()
@@ -150,6 +154,7 @@ def test_a_job_whose_recordings_were_waited_for_is_joined_after_a_crash(start: S
     assert len(lab.rows()) == 2
 
 
+@pytest.mark.slow
 def test_a_crash_between_two_commits_of_a_job_loses_and_doubles_nothing(start: Start) -> None:
     lab = start(classifier_noise=0.5)
     context = lab.context()
@@ -173,6 +178,7 @@ def test_a_crash_between_two_commits_of_a_job_loses_and_doubles_nothing(start: S
     assert lab.metadata("slot") == ["close_drawer/0", "close_drawer/1", "open_drawer/0", "open_drawer/1"]
 
 
+@pytest.mark.slow
 def test_a_job_that_broke_with_our_gateway_is_told_and_its_slots_are_tried_again(start: Start) -> None:
     lab = start(step_s=0.02)
     lab.lab.request({**SMALL, "tasks": ["open_drawer"]})
@@ -201,6 +207,7 @@ def test_a_job_that_somebody_cancels_is_closed_and_another_one_fills_its_slots(s
     assert [row.state for row in lab.rows()] == ["cancelled", "joined"]
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_cancelled_there(start: Start) -> None:
     lab = start(step_s=0.3)
     lab.lab.request({**SMALL, "tasks": ["open_drawer"]})
@@ -239,6 +246,7 @@ def test_a_job_that_autoeval_forgot_is_lost_and_another_one_is_submitted(start: 
     assert [row.state for row in lab.rows()] == ["lost", "joined"]
 
 
+@pytest.mark.slow
 def test_the_job_of_an_iteration_that_was_given_up_is_taken_back(start: Start) -> None:
     lab = start(step_s=0.05)
     given_up = lab.lab.iteration_id
