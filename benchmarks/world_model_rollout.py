@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from daemon.learning.world_model.autoencoder import NanoAutoencoder
-from daemon.learning.world_model.model import Sampling, WorldModel
+from daemon.learning.world_model.model import NANO_TRANSFORMER, Sampling, WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
 from daemon.learning.world_model.schedule import NoiseSchedule
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, WorldModelTransformer
 
 SIZES = {
     "tiny": {"in_channels": 4, "patch": 2, "dim": 128, "layers": 4, "heads": 4, "max_frames": 20},
-    "nano": {"in_channels": 8, "patch": 2, "dim": 160, "layers": 4, "heads": 5, "max_frames": 16},
+    "nano": dict(NANO_TRANSFORMER),
 }
 SIDE = 8  # latent places on a side
 AGREEMENT = 1e-5

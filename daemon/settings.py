@@ -15,9 +15,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from daemon.errors import SettingInvalid, SettingUnknown
 from robot_bridge.addresses import is_loopback
-from robot_bridge.autoeval.attempt import Rotation
-from robot_bridge.autoeval.dataset import ENDPOINT, REPO
-from robot_bridge.autoeval.tasks import Corner
+from robot_bridge.autoeval.tasks import ENDPOINT, REPO, Corner, Rotation
 
 PREFIX = "GYMNASTD_"
 MAX_PORT = 65535

@@ -25,13 +25,13 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from robot_bridge.autoeval.tasks import Rotation
 from robot_bridge.conventions import ACTION_DIMS, F32, F64, IMAGE_SIZE
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import FramesCorrupt, RobotBridgeError
 from robot_bridge.frames import FrameBlob
 from robot_bridge.station.durable import sync_folder, write_synced
 
-Rotation: TypeAlias = Literal["raw", "bridge_compensated"]
 EndedBy: TypeAlias = Literal["reset", "idle", "job", "recovered"]
 
 FACTS_FILE: Final = "attempt.json"

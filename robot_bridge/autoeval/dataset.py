@@ -35,6 +35,7 @@ from robot_bridge.autoeval.runs import (
     RunRef,
     run_of,
 )
+from robot_bridge.autoeval.tasks import ENDPOINT, REPO
 from robot_bridge.autoeval.trajectory import Fact, Trajectory
 from robot_bridge.autoeval.unpickle import SandboxLimits
 from robot_bridge.autoeval.unpickle_child import MAX_PICKLE_BYTES
@@ -42,8 +43,6 @@ from robot_bridge.station.durable import replace_file
 
 __all__ = ["Dataset", "Fact", "FolderDataset", "HubDataset", "RunRef", "Trajectory"]
 
-REPO: Final = "zhouzypaul/auto_eval"
-ENDPOINT: Final = "https://huggingface.co"
 KNOWN_FILE: Final = "runs.json"
 WAIT_S: Final = 10.0  # for the first answer about a file
 NOT_ANSWERED: Final = (OSError, HTTPError, HfHubHTTPError, EntryNotFoundError, HFValidationError)

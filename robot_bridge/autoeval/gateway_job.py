@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
-from robot_bridge.autoeval.attempt import Rotation
 from robot_bridge.autoeval.gateway_errors import GatewayJobInvalid
+from robot_bridge.autoeval.tasks import Rotation
 from robot_bridge.autoeval.wire import INSTRUCTION_MAX
 from robot_bridge.callback import PolicyResetRequest
 from robot_bridge.conventions import CONTROL_HZ

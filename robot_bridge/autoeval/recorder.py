@@ -25,7 +25,8 @@ from typing import Any, Final
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from robot_bridge.autoeval.attempt import ARRAYS, Attempt, AttemptCorrupt, EndedBy, Rotation
+from robot_bridge.autoeval.attempt import ARRAYS, Attempt, AttemptCorrupt, EndedBy
+from robot_bridge.autoeval.tasks import Rotation
 from robot_bridge.conventions import F32
 from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import RobotBridgeError

@@ -10,12 +10,16 @@ commit 3ea3ff4 of March 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from robot_bridge.autoeval.errors import UnknownAutoEvalTask
 
 Corner = tuple[float, float, float]
 
+Rotation: TypeAlias = Literal["raw", "bridge_compensated"]  # see `gateway_job`
+
+REPO: Final = "zhouzypaul/auto_eval"  # the dataset of its recordings
+ENDPOINT: Final = "https://huggingface.co"  # and the hub that has it
 DRAWER: Final = "widowx_drawer"
 SINK: Final = "widowx_sink"
 EPISODES_MAX: Final = 50  # per job, what the public page allows

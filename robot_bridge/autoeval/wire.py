@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from robot_bridge.conventions import ACTION_DIMS, F32, IMAGE_SIZE
 from robot_bridge.errors import BadAction, BadObservation, BadRequest, TooLarge
+from robot_bridge.plain_objects import once
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # one picture is 262,144 characters, four times that is no request
 IMAGE_SHAPE: Final = (IMAGE_SIZE, IMAGE_SIZE, 3)
@@ -123,7 +124,7 @@ def _inner(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _object_of(body: bytes, *, thing: str) -> dict[str, Any]:
     try:
-        tree = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once)
+        tree = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=once)
     except RecursionError as cause:
         raise BadRequest(thing=thing, reason="it is nested too deep") from cause
     except ValueError as cause:  # also text that is not UTF-8, and numbers too long to read
@@ -135,13 +136,6 @@ def _object_of(body: bytes, *, thing: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) < len(pairs):
-        raise ValueError("a field came twice in one object")
-    return tree
 
 
 def _field(tree: dict[str, Any], name: str) -> object:

@@ -17,6 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from robot_bridge.plain_objects import FieldTwice, once
+
 HALF_MAYBE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # how one would be written
 
 
@@ -39,20 +41,13 @@ class _PlainRequest(Request):
         """
         try:
             text = (await self.body()).decode()
-            tree = json.loads(text, object_pairs_hook=_once)
+            tree = json.loads(text, object_pairs_hook=once)
             if HALF_MAYBE.search(text) is not None:
                 json.dumps(tree, ensure_ascii=False).encode()
+        except FieldTwice as cause:
+            reason = f"field {cause.field[:60]!a} came more than once in one object"
+            raise HTTPException(HTTPStatus.BAD_REQUEST, detail=reason) from cause
         except UnicodeError as cause:
             reason = "it is not UTF-8, or holds half of a surrogate pair"
             raise HTTPException(HTTPStatus.BAD_REQUEST, detail=reason) from cause
         return tree
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        reason = f"field {twice[:60]!a} came more than once in one object"
-        raise HTTPException(HTTPStatus.BAD_REQUEST, detail=reason)
-    return tree

@@ -27,7 +27,6 @@ MAX_FRAMES: Final = 20
 WRAPPER: Final = "module."  # what data-parallel training puts before every name
 ORIGIN_FILE: Final = "origin.json"
 ACTION_SLOT: Final = "acts_at_frame"  # row i beside frame i: the action executed there, not the one before
-READ_BYTES: Final = 2**20
 REFUSED = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]  # of more than tensors
 NOT_A_FILE = (OSError, RuntimeError, EOFError, ValueError, KeyError, REFUSED)
 
@@ -136,8 +135,5 @@ def _shape_of(weights: Mapping[str, Tensor], *, path: Path) -> dict[str, int]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

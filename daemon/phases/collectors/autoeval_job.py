@@ -32,7 +32,6 @@ from robot_bridge.autoeval.scheduler import TERMINAL, JobRequest, JobRow
 from robot_bridge.episode import Episode
 from storage import autoeval_jobs
 from storage.autoeval_jobs import GATEWAY_OPEN, JobFailure
-from storage.tables import AutoEvalJobRow
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +56,8 @@ class JobRun:
             self._row = autoeval_jobs.adopt(session, job_id, phase_run_id=sink.context.phase_run_id)
         self._recordings = Recordings(link, self._row.robot, tell=tell)
 
-    @property
-    def row(self) -> AutoEvalJobRow:
-        """The job as it stands."""
-        return self._row
-
-    def see_through(self, commit: Commit, *, stop: threading.Event) -> bool:
-        """Go on from wherever the job is; False when `stop` came first, and the job goes on without us.
+    def see_through(self, commit: Commit, *, stop: threading.Event) -> None:
+        """Go on from wherever the job is; once `stop` is set, it goes on without us.
 
         Args:
             commit: keeps the episodes; one that is kept already is not kept twice.
@@ -79,14 +73,14 @@ class JobRun:
             self._submit(stop)
         if self._row.state in {"queued", "running"}:
             self._follow(stop)
-        return self._drained(commit, stop)
+        self._drain(commit, stop)
 
-    def abandon(self, commit: Commit, *, stop: threading.Event) -> bool:
+    def abandon(self, commit: Commit, *, stop: threading.Event) -> None:
         """End a job that nobody waits for any more, and keep what there is of it."""
         if self._row.state in GATEWAY_OPEN:
             self._cancel()
             self._move("draining" if self._row.remote_job_id else "cancelled")
-        return self._drained(commit, stop)
+        self._drain(commit, stop)
 
     def _gateway_job(self) -> GatewayJob:
         row, seed = self._row, self._sink.context.spec.seed
@@ -190,20 +184,18 @@ class JobRun:
         except UnknownJob:
             log.warning("autoeval does not know the job any more job=%s", self._row.id)
 
-    def _drained(self, commit: Commit, stop: threading.Event) -> bool:
-        """Wait for the recordings, join them with ours, keep all that came of it, and close the row."""
+    def _drain(self, commit: Commit, stop: threading.Event) -> None:
+        """Of a job that is over: wait for the recordings, join them, keep all of it, and close the row."""
         if self._row.state != "draining":
-            return False
+            return
         listed = self._listed(stop)
         attempts = self._link.gateway.attempts(self._row.id)
         now = self._sink.context.now()
         joined = self._recordings.joined(self._row, attempts, listed=listed, at=now, stop=stop)
-        if joined is None:
-            return False
-        commit(joined.episodes)
-        self._end(listed, joined)
-        self._link.gateway.forget(self._row.id)
-        return True
+        if joined is not None:
+            commit(joined.episodes)
+            self._end(listed, joined)
+            self._link.gateway.forget(self._row.id)
 
     def _listed(self, stop: threading.Event) -> JobRow | None:
         """The job as AutoEval lists it now that it is over; None when it is not there any more."""
