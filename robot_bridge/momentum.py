@@ -10,9 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot_bridge.conventions import F64, Pose
-from robot_bridge.turns import angle_between
-
-SAME_POSE = 1e-6  # metres and radians; the last step counts only where it ended
+from robot_bridge.turns import same_pose
 
 
 class Momentum:
@@ -51,7 +49,4 @@ class Momentum:
         return carried + self._gain_rad
 
     def _is_from(self, here: Pose) -> bool:
-        at = self._at
-        if at is None or float(np.abs(at.position - here.position).max()) > SAME_POSE:
-            return False
-        return angle_between(at.rotation, here.rotation) <= SAME_POSE
+        return self._at is not None and same_pose(self._at, here)

@@ -15,9 +15,8 @@ import numpy as np
 from robot_bridge.conventions import F64, Pose
 from robot_bridge.drivers.driver import ArmModel
 from robot_bridge.momentum import Momentum
-from robot_bridge.turns import angle_between, partway
+from robot_bridge.turns import partway, same_pose
 
-SAME_POSE: Final = 1e-6  # metres and radians; below it two targets are the same one
 LENGTH_TOLERANCE: Final = 1e-7  # metres of float32 rounding that do not count as too fast
 COLLISION_HALVINGS: Final = 4  # a motion into the keep-out ends within 1/16 of where it would touch
 COLLISION_SHARES: Final = (0.5, 1.0)  # of the joints' way, where the keep-out is asked
@@ -162,9 +161,3 @@ class Reach:
             return None
         inside = (joints >= self._arm.joint_low).all() and (joints <= self._arm.joint_high).all()
         return joints if inside else None
-
-
-def same_pose(first: Pose, second: Pose, *, within: float = SAME_POSE) -> bool:
-    """Whether two poses differ by no more than so many metres along an axis and radians."""
-    apart = float(np.abs(first.position - second.position).max())
-    return apart <= within and angle_between(first.rotation, second.rotation) <= within

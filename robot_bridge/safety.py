@@ -27,8 +27,8 @@ from robot_bridge.drivers.driver import ArmModel, Sample, StepOutcome
 from robot_bridge.effort import EffortGuard
 from robot_bridge.limits import Corner, Limits
 from robot_bridge.momentum import Momentum
-from robot_bridge.reach import Motion, Reach, same_pose
-from robot_bridge.turns import ROTATION_TOLERANCE, shortened, within_cone
+from robot_bridge.reach import Motion, Reach
+from robot_bridge.turns import ROTATION_TOLERANCE, same_pose, shortened, within_cone
 
 __all__ = [
     "CLIPPED_ACCEL",

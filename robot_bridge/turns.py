@@ -14,6 +14,7 @@ from robot_bridge.conventions import F64, Pose, euler_of_rotation, rotation_angl
 ROTATION_TOLERANCE: Final = 1e-6  # radians of float32 rounding that do not count as too far
 SMALLEST_TURN: Final = 1e-9  # radians; below it a turn has no axis to speak of
 NEARLY_HALF: Final = 3.0  # radians; beyond, the skew part of the matrix is too small to give the axis
+SAME_POSE: Final = 1e-6  # metres and radians; below it two poses are the same one
 CONE_HALVINGS: Final = 40  # until the edge of the cone is known to 1e-12 of the turn
 
 
@@ -94,3 +95,9 @@ def within_cone(start: F64, goal: F64, tilt_max: float) -> F64:
         inside = -(up * c + across * s + fixed * (1.0 - c)) >= np.cos(allowed)
         low, high = (middle, high) if inside else (low, middle)
     return start if low == 0.0 else rotation_about(axis, low * angle) @ start
+
+
+def same_pose(first: Pose, second: Pose, *, within: float = SAME_POSE) -> bool:
+    """Whether two poses differ by no more than so many metres along an axis and radians."""
+    apart = float(np.abs(first.position - second.position).max())
+    return apart <= within and angle_between(first.rotation, second.rotation) <= within

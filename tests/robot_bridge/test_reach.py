@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from robot_bridge.conventions import DEFAULT_ROTATION, Pose, rotation_of_euler
-from robot_bridge.reach import Motion, Reach, same_pose
+from robot_bridge.reach import Motion, Reach
+from robot_bridge.turns import same_pose
 from tests.robot_bridge.cartesian_arm import CartesianArm
 
 HERE = Pose(np.array([0.25, 0.0, 0.15]), DEFAULT_ROTATION)
