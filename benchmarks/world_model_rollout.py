@@ -5,7 +5,8 @@
 * uncached: every denoise step shows the whole window again.
 * per-frame cache: the first denoise step of a frame shows the window, the others reuse what it computed, and
   the next frame begins anew. Source: the schedule of WorldGym's inference, as its description has it.
-* ours: `FrameSampler`; a frame is remembered once, for as long as it is in the window.
+* ours: `FrameSampler`; a frame is remembered once, in the pass that begins the next one, for as long as it is
+  in the window.
 
 Weights are random: the cost is the same. Up to a full window all three must imagine the same frames, which is
 checked. Time is processor time of this process, autoencoder left out.
@@ -23,7 +24,7 @@ from torch import Tensor
 from daemon.learning.world_model.autoencoder import NanoAutoencoder
 from daemon.learning.world_model.model import NANO_TRANSFORMER, Sampling, WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
-from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.schedule import VPrediction
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, WorldModelTransformer
 
 SIZES = {
@@ -63,11 +64,11 @@ def world_model(size: dict[str, int], *, denoise_steps: int) -> WorldModel:
 
 
 def ours(model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
-    cost, sampler = Cost("ours"), FrameSampler(model, generator=torch.Generator().manual_seed(1))
-    sampler.start(first)
+    cost, sampler = Cost("ours"), FrameSampler(model)
+    sampler.start(first, range(len(first)))
     for action in actions:
         with cost.timed():
-            cost.frames.append(sampler.advance(action))
+            cost.frames.append(sampler.advance(action[:, None])[:, 0])
     cost.passes = sampler.frame_passes
     return cost
 
@@ -75,31 +76,31 @@ def ours(model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
 @torch.no_grad()
 def shown_again(name: str, model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
     """Imagine while showing the window again: at every step, or at a frame's first step only."""
-    cost, schedule = Cost(name), NoiseSchedule()
-    generator, level = torch.Generator().manual_seed(1), model.sampling.context_level
-    walk, window = schedule.walk(model.sampling.denoise_steps), model.transformer.config.max_frames
-    cache = model.transformer.empty_cache()
+    cost, schedule = Cost(name), VPrediction()
+    generators = [torch.Generator().manual_seed(row) for row in range(len(first))]
+    level, window = model.sampling.context_level, model.transformer.config.max_frames
+    walk = schedule.walk(model.sampling.denoise_steps)
+    cache = model.transformer.empty_cache(first)
     past, produced = [schedule.dimmed(first, level)], [torch.zeros_like(actions[0])]
     for action in actions:
-        one = torch.full((len(first), 1), level)
-        model.transformer.remember(past[-1][:, None], one, produced[-1][:, None], cache=cache, keep=True)
+        context = torch.tensor([[level]])
+        told = model.transformer.modulations(context, produced[-1][:, None])
+        model.transformer.remember(past[-1][:, None], told, cache=cache)
+        cache.keep(1)  # what the first step would have left behind; it costs the baseline nothing here
         produced.append(action)
         with cost.timed():
-            frame = torch.randn(first.shape, generator=generator)
+            frame = torch.stack([torch.randn(first.shape[1:], generator=own) for own in generators])
             shown, moved = past[-(window - 1) :], torch.stack(produced[-window:], dim=1)
             for step, noise in enumerate(walk):
                 if step == 0 or name == "uncached":
-                    levels = torch.tensor([[level] * len(shown) + [noise]]).expand(len(first), -1)
-                    velocity = model.transformer(
-                        torch.stack([*shown, frame], dim=1), levels, moved[:, -len(shown) - 1 :]
-                    )
+                    x, levels = torch.stack([*shown, frame], dim=1), [[level] * len(shown) + [noise]]
+                    way = model.transformer(x, torch.tensor(levels), moved[:, -len(shown) - 1 :])[:, -1]
                     cost.passes += len(shown) + 1
                 else:
-                    velocity = model.transformer.remember(
-                        frame[:, None], one * 0 + noise, action[:, None], cache=cache, keep=False
-                    )
+                    told = model.transformer.modulations(torch.tensor([[noise]]), action[:, None])
+                    way = model.transformer.remember(frame[:, None], told, cache=cache)[:, 0]
                     cost.passes += 1
-                frame = schedule.stepped(velocity[:, -1], noise, frame)
+                frame = schedule.stepped(way, noise, frame)
         cost.frames.append(frame)
         past.append(schedule.dimmed(frame, level))
     return cost

@@ -64,16 +64,16 @@ def cache_gain(model: WorldModel, *, batch: int) -> float:
     transformer, window = model.transformer, model.transformer.config.max_frames
     latents = torch.randn(batch, window, 8, 8, 8)
     levels, actions = torch.zeros(batch, window, dtype=torch.long), torch.zeros(batch, window, 10)
-    cache = transformer.empty_cache()
-    one = (latents[:, :1], levels[:, :1], actions[:, :1])
-    for _ in range(window):
-        transformer.remember(*one, cache=cache, keep=True)
+    cache = transformer.empty_cache(latents[:, 0])
+
+    def one() -> None:
+        told = transformer.modulations(levels[:, :1], actions[:, :1])
+        transformer.remember(latents[:, :1], told, cache=cache)
+
     steps = model.sampling.denoise_steps
     with torch.autocast("cpu", dtype=model.precision, enabled=model.precision != torch.float32):
         whole = seconds(lambda: [transformer(latents, levels, actions) for _ in range(steps)])
-        cached = seconds(
-            lambda: [transformer.remember(*one, cache=cache, keep=False) for _ in range(steps + 1)]
-        )
+        cached = seconds(lambda: [one() for _ in range(steps + 1)])
     return whole / cached
 
 

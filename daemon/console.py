@@ -88,6 +88,8 @@ def show_iteration(record: Record, *, console: Console | None = None) -> None:
     held_out = record["world_model"]["held_out_error"]
     if held_out:
         out.print(f"world model, held-out error: before {held_out['before']}, after {held_out['after']}")
+    for line in trust_lines(record["world_model"]):
+        out.print(line, markup=False, highlight=False)
     rates = [
         {"iteration": record["number"], "task": task, **rate} for task, rate in record["success"].items()
     ]
@@ -95,6 +97,26 @@ def show_iteration(record: Record, *, console: Console | None = None) -> None:
         show_success_rates(
             [*rates, {"iteration": record["number"], "task": None, **record["overall"]}], console=out
         )
+
+
+def trust_lines(world_model: Record) -> list[str]:
+    """What the gate said and how far the world model is trusted, task by task."""
+    lines: list[str] = []
+    if gate := world_model["gate"]:
+        verdict = "accepted" if gate["accepted"] else "rejected, the iteration goes on with the old one"
+        lines.append(f"world model {verdict}: {'; '.join(gate['reasons'])}")
+    if trust := world_model["trust"]:
+        lines.append(f"rollouts of at most {trust['horizon']} steps are trusted; held-out episodes end")
+        lines += [f"  {task}: {outcome_text(own)}" for task, own in sorted(trust["outcomes"].items())]
+    return lines
+
+
+def outcome_text(own: Record) -> str:
+    """`as imagined 10 of 12 (optimism +0.08), 1 not judged`."""
+    agreed, known = own["hits"] + own["rightly_failed"], own["agreement"] is not None
+    judged = agreed + own["false_hopes"] + own["missed"]
+    optimism = f" (optimism {own['optimism']:+.2f})" if known else ""
+    return f"as imagined {agreed} of {judged}{optimism}, {own['declined']} not judged"
 
 
 def show_success_rates(items: Sequence[Record], *, console: Console | None = None) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.client import DaemonClient
-from daemon.console import follow
+from daemon.console import follow, trust_lines
 from daemon.errors import DemoFailed
 from daemon.lab import Via, fresh_lab, servers
 from daemon.report import Curve, FilmStrip, curves_of, render_report
@@ -70,7 +70,9 @@ def run_demo(
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_text(out / "report.html", render_report(summary, strips=strips, curves=curves))
     console.print(success_table(summary))
-    console.print("\n".join(error_line(record) for record in records))
+    for record in records:
+        for line in (error_line(record), *trust_lines(record["world_model"])):
+            console.print(line, markup=False, highlight=False)
     console.print(f"wrote {out / 'summary.json'} and {out / 'report.html'}")
     return 0
 

@@ -104,13 +104,14 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "phases": [_phase_record(session, run) for run in runs],
         "success": success,
         "overall": overall_success(success),
-        "world_model": {"held_out_error": _last(outcomes, "held_out_error")},
+        "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "checkpoints": {
             "read": _merged(
                 list(reversed(outcomes)), "read"
             ),  # the first to read a kind is the one that counts
             "made": _merged(outcomes, "made"),
+            "rejected": _merged(outcomes, "rejected"),
         },
     }
 

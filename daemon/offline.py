@@ -7,6 +7,7 @@ model that was taught another robot's clips must not slip under the policy of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,20 +15,26 @@ from typing import Any
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device
-from daemon.learning.finetune import FinetuneConfig, finetune_world_model, measure_held_out
+from daemon.learning.drift import measure_drift
+from daemon.learning.finetune import finetune_world_model
+from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.training import TrainingConfig
+from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import CANDIDATE, current
-from daemon.phases.clips import load_clips
-from daemon.phases.finetune_world_model import HORIZONS, held_out_record
+from daemon.phases.clips import Shelf, load_clips
+from daemon.phases.gating import HORIZONS, held_out_record
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
+from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
 from storage.canonical import json_digest
 from storage.db import Database
 from storage.tables import CheckpointRow
 
 PHASE = "finetune-world-model"
+CONFIG = TrainingConfig(updates=0, batch=16, learning_rate=3e-4, ema=0.98)
 TOLD_EVERY = 50  # updates between two lines of progress
 
 
@@ -47,15 +54,19 @@ def finetune_offline(
     database, blobs = open_database(settings), open_blobs(settings)
     try:
         database.upgrade()
-        train, held_out = clips_of_origin(database, blobs, origin)
         parent = current(database, blobs, "world_model", preset=settings.preset, now=utc_now())
         before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
+        shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
+        train, held_out = clips_of_origin(database, shelf, origin, size=before.image_size)
         report(f"{len(train)} episodes to train on, {len(held_out)} held out")
-        config = FinetuneConfig(updates=updates, frames=window_of(before, train))
+        config = replace(CONFIG, updates=updates, frames=window_of(before, train))
         after = finetune_world_model(
-            before, train, (), config=config, on_update=lambda at, found: told(report, at, found)
+            before,
+            [Pool(name=origin, clips=encode_clips(before, train))],
+            config=config,
+            on_update=lambda at, found: told(report, at, found),
         ).world_model
-        errors = [measure_held_out(m, held_out, horizons=HORIZONS, seed=0) for m in (before, after)]
+        errors = [measure_drift(m, held_out, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
         row = keep_candidate(database, blobs, after, parent=parent, clips=train, record=record)
     finally:
@@ -71,7 +82,9 @@ def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
     return min(int(world_model.transformer.config.max_frames), min(clip.steps for clip in clips) + 1)
 
 
-def clips_of_origin(database: Database, blobs: BlobStore, origin: str) -> tuple[list[Clip], list[Clip]]:
+def clips_of_origin(
+    database: Database, shelf: Shelf, origin: str, *, size: int
+) -> tuple[list[Clip], list[Clip]]:
     """Training and held-out clips of an origin.
 
     Raises:
@@ -84,7 +97,7 @@ def clips_of_origin(database: Database, blobs: BlobStore, origin: str) -> tuple[
             if not rows:
                 wanted = f"{'held-out' if held_out else 'training'} episodes of origin {origin}"
                 raise NothingCollected(phase=PHASE, wanted=wanted)
-            found.append(load_clips(session, blobs, rows))
+            found.append(load_clips(session, shelf, rows, size=size))
     return found[0], found[1]
 
 

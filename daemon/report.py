@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -70,9 +71,25 @@ def curves_of(iteration: int, recorded: Mapping[str, Mapping[str, Sequence[Seque
     ]
 
 
-def render_report(
-    summary: Mapping[str, object], *, strips: Sequence[FilmStrip], curves: Sequence[Curve]
-) -> str:
+def drift_of(number: int, trust: Mapping[str, Any] | None) -> list[Curve]:
+    """How imagination drifts from held-out episodes of an iteration, by step."""
+    if trust is None:
+        return []
+    measures = {name: trust["drift"][name] for name in ("psnr", "ssim", "latents")}
+    measures["latents with another episode's actions"] = trust["shuffled_latents"]
+    return [
+        Curve(
+            iteration=number,
+            phase="drift",
+            name=name,
+            points=[(float(step), value) for step, value in sorted(curve.items(), key=lambda at: int(at[0]))],
+        )
+        for name, curve in measures.items()
+        if len(curve) > 1
+    ]
+
+
+def render_report(summary: Mapping[str, Any], *, strips: Sequence[FilmStrip], curves: Sequence[Curve]) -> str:
     """The whole page as text. `summary` is what `summary.json` holds."""
     environment = Environment(
         loader=PackageLoader("daemon", "templates"), autoescape=True, undefined=StrictUndefined
@@ -80,7 +97,12 @@ def render_report(
     environment.filters["data_url"] = lambda jpeg: (
         "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
     )
+    environment.globals["drift_of"] = drift_of
     page = environment.get_template("report.html")
     return page.render(
-        summary=summary, strips=strips, curves=curves, curve_width=CURVE_WIDTH, curve_height=CURVE_HEIGHT
+        summary=summary,
+        strips=strips,
+        curves=curves,
+        curve_width=CURVE_WIDTH,
+        curve_height=CURVE_HEIGHT,
     )

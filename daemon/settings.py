@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         default=None, description="the same as AutoEval sees it: a tunnel or a reverse proxy"
     )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
+    imagination_engine: Literal["eager", "compiled", "graphs"] = Field(
+        default="eager", description="how rollouts run; graphs needs an NVIDIA GPU, compiled a compiler"
+    )
     worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="worker processes that serve starts; 0 when they are started by hand"
     )

@@ -39,14 +39,56 @@ class CollectSpec(SpecModel):
 
 
 class FinetuneSpec(SpecModel):
-    """Finetuning of the world model on the fresh episodes."""
+    """Finetuning of the world model: how long, on what, and how."""
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 120
-    batch: Annotated[int, Field(strict=True, ge=1, le=4096)] = 32
-    frames: Annotated[int, Field(strict=True, ge=2, le=64)] = Field(default=12, description="per window")
+    batch: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    frames: Annotated[int, Field(strict=True, ge=2, le=64)] | None = Field(
+        default=None, description="per window; null means as many as the world model attends to"
+    )
+    accumulate: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
+        default=1, description="parts that a batch is cut into where memory is short"
+    )
     learning_rate: LearningRate = 3e-4
     fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
+    older_share: Share = Field(default=0.25, description="from episodes of earlier iterations")
+    base_share: Share = Field(default=0.25, description="from episodes brought in from outside")
+    older_half_life: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="an episode so many places before the newest is drawn half as often"
+    )
+    samples_per_insert: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=60.0, description="how often a fresh frame may be drawn on average; updates end there"
+    )
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    forcing: Literal["teacher", "diffusion"] = Field(
+        default="teacher", description="diffusion for world models that imagine several frames at once"
+    )
+    action_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="share of windows that are not told their actions; guidance needs it"
+    )
+    lora_rank: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
+        default=0, description="0 trains every weight, more trains adapters of this rank"
+    )
+    save_memory: bool = Field(default=False, description="compute activations again on the way back")
+
+    @model_validator(mode="after")
+    def _something_is_drawn(self) -> Self:
+        if self.fresh_share + self.older_share + self.base_share <= 0:
+            raise ValueError("one of fresh_share, older_share and base_share must be above 0")
+        return self
+
+
+class TrustSpec(SpecModel):
+    """When a world model is believed, and for how long a rollout."""
+
+    max_latent_error: Annotated[float, Field(gt=0.0)] = Field(
+        default=0.5,
+        description="rollouts end where the error on held-out episodes reaches it; latents have variance 1",
+    )
+    older_margin: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.1,
+        description="share by which the error on older held-out episodes may rise before the gate rejects",
+    )
 
 
 class JudgeSpec(SpecModel):
@@ -67,6 +109,9 @@ class UpdateSpec(SpecModel):
     clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     clip_high: Annotated[float, Field(gt=0.0, lt=10.0)] = 0.28
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    common_noise: bool = Field(
+        default=False, description="rollouts of a group share their noise and differ by what they do alone"
+    )
 
 
 class IterationSpec(SpecModel):
@@ -79,6 +124,7 @@ class IterationSpec(SpecModel):
     )
     collect: CollectSpec = CollectSpec()
     world_model: FinetuneSpec = FinetuneSpec()
+    trust: TrustSpec = TrustSpec()
     judge: JudgeSpec = JudgeSpec()
     policy: UpdateSpec = UpdateSpec()
 

@@ -5,7 +5,7 @@
 
 from alembic import context
 
-from storage.tables import Row
+from storage import tables
 
 
 def run() -> None:
@@ -13,7 +13,7 @@ def run() -> None:
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=Row.metadata,
+        target_metadata=tables.IterationRow.metadata,
         render_as_batch=True,
         transactional_ddl=True,
     )

@@ -6,6 +6,7 @@ StorageError
 │   ├── BlobCorrupt            a blob's bytes are not what its name says
 │   ├── BlobNameInvalid        not a sha256 in lower-case hexadecimal
 │   └── DiskFull               nothing was kept; free space and repeat
+├── CacheNameInvalid           not a plain file name
 ├── DatabaseUrlInvalid         neither SQLite file nor PostgreSQL
 ├── DatabaseNewer              the database was migrated by a later release
 ├── DatabaseOutdated           the database lacks migrations of this release
@@ -93,6 +94,16 @@ class DiskFull(BlobError):
         super().__init__(
             f"no room under {path}: needed {needed} bytes, {free} bytes are free. "
             "Nothing was kept; free space or raise the quota, then repeat."
+        )
+
+
+class CacheNameInvalid(StorageError):
+    code = "cache_name_invalid"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(
+            f"cached array {name!r} cannot be named so: expected letters, digits, - _ and ., not first, "
+            "at most 200 of them. Name it by a digest."
         )
 
 

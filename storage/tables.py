@@ -1,73 +1,26 @@
 """The tables, as mapped classes: what a row is, never what is done with it.
 
-Ids are UUIDs written as text, times are aware and in UTC, JSON columns hold what JSON can hold. The queries
-live in one module per noun beside this one; the history of the tables lives in migrations/.
+The queries live in one module per noun beside this one; the history of the tables lives in migrations/. Types
+and the base class are in `columns.py`.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.errors import NaiveDatetime
-
-ID_LENGTH = 36  # a UUID as text
-EPISODE_ID_LENGTH = 100  # what the manifest allows
-NAME_LENGTH = 200  # station, task, holder and worker names
-SHA256_LENGTH = 64  # hexadecimal digits
-
-JsonColumn = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up by itself in SQLite
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in, the same instant in UTC out, on both databases."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise NaiveDatetime(value=value)
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Row(DeclarativeBase):
-    """Base of all mapped classes; every constraint gets a name, so that migrations can drop it."""
-
-    metadata = sa.MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
-        datetime: UtcDateTime,
-        dict[str, Any]: JsonColumn,
-    }
-
-
-def new_id() -> str:
-    """A fresh id for a row that did not bring its own."""
-    return str(uuid4())
-
-
-def _id_column(target: str, *, nullable: bool = False, index: bool = True) -> Mapped[Any]:
-    return mapped_column(sa.String(ID_LENGTH), sa.ForeignKey(target), nullable=nullable, index=index)
+from storage.columns import (
+    EPISODE_ID_LENGTH,
+    ID_LENGTH,
+    NAME_LENGTH,
+    SHA256_LENGTH,
+    JsonColumn,
+    Row,
+    Serial,
+    id_column,
+    new_id,
+)
 
 
 class StationRow(Row):
@@ -130,7 +83,7 @@ class PhaseRunRow(Row):
     )
 
     id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
-    iteration_id: Mapped[str] = _id_column("iterations.id", index=False)
+    iteration_id: Mapped[str] = id_column("iterations.id", index=False)
     phase: Mapped[str] = mapped_column(sa.String(32))
     attempt: Mapped[int]
     state: Mapped[str] = mapped_column(sa.String(16))
@@ -160,8 +113,8 @@ class CheckpointRow(Row):
     id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(sa.String(16))
     number: Mapped[int]
-    parent_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True)
-    iteration_id: Mapped[str | None] = _id_column("iterations.id", nullable=True)
+    parent_id: Mapped[str | None] = id_column("checkpoints.id", nullable=True)
+    iteration_id: Mapped[str | None] = id_column("iterations.id", nullable=True)
     sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), index=True)
     size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
     spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))
@@ -169,11 +122,30 @@ class CheckpointRow(Row):
     created_at: Mapped[datetime]
 
 
-class AutoEvalJobRow(Row):
-    """One job at AutoEval's public cells: what was asked for, how far it came, what joining it showed.
+class TrustReportRow(Row):
+    """How far a world model was to be trusted on held-out real episodes, and what the gate said of it."""
 
-    The row is there before the job is submitted. `description` is what the job is found by at AutoEval and in
-    its dataset; `capability` is the secret path of the gateway and is gone once the gateway need not answer.
+    __tablename__ = "trust_reports"
+    __table_args__ = (
+        sa.CheckConstraint("verdict IN ('accepted', 'rejected', 'measured')", name="verdict_is_known"),
+    )
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
+    checkpoint_id: Mapped[str] = id_column("checkpoints.id")
+    iteration_id: Mapped[str | None] = id_column("iterations.id", nullable=True)
+    verdict: Mapped[str] = mapped_column(sa.String(16))
+    episodes: Mapped[int]
+    horizon: Mapped[int]
+    agreement: Mapped[float | None] = mapped_column(sa.Double)
+    optimism: Mapped[float | None] = mapped_column(sa.Double)
+    sensitivity: Mapped[float | None] = mapped_column(sa.Double)
+    report: Mapped[dict[str, Any]]
+    measured_at: Mapped[datetime]
+
+
+class AutoEvalJobRow(Row):
+    """One job at AutoEval's public cells, there before it is submitted and found there by its `description`.
+
+    `capability` is the secret path of the gateway and is gone once the gateway need not answer.
     """
 
     __tablename__ = "autoeval_jobs"
@@ -192,11 +164,11 @@ class AutoEvalJobRow(Row):
     )
 
     id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True)
-    iteration_id: Mapped[str] = _id_column("iterations.id")
-    phase_run_id: Mapped[str] = _id_column("phase_runs.id", index=False)
+    iteration_id: Mapped[str] = id_column("iterations.id")
+    phase_run_id: Mapped[str] = id_column("phase_runs.id", index=False)
     station_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("stations.id"))
     task_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("tasks.id"))
-    checkpoint_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True, index=False)
+    checkpoint_id: Mapped[str | None] = id_column("checkpoints.id", nullable=True, index=False)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
     description: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), unique=True)
     robot: Mapped[str] = mapped_column(sa.String(NAME_LENGTH))
@@ -229,8 +201,8 @@ class EpisodeRow(Row):
     id: Mapped[str] = mapped_column(sa.String(EPISODE_ID_LENGTH), primary_key=True)
     station_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("stations.id"), index=True)
     task_id: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), sa.ForeignKey("tasks.id"), index=True)
-    iteration_id: Mapped[str | None] = _id_column("iterations.id", nullable=True)
-    checkpoint_id: Mapped[str | None] = _id_column("checkpoints.id", nullable=True)
+    iteration_id: Mapped[str | None] = id_column("iterations.id", nullable=True)
+    checkpoint_id: Mapped[str | None] = id_column("checkpoints.id", nullable=True)
     origin: Mapped[str] = mapped_column(sa.String(16))
     held_out: Mapped[bool]
     instruction: Mapped[str] = mapped_column(sa.Text)

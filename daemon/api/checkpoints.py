@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from daemon.api.pages import Cursor, Limit
-from daemon.api.schemas import CheckpointPage
+from daemon.api.schemas import CheckpointPage, TrustReports
 from daemon.api.services import Wired
+from daemon.errors import PageNotFound
 from daemon.iteration import iteration_numbers
-from storage import checkpoints
-from storage.tables import CheckpointRow
+from storage import checkpoints, trust_reports
+from storage.errors import RowMissing
+from storage.tables import CheckpointRow, TrustReportRow
 
 router = APIRouter(prefix="/v1/checkpoints", tags=["checkpoints"])
 
 Kind = Annotated[str | None, Query(max_length=40, description="world_model, policy or judge")]
+
+CheckpointId = Annotated[str, Path(max_length=40)]
 
 
 @router.get("", response_model=CheckpointPage)
@@ -26,6 +30,34 @@ def list_checkpoints(
         rows, next_cursor = checkpoints.list_checkpoints(session, kind=kind, cursor=cursor, limit=limit)
         numbers = iteration_numbers(session, {row.iteration_id for row in rows if row.iteration_id})
     return {"items": [_summary(row, numbers) for row in rows], "next_cursor": next_cursor}
+
+
+@router.get("/{checkpoint_id}/trust", response_model=TrustReports)
+def get_trust(checkpoint_id: CheckpointId, services: Wired) -> dict[str, Any]:
+    """Give every measurement of how far a world model may be trusted, newest first."""
+    with services.database.read() as session:
+        try:
+            rows = trust_reports.of_checkpoint(session, checkpoint_id)
+        except RowMissing:
+            raise PageNotFound(what="checkpoint", key=checkpoint_id) from None
+        numbers = iteration_numbers(session, {row.iteration_id for row in rows if row.iteration_id})
+    return {"items": [_trust(row, numbers) for row in rows]}
+
+
+def _trust(row: TrustReportRow, numbers: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "checkpoint_id": row.checkpoint_id,
+        "iteration": numbers.get(row.iteration_id or ""),
+        "verdict": row.verdict,
+        "episodes": row.episodes,
+        "horizon": row.horizon,
+        "agreement": row.agreement,
+        "optimism": row.optimism,
+        "sensitivity": row.sensitivity,
+        "report": row.report,
+        "measured_at": row.measured_at,
+    }
 
 
 def _summary(row: CheckpointRow, numbers: Mapping[str, int]) -> dict[str, Any]:

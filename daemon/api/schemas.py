@@ -38,16 +38,23 @@ class PhaseRecord(BaseModel):
 
 
 class WorldModelRecord(BaseModel):
-    """`held_out_error` is null until the finetune phase has measured it before and after."""
+    """What the finetune phase measured; null until it has.
+
+    `held_out_error` is before and after finetuning, `gate` says whether the candidate was accepted and why,
+    and `trust` is the report on the world model that the iteration went on with.
+    """
 
     held_out_error: dict[str, Any] | None
+    gate: dict[str, Any] | None
+    trust: dict[str, Any] | None
 
 
 class CheckpointUse(BaseModel):
-    """Checkpoint ids by kind."""
+    """Checkpoint ids by kind; what the gate rejected was kept and is not gone on from."""
 
     read: dict[str, str]
     made: dict[str, str]
+    rejected: dict[str, str]
 
 
 class IterationSummary(BaseModel):
@@ -130,6 +137,33 @@ class CheckpointSummary(BaseModel):
 class CheckpointPage(BaseModel):
     items: list[CheckpointSummary]
     next_cursor: str | None
+
+
+class TrustReport(BaseModel):
+    """How far a world model was to be trusted on held-out real episodes.
+
+    `verdict` is the gate's: accepted, rejected, or measured where nothing was to be decided. `optimism` is
+    imagined minus real success; `sensitivity` the latent error with another episode's actions over that with
+    its own; `horizon` how many steps may be imagined. `report` has the curves and the outcomes by task.
+    """
+
+    id: str
+    checkpoint_id: str
+    iteration: int | None
+    verdict: str
+    episodes: int
+    horizon: int
+    agreement: float | None
+    optimism: float | None
+    sensitivity: float | None
+    report: dict[str, Any]
+    measured_at: datetime
+
+
+class TrustReports(BaseModel):
+    """Newest first."""
+
+    items: list[TrustReport]
 
 
 class Liveness(BaseModel):

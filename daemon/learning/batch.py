@@ -140,11 +140,19 @@ class WindowBatch:
     episode_ids: tuple[str, ...]
 
 
-def window_starts(lengths: Sequence[int], *, batch: int, frames: int, generator: torch.Generator) -> Tensor:
+def window_starts(
+    lengths: Sequence[int],
+    *,
+    batch: int,
+    frames: int,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Draw (sequence, first frame) pairs, every window of every long enough sequence equally likely.
 
     Args:
         lengths: frames in each sequence (T + 1).
+        weights: how much likelier the windows of each sequence are than others'; None: all alike.
 
     Returns:
         int64 [B, 2].
@@ -155,6 +163,10 @@ def window_starts(lengths: Sequence[int], *, batch: int, frames: int, generator:
     places = torch.tensor([max(0, length - frames + 1) for length in lengths])  # [number of sequences]
     if len(places) == 0 or int(places.sum()) == 0:
         raise NoWindow(frames=frames, longest=max(lengths, default=0), clips=len(lengths))
+    if weights is not None:
+        which = torch.multinomial(weights * places, batch, replacement=True, generator=generator)
+        offsets = torch.rand(batch, dtype=torch.float64, generator=generator) * places[which]
+        return torch.stack((which, offsets.long()), dim=1)
     ends = places.cumsum(0)
     drawn = torch.randint(int(ends[-1]), (batch,), generator=generator)
     which = torch.searchsorted(ends, drawn, right=True)

@@ -9,6 +9,8 @@ LearningError
 ├── StateNotFinite        state.py: a model with NaN or infinity is not written
 ├── NothingImagined       imagine.py: asked before it was reset
 ├── StepsUneven           world_model/schedule.py: denoise steps that miss the clean frame
+├── EngineUnavailable     world_model/engine.py: an engine that this machine cannot run
+├── SharesInvalid         world_model/windows.py: shares that divide no batch
 ├── WorldgymUnreadable    world_model/worldgym.py: not a checkpoint of WorldGym's
 ├── BinningInvalid        policy/tokens.py: bounds that cut nothing
 ├── TokenizerUnreadable   policy/tokenizer.py: not a tokenizer of ours

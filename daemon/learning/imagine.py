@@ -4,11 +4,14 @@ It answers like the environment of the real robot, for a whole batch of rollouts
 frame are kept and decoded only when somebody looks; a policy looks once per chunk, a judge at the end.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from daemon.learning.batch import ACTION_DIM
+from daemon.learning.batch import ACTION_DIM, require_images
 from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.world_model.engine import Engine
 from daemon.learning.world_model.latents import world_actions
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
@@ -26,15 +29,27 @@ class NothingImagined(LearningError):
 
 
 class ImaginedEnv:
-    """A batch of rollouts inside a world model.
+    """A batch of rollouts inside a world model, of many starts and tasks at once.
 
-    The same seed, images and actions give the same pictures.
+    A rollout's frames depend on its own seed, first image and actions, and not on the others of its batch.
+
+    Args:
+        seed: of the seeds of all rollouts that are not given any.
+        group_size: rollouts next to each other that share their noise, so that what differs between them is
+            what they did (common random numbers); 1 gives every rollout its own.
+        engine: how passes are run, see `world_model/engine.py`.
+
+    Raises:
+        EngineUnavailable: this machine cannot run the engine.
     """
 
-    def __init__(self, world_model: WorldModel, *, seed: int) -> None:
+    def __init__(
+        self, world_model: WorldModel, *, seed: int, group_size: int = 1, engine: Engine = "eager"
+    ) -> None:
         self._world_model = world_model
         self._generator = torch.Generator().manual_seed(seed)
-        self._sampler = FrameSampler(world_model, generator=self._generator)
+        self._group_size = group_size
+        self._sampler = FrameSampler(world_model, engine=engine)
         self._latents: list[Tensor] = []  # frame 0, 1, … each [B, c, h, w]
 
     @property
@@ -47,20 +62,21 @@ class ImaginedEnv:
         """Actions executed since the last reset."""
         return max(0, len(self._latents) - 1)
 
-    def reset(self, images: Tensor, seed: int | None = None) -> None:
-        """Start rollouts from these observations.
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
+        """Start rollouts from these observations; equal ones next to each other are encoded once.
 
         Args:
             images: uint8 [B, 3, H, W].
-            seed: restarts the noise; without it the noise goes on from the rollout before.
+            seeds: of each rollout's noise; None draws new ones.
 
         Raises:
-            BadTensor: another dtype, shape or size; the rollouts before stay as they were.
+            BadTensor: another dtype, shape or size, or not one seed per rollout; the rollouts before stay as
+                they were.
         """
-        latents = self._world_model.encode(images)
-        if seed is not None:
-            self._generator.manual_seed(seed)
-        self._sampler.start(latents)
+        if seeds is not None and len(seeds) != len(images):
+            raise BadTensor(name="seeds", expected=f"{len(images)} of them", found=str(len(seeds)))
+        latents = self._encoded(images)
+        self._sampler.start(latents, self._drawn_seeds(len(images)) if seeds is None else seeds)
         self._latents = [latents]
 
     def step(self, actions: Tensor) -> Tensor:
@@ -70,6 +86,15 @@ class ImaginedEnv:
             the observation after the chunk, uint8 [B, 3, H, W].
 
         Raises:
+            BadTensor, NothingImagined: as `imagine` does.
+        """
+        self.imagine(actions)
+        return self._world_model.decode(self._latents[-1])
+
+    def imagine(self, actions: Tensor) -> None:
+        """The same without looking: nothing is decoded.
+
+        Raises:
             BadTensor: not one chunk per rollout, or not finite; nothing was imagined.
             NothingImagined: before the first reset.
         """
@@ -77,9 +102,7 @@ class ImaginedEnv:
         if actions.ndim != 3 or actions.shape[0] != rollouts or actions.shape[1] < 1:
             expected = f"[{rollouts}, L >= 1, {ACTION_DIM}]"
             raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
-        for produced in world_actions(actions).unbind(1):
-            self._latents.append(self._sampler.advance(produced))
-        return self._world_model.decode(self._latents[-1])
+        self._latents += self._sampler.advance(world_actions(actions)).unbind(1)
 
     def recent_frames(self, count: int) -> Tensor:
         """The last `count` observations, uint8 [B, count, 3, H, W]; the first repeats if there are fewer."""
@@ -94,6 +117,18 @@ class ImaginedEnv:
     def latents(self) -> Tensor:
         """Every frame of the rollouts, float32 [B, T + 1, c, h, w]."""
         return torch.stack(self._imagined("latents"), dim=1)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """Latents [B, c, h, w]; the members of a group have one first image."""
+        require_images(images, where="imagined environment", size=self._world_model.image_size)
+        new = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        new[1:] = (images[1:] != images[:-1]).flatten(1).any(1)
+        return self._world_model.encode(images[new])[(new.cumsum(0) - 1).to(self._world_model.device)]
+
+    def _drawn_seeds(self, count: int) -> list[int]:
+        groups = -(-count // self._group_size)
+        drawn: list[int] = torch.randint(2**62, (groups,), generator=self._generator).tolist()
+        return [drawn[row // self._group_size] for row in range(count)]
 
     def _imagined(self, asked: str) -> list[Tensor]:
         if not self._latents:

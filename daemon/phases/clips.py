@@ -1,23 +1,71 @@
-"""From stored episodes to what learning learns from: pictures decoded and shrunk, actions as executed."""
+"""From stored episodes to what learning learns from: pictures decoded and shrunk, latents, executed actions.
+
+Pictures and latents are cached (`storage.array_cache`): an episode is decoded once per size, and encoded once
+per autoencoder. Its blobs stay the truth and are checked whenever it is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from daemon.learning.batch import Clip, resize_frames
+from daemon.learning.batch import IMAGE_SIZE, Clip, resize_frames
+from daemon.learning.world_model.latents import LatentClip, LatentClips, world_actions
+from daemon.learning.world_model.model import WorldModel
 from robot_bridge.episode import Episode
-from storage import episodes
+from robot_bridge.frames import FrameBlob
+from storage import episodes, labels
+from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
 from storage.tables import EpisodeRow
 
 
-def clip_of(episode: Episode, *, success: bool | None) -> Clip:
-    """One episode as tensors: frames uint8 [T+1, 3, 64, 64], executed actions float32 [T, 7]."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """Where episodes are read from: blobs, and arrays made from them before."""
+
+    blobs: BlobStore
+    cache: ArrayCache
+
+
+def load_clips(
+    session: Session, shelf: Shelf, rows: Sequence[EpisodeRow], *, size: int = IMAGE_SIZE
+) -> list[Clip]:
+    """The clips of these episodes, each with its effective label.
+
+    Args:
+        size: pixels on a side of the pictures.
+
+    Raises:
+        StorageError: a blob is missing or corrupt; nothing is skipped silently.
+        ClipInvalid: an episode's arrays break the clip's contract.
+    """
+    verdicts = labels.effective_labels(session, [row.id for row in rows])
+    clips = []
+    for row in rows:
+        episode = episodes.load(session, shelf.blobs, row.id)
+        frames = shelf.cache.get(f"frames-{size}", row.manifest_sha256, partial(shrunk, episode.frames, size))
+        label = verdicts.get(row.id)
+        clips.append(clip_of(episode, frames, success=None if label is None else label.success))
+    return clips
+
+
+def shrunk(frames: FrameBlob, size: int) -> NDArray[np.uint8]:
+    """Every picture of an episode, uint8 [T + 1, 3, size, size]."""
+    pictures = [resize_frames(frames.decode(t)[None], size) for t in range(len(frames))]
+    return torch.cat(pictures).numpy()
+
+
+def clip_of(episode: Episode, frames: NDArray[np.uint8], *, success: bool | None) -> Clip:
+    """One episode as tensors: frames uint8 [T + 1, 3, H, W], executed actions float32 [T, 7]."""
     clip = Clip(
-        frames=torch.cat([resize_frames(episode.frames.decode(t)[None]) for t in range(len(episode.frames))]),
+        frames=torch.from_numpy(frames),
         actions=torch.from_numpy(episode.steps.motion.copy()),
         instruction=episode.manifest.instruction,
         episode_id=episode.manifest.episode_id,
@@ -27,16 +75,25 @@ def clip_of(episode: Episode, *, success: bool | None) -> Clip:
     return clip
 
 
-def load_clips(session: Session, blobs: BlobStore, rows: Sequence[EpisodeRow]) -> list[Clip]:
-    """The clips of these episodes, each with its effective label.
+def encoded(world_model: WorldModel, clip: Clip) -> NDArray[np.float16]:
+    """Every latent of a clip, float16 [T + 1, c, h, w]."""
+    latents: NDArray[np.float16] = world_model.encode(clip.frames).half().cpu().numpy()
+    return latents
 
-    Raises:
-        StorageError: a blob is missing or corrupt; nothing is skipped silently.
-        ClipInvalid: an episode's arrays break the clip's contract.
-    """
-    clips = []
-    for row in rows:
-        label = episodes.effective_label(session, row.id)
-        episode = episodes.load(session, blobs, row.id)
-        clips.append(clip_of(episode, success=None if label is None else label.success))
-    return clips
+
+def load_latents(
+    world_model: WorldModel, shelf: Shelf, *, clips: Sequence[Clip], rows: Sequence[EpisodeRow]
+) -> LatentClips:
+    """The clips' latents, mapped from files in half precision; encoded first where there are none yet."""
+    kind = f"latents-{world_model.autoencoder_digest()[:16]}-{world_model.image_size}"
+    found = []
+    for clip, row in zip(clips, rows, strict=True):
+        latents = shelf.cache.get(kind, row.manifest_sha256, partial(encoded, world_model, clip))
+        found.append(
+            LatentClip(
+                latents=torch.from_numpy(latents),
+                actions=world_actions(clip.actions),
+                episode_id=clip.episode_id,
+            )
+        )
+    return LatentClips(tuple(found))

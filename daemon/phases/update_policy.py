@@ -22,7 +22,7 @@ from daemon.learning.rollout import Starts
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
-from storage import checkpoints, episodes, replay
+from storage import checkpoints, episodes, replay, trust_reports
 from storage.tables import CheckpointRow
 
 
@@ -41,14 +41,16 @@ def run(context: PhaseContext) -> Outcome:
     files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
     policy = Policy.load(files["policy"], device=device, precision=precision)
     judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
-    env = ImaginedEnv(WorldModel.load(files["world_model"], device=device), seed=context.spec.seed)
-    starts, tasks = real_starts(context)
+    world_model = WorldModel.load(files["world_model"], device=device)
+    env = imagined_env(context, world_model)
+    starts, tasks = real_starts(context, size=world_model.image_size)
+    horizon = trusted_steps(context, rows["world_model"])
     report = update_policy(
         policy,
         env,
         judge,
         starts=starts,
-        config=config_of(context, chunk=policy.chunk),
+        config=config_of(context, chunk=policy.chunk, steps=horizon),
         on_update=lambda update, metrics: told(context, update, metrics),
     )
     imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
@@ -56,6 +58,7 @@ def run(context: PhaseContext) -> Outcome:
     row = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card))
     return {
         "imagined_success": rates(imagined),
+        "imagined_steps": horizon,
         "read": {kind: found.id for kind, found in rows.items()},
         "made": {"policy": row.id},
         "updates": report.updates,
@@ -74,13 +77,33 @@ def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
     return newest(context, kind)
 
 
-def real_starts(context: PhaseContext) -> tuple[Starts, dict[str, str]]:
+def imagined_env(context: PhaseContext, world_model: WorldModel) -> ImaginedEnv:
+    """Where rollouts happen, run as this machine's settings say."""
+    spec = context.spec.policy
+    return ImaginedEnv(
+        world_model,
+        seed=context.spec.seed,
+        group_size=spec.group_size if spec.common_noise else 1,
+        engine=context.settings.imagination_engine,
+    )
+
+
+def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
+    """How long rollouts may be: an episode's length, or less where the world model is not believed so far."""
+    with context.database.read() as session:
+        reports = trust_reports.of_checkpoint(session, world_model.id)
+    return min(context.spec.steps, reports[0].horizon) if reports else context.spec.steps
+
+
+def real_starts(context: PhaseContext, *, size: int) -> tuple[Starts, dict[str, str]]:
     """First observations of this iteration's training episodes, and the task of each instruction."""
     images, instructions, tasks = [], [], {}
     query = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
     with context.database.read() as session:
         for row in replay.select(session, query):
-            images.append(resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None]))
+            images.append(
+                resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None], size)
+            )
             instructions.append(row.instruction)
             tasks[row.instruction] = row.task_id
     if not images:
@@ -88,13 +111,13 @@ def real_starts(context: PhaseContext) -> tuple[Starts, dict[str, str]]:
     return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
 
 
-def config_of(context: PhaseContext, *, chunk: int) -> PolicyUpdateConfig:
+def config_of(context: PhaseContext, *, chunk: int, steps: int) -> PolicyUpdateConfig:
     spec = context.spec.policy
     return PolicyUpdateConfig(
         updates=spec.updates,
         groups=spec.groups,
         group_size=spec.group_size,
-        chunks=context.spec.steps // chunk,
+        chunks=max(1, steps // chunk),
         temperature=spec.temperature,
         lr=spec.learning_rate,
         clip=ClipRange(low=spec.clip_low, high=spec.clip_high),

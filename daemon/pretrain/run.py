@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from daemon.learning.batch import Clip
-from daemon.learning.finetune import measure_held_out
+from daemon.learning.drift import measure_drift
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.model import WorldModel
 from daemon.pretrain import recipe, stages
@@ -94,7 +94,7 @@ def measured(work: Path, files: Mapping[str, Path], *, report: Report) -> dict[s
     clips = recorded(plans, work, name="measuring", report=report, acting=acting)
     report(f"supervised policy, unseen cells, greedy: {told(clips)}")
     model = WorldModel.load(files["world_model"])
-    error = measure_held_out(model, clips, horizons=MEASURED_HORIZONS, seed=0)
+    error = measure_drift(model, clips, horizons=MEASURED_HORIZONS, seed=0)
     films = stages.imagined_clips(model, clips, seed=0)
     verdicts = ClassifierJudge.load(files["judge"])
     found = {

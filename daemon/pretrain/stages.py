@@ -10,7 +10,7 @@ import torch
 from daemon.learning.augment import Augmentation
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
-from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.drift import replayed
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
@@ -19,6 +19,7 @@ from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, 
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
+from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
 from robot_bridge.drivers.tasks import task_of
@@ -64,8 +65,8 @@ def trained_world_model(
         config = TrainingConfig(
             updates=recipe.WORLD_MODEL_UPDATES, frames=recipe.WORLD_MODEL_FRAMES, seed=seed
         )
-        latents = encode_clips(world_model, experts)
-        train_transformer(world_model, latents, config=config, on_update=teller("world model", report))
+        pool = Pool(name="experts", clips=encode_clips(world_model, experts))
+        train_transformer(world_model, [pool], config=config, on_update=teller("world model", report))
         world_model.save(file, {})
     return file
 
@@ -81,12 +82,13 @@ def world_model_with_failures(
             updates=recipe.OWN_UPDATES,
             frames=recipe.WORLD_MODEL_FRAMES,
             learning_rate=recipe.OWN_LEARNING_RATE,
-            fresh_share=recipe.OWN_SHARE,
             seed=seed + 1,
         )
-        train_transformer(
-            world_model, experts, fresh=own, config=config, on_update=teller("world model, own", report)
+        pools = (
+            Pool(name="experts", clips=experts, share=1 - recipe.OWN_SHARE),
+            Pool(name="own", clips=own, share=recipe.OWN_SHARE),
         )
+        train_transformer(world_model, pools, config=config, on_update=teller("world model, own", report))
         world_model.save(file, {})
     return file
 
@@ -119,14 +121,11 @@ def imagined_clips(world_model: WorldModel, clips: Sequence[Clip], *, seed: int)
 
     All clips are of one length.
     """
-    films: list[torch.Tensor] = []
-    for at in range(0, len(clips), 64):
-        part = clips[at : at + 64]
-        env = ImaginedEnv(world_model, seed=seed + at)
-        env.reset(torch.stack([clip.frames[0] for clip in part]))
-        env.step(torch.stack([clip.actions for clip in part]))
-        films += list(env.film(every=1).cpu())
-    return films
+    return [
+        world_model.decode(latents).cpu()
+        for replay in replayed(world_model, clips, seed=seed)
+        for latents in replay.latents
+    ]
 
 
 def imagined_examples(films: Sequence[torch.Tensor], clips: Sequence[Clip]) -> JudgeExamples:

@@ -12,6 +12,7 @@ from daemon.console import (
     show_iteration,
     show_iterations,
     show_success_rates,
+    trust_lines,
 )
 from daemon.errors import IterationFailed
 
@@ -41,7 +42,7 @@ def a_record(**changes):
         "phases": [],
         "success": {},
         "overall": {"successes": 0, "episodes": 0, "wilson_low": 0.0, "wilson_high": 1.0},
-        "world_model": {"held_out_error": None},
+        "world_model": {"held_out_error": None, "gate": None, "trust": None},
     }
     return {**record, **changes}
 
@@ -108,7 +109,7 @@ def test_an_iteration_is_shown_with_success_and_model_error():
         phases=[a_run(state="finished", progress=1.0)],
         success={"open_drawer": rate},
         overall=rate,
-        world_model={"held_out_error": {"before": 0.2, "after": 0.125}},
+        world_model={"held_out_error": {"before": 0.2, "after": 0.125}, "gate": None, "trust": None},
     )
     show_iteration(record, console=console)
     shown = console.file.getvalue()
@@ -146,3 +147,23 @@ def test_nothing_to_show_says_what_to_do():
 def test_times_are_cut_to_the_second():
     assert moment("2026-01-01T12:00:00.123456Z") == "2026-01-01 12:00:00"
     assert moment(None) == ""
+
+
+def test_what_the_gate_said_and_how_far_the_world_model_is_trusted_is_shown():
+    outcome = {"hits": 5, "false_hopes": 2, "missed": 1, "rightly_failed": 4, "declined": 3}
+    world_model = {
+        "gate": {"accepted": False, "reasons": ["latent error 0.3 -> 0.4: not better"]},
+        "trust": {
+            "horizon": 31,
+            "outcomes": {
+                "open_drawer": {**outcome, "agreement": 0.75, "optimism": 1 / 12},
+                "close_drawer": {**dict.fromkeys(outcome, 0), "agreement": None, "optimism": None},
+            },
+        },
+    }
+    assert trust_lines(world_model) == [
+        "world model rejected, the iteration goes on with the old one: latent error 0.3 -> 0.4: not better",
+        "rollouts of at most 31 steps are trusted; held-out episodes end",
+        "  close_drawer: as imagined 0 of 0, 0 not judged",
+        "  open_drawer: as imagined 9 of 12 (optimism +0.08), 3 not judged",
+    ]

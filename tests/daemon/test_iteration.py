@@ -196,9 +196,9 @@ def test_an_iteration_without_episodes_claims_nothing(database, now):
     record = recorded(database, 1)
     assert record["success"] == {}
     assert record["overall"] == {"successes": 0, "episodes": 0, "wilson_low": 0.0, "wilson_high": 1.0}
-    assert record["world_model"] == {"held_out_error": None}
+    assert record["world_model"] == {"held_out_error": None, "gate": None, "trust": None}
     assert record["imagined_success"] == {}
-    assert record["checkpoints"] == {"read": {}, "made": {}}
+    assert record["checkpoints"] == {"read": {}, "made": {}, "rejected": {}}
     assert record["phases"] == []
 
 
@@ -215,6 +215,8 @@ def test_the_record_tells_what_the_phases_measured_and_made(database, now):
             "held_out_error": {"before": 0.2, "after": 0.1},
             "read": {"world_model": "w1"},
             "made": {"world_model": "w2", "judge": "j2"},
+            "gate": {"accepted": True, "reasons": []},
+            "trust": {"horizon": 31},
             "film_strips": {"open_drawer": {"real": "a" * 64, "imagined": "b" * 64}},
         },
         {
@@ -227,7 +229,11 @@ def test_the_record_tells_what_the_phases_measured_and_made(database, now):
         advanced(database, now)
         finished(database, now, **outcome)
     record = recorded(database, 1)
-    assert record["world_model"] == {"held_out_error": {"before": 0.2, "after": 0.1}}
+    assert record["world_model"] == {
+        "held_out_error": {"before": 0.2, "after": 0.1},
+        "gate": {"accepted": True, "reasons": []},
+        "trust": {"horizon": 31},
+    }
     assert record["imagined_success"] == {"open_drawer": {"first": 0.25, "last": 0.5}}
     assert record["checkpoints"]["made"] == {"world_model": "w2", "judge": "j2", "policy": "p2"}
     assert record["checkpoints"]["read"] == {"policy": "p1", "world_model": "w1"}, "w2 was made here"

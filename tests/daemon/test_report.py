@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 
-from daemon.report import CURVE_HEIGHT, CURVE_WIDTH, Curve, FilmStrip, curves_of, render_report
+from daemon.report import (
+    CURVE_HEIGHT,
+    CURVE_WIDTH,
+    Curve,
+    FilmStrip,
+    curves_of,
+    drift_of,
+    render_report,
+)
 
 JPEG = b"\xff\xd8\xff\xe0 not a real picture \xff\xd9"
 
 
-def a_summary(**changes: object) -> dict[str, object]:
+def a_trust() -> dict[str, object]:
+    outcome = {
+        "hits": 6, "false_hopes": 2, "missed": 1, "rightly_failed": 2, "declined": 3,
+        "agreement": 8 / 11, "optimism": 1 / 11,
+    }  # fmt: skip
+    curve = {"1": 0.1, "2": 0.2, "10": 0.3}
+    return {
+        "horizon": 33,
+        "outcomes": {"open_drawer": outcome},
+        "drift": {"psnr": curve, "ssim": curve, "latents": curve},
+        "shuffled_latents": curve,
+    }
+
+
+def a_summary(**changes: object) -> dict[str, Any]:
     iteration = {
         "number": 1,
         "success": {
@@ -25,7 +48,9 @@ def a_summary(**changes: object) -> dict[str, object]:
                 "before": 0.02,
                 "after": 0.01,
                 "by_horizon": {"10": {"before": 0.02, "after": 0.01}},
-            }
+            },
+            "gate": {"accepted": True, "reasons": ["latent error 0.3 -> 0.2: better"]},
+            "trust": a_trust(),
         },
     }
     return {"cell_seed": 7, "seed": 0, "tasks": ["open_drawer"], "iterations": [iteration], **changes}
@@ -45,6 +70,32 @@ def test_the_page_shows_successes_and_their_interval() -> None:
 def test_the_page_shows_the_error_before_and_after_finetuning() -> None:
     page = render_report(a_summary(), strips=[], curves=[])
     assert "<td>0.02000</td><td>0.01000</td>" in page
+
+
+def test_the_page_says_how_far_the_world_model_is_trusted() -> None:
+    page = render_report(a_summary(), strips=[], curves=[])
+    for part in (
+        "<td>8/11</td>",
+        "<td>+0.09</td>",
+        "<td>3</td>",
+        "<td>33</td>",
+        "accepted: latent error 0.3",
+    ):
+        assert part in page
+    assert page.count("by step") == 4
+
+
+def test_an_iteration_that_measured_no_trust_has_no_row_of_it() -> None:
+    summary = a_summary()
+    summary["iterations"][0]["world_model"]["trust"] = None
+    assert "by step" not in render_report(summary, strips=[], curves=[])
+
+
+def test_drift_curves_go_by_step_and_not_by_text() -> None:
+    curves = {curve.name: curve.points for curve in drift_of(1, a_trust())}
+    assert curves["psnr"] == [(1.0, 0.1), (2.0, 0.2), (10.0, 0.3)]
+    assert len(curves) == 4
+    assert drift_of(1, None) == []
 
 
 def test_a_task_without_a_valid_episode_is_said_to_have_none() -> None:

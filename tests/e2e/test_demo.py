@@ -40,9 +40,9 @@ def a_record(number: int, **changes: Any) -> dict[str, Any]:
         "state": "finished",
         "success": {"open_drawer": rate},
         "overall": rate,
-        "world_model": {"held_out_error": error},
+        "world_model": {"held_out_error": error, "gate": None, "trust": None},
         "imagined_success": {},
-        "checkpoints": {"read": {}, "made": {}},
+        "checkpoints": {"read": {}, "made": {}, "rejected": {}},
         "phases": [],
         **changes,
     }

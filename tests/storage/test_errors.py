@@ -17,6 +17,7 @@ PARTS = {
     "BlobCorrupt": {"sha256": DIGEST, "found": "cd" * 32, "path": PATH},
     "BlobNameInvalid": {"name": "../etc"},
     "DiskFull": {"needed": 100, "free": 7, "path": PATH},
+    "CacheNameInvalid": {"name": "../up"},
     "DatabaseUrlInvalid": {"url": "mysql://host"},
     "DatabaseNewer": {"found": "0009", "newest": "0001"},
     "DatabaseOutdated": {"found": "0001", "newest": "0002"},

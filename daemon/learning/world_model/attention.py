@@ -10,6 +10,7 @@ the first half of the pairs with the row and the second half with the column.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import torch
@@ -20,6 +21,7 @@ from daemon.learning.world_model.cache import FrameCache
 
 ROTARY_BASE = 10_000.0
 PIXEL_CYCLES = 128.0  # half turns of the fastest pair from the middle of a frame to its edge
+FUSED_KEYS = 64  # a processor's plain products beat its fused kernel with fewer keys than this
 
 Rotary: TypeAlias = Literal["standard", "pixel"]
 
@@ -32,11 +34,49 @@ class Turn:
     sin: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What a frame of a pass sees along time.
+
+    Attributes:
+        turn: of the frames' positions.
+        mask: [F, frames seen], 0 where a frame may look and -inf where not.
+        cache: holds the frames before those of the pass; None when the pass shows all there are.
+        places: slots of the cache that the pass's frames go to, [F].
+    """
+
+    turn: Turn
+    mask: Tensor
+    cache: FrameCache | None = None
+    places: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """When the frames of a window are, integers [F], and which frame (row) may see which, bool [F, F]."""
+
+    positions: Tensor
+    sees: Tensor
+
+    def mask(self, *, window: int) -> Tensor:
+        """0 where a frame looks, -inf elsewhere: `sees`, as far back as the `window - 1` frames before."""
+        ages = self.positions[:, None] - self.positions
+        hidden = ~self.sees | (ages >= window)
+        return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+
+
+def plain_order(frames: int) -> Order:
+    """One frame after the other, each seeing itself and those before it."""
+    at = torch.arange(frames)
+    return Order(positions=at, sees=at[:, None] >= at)
+
+
 def temporal_turn(positions: Tensor, *, width: int) -> Turn:
     """Angles of frames at these integer positions, for heads of this width."""
     return _turn(positions[:, None] * _frequencies(width // 2, positions.device))
 
 
+@lru_cache(maxsize=32)
 def spatial_turn(
     rows: int, columns: int, *, width: int, device: torch.device, rotary: Rotary = "standard"
 ) -> Turn:
@@ -76,59 +116,61 @@ class Attention(nn.Module):
         order = torch.cat((rows, torch.arange(2 * dim, 3 * dim)))
         self.register_buffer("order", order, persistent=False)
         self.order: Tensor
+        self._sorted: tuple[tuple[int, int], Tensor] | None = None  # for which weights, and those in order
 
     def within_frame(self, x: Tensor, turn: Turn) -> Tensor:
         """Every token attends to all tokens of its frame; `x` is [B, F, S, D]."""
         qkv = self._projected(x).permute(3, 0, 1, 4, 2, 5).contiguous()  # [3, B, F, heads, S, width]
         q, k = rotate(qkv[:2], turn).unbind(0)
-        mixed = _attend(q, k, qkv[2], mask=None)  # [B, F, heads, S, width]
+        q, k, v = (part.flatten(0, 1) for part in (q, k, qkv[2]))  # [B·F, heads, S, width]
+        mixed = _attend(q, k, v, mask=None).unflatten(0, x.shape[:2])  # [B, F, heads, S, width]
         return self._out(mixed.transpose(2, 3).flatten(3))
 
-    def along_time(self, x: Tensor, turn: Turn, *, mask: Tensor) -> Tensor:
-        """Every token attends to its own place in the frames of a whole window; `x` is [B, F, S, D].
-
-        Args:
-            mask: [F, F], 0 where a frame may look and -inf where not.
-        """
+    def along_time(self, x: Tensor, past: Past, *, layer: int) -> Tensor:
+        """Every token attends to its own place in the frames that its frame sees; `x` is [B, F, S, D]."""
         qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, F, width]
-        q, k = rotate(qkv[:2], turn).unbind(0)
-        mixed = _attend(q, k, qkv[2], mask=mask)  # [B, S, heads, F, width]
+        qkv = qkv.flatten(1, 2)  # [3, B·S, heads, F, width]
+        q, k = rotate(qkv[:2], past.turn).unbind(0)
+        v = qkv[2]
+        if past.cache is not None and past.places is not None:
+            k, v = past.cache.put(layer, past.places, keys=k, values=v)  # [B·S, heads, slots, width]
+        mixed = _attend(q, k, v, mask=past.mask)  # [B·S, heads, F, width]
+        mixed = mixed.unflatten(0, (x.shape[0], -1))  # [B, S, heads, F, width]
         return self._out(mixed.permute(0, 3, 1, 2, 4).flatten(3))
 
-    def after_past(self, x: Tensor, turn: Turn, *, cache: FrameCache, layer: int) -> Tensor:
-        """The same for one new frame, `x` [B, 1, S, D], whose past is in the cache."""
-        qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, 1, width]
-        q, k = rotate(qkv[:2], turn).unbind(0)
-        keys, values = cache.with_new(layer, k.flatten(0, 2), qkv[2].flatten(0, 2))
-        mixed = _attend(q.flatten(0, 2), keys, values, mask=None)  # [B·S·heads, 1, width]
-        return self._out(mixed.view(q.shape).permute(0, 3, 1, 2, 4).flatten(3))
-
     def _projected(self, x: Tensor) -> Tensor:
-        qkv = F.linear(x, self.qkv_proj.weight[self.order])
+        if type(self.qkv_proj) is nn.Linear:
+            qkv = F.linear(x, self._weights())
+        else:  # an adapter has taken its place
+            qkv = self.qkv_proj(x)[..., self.order]
         return qkv.view(*x.shape[:-1], 3, self.heads, -1)
+
+    def _weights(self) -> Tensor:
+        """The rows of queries, keys and values in order; sorted once for as long as nobody changes them."""
+        weight = self.qkv_proj.weight
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return weight[self.order]
+        seen = weight.data_ptr(), weight._version
+        if self._sorted is None or self._sorted[0] != seen:
+            self._sorted = seen, weight[self.order]
+        return self._sorted[1]
 
     def _out(self, mixed: Tensor) -> Tensor:
         out: Tensor = self.out_proj(mixed)
         return out
 
 
-def window_mask(count: int, *, window: int, like: Tensor) -> Tensor:
-    """0 where one of `count` frames sees another: itself and the `window - 1` before; elsewhere -inf."""
-    at = torch.arange(count)
-    ages = at[:, None] - at  # [F, F]
-    hidden = (ages < 0) | (ages >= window)
-    return torch.zeros(count, count, dtype=like.dtype).masked_fill(hidden, float("-inf")).to(like.device)
-
-
 def _attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
-    """Softmax attention over the last two axes; plain products beat fused kernels at so few tokens."""
-    shape = q.shape
-    q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
-    scale = q.shape[-1] ** -0.5
-    bias = q.new_zeros(()) if mask is None else mask
-    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
-    mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v
-    return mixed.view(shape)
+    """Softmax attention over the last two axes."""
+    if q.device.type != "cpu" or k.shape[-2] > FUSED_KEYS:
+        bias = None if mask is None else mask.to(q.dtype)
+        fused: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return fused
+    flat_q, flat_k, flat_v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
+    bias = q.new_zeros(()) if mask is None else mask.to(q.dtype)
+    scores = torch.baddbmm(bias, flat_q, flat_k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+    mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ flat_v
+    return mixed.view(q.shape)
 
 
 def _frequencies(pairs: int, device: torch.device) -> Tensor:

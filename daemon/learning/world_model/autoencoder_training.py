@@ -79,7 +79,7 @@ def train_autoencoder(
         noise = torch.randn(len(drawn), *_latent_shape(autoencoder), generator=generator).to(device)
         with autocast(device, choose_precision(device.type)):
             loss, error = _loss(autoencoder, drawn * 2 - 1, weights=weights, noise=noise)
-        if not stepped(loss, autoencoder, optimizing):
+        if stepped([loss], autoencoder, optimizing) is None:
             raise NonFiniteLoss(phase="autoencoder", update=update, quantity="loss", inputs="its pictures")
         on_update(update, {"loss": loss.item(), "absolute_error": error.item()})
     autoencoder.eval()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from daemon.learning.batch import Clip, window_starts
+from daemon.learning.batch import Clip
 from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.model import WorldModel
 from robot_bridge.conventions import to_world_model_action
@@ -16,7 +16,7 @@ ACTION_DIM = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentClip:
-    """One encoded episode: latents float32 [T + 1, c, h, w], world-model actions float32 [T, 10]."""
+    """One encoded episode: latents [T + 1, c, h, w], maybe in half precision; actions float32 [T, 10]."""
 
     latents: Tensor
     actions: Tensor
@@ -42,7 +42,7 @@ class LatentClips:
 
     def movement(self) -> Tensor:
         """Mean variance along time at each place, [h, w]."""
-        return torch.stack([clip.latents.var(dim=0).mean(0) for clip in self.clips]).mean(0)
+        return torch.stack([clip.latents.float().var(dim=0).mean(0) for clip in self.clips]).mean(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,6 @@ class LatentWindows:
     latents: Tensor
     actions: Tensor
     episode_ids: tuple[str, ...]
-
-    def __add__(self, other: "LatentWindows") -> "LatentWindows":
-        return LatentWindows(
-            latents=torch.cat((self.latents, other.latents)),
-            actions=torch.cat((self.actions, other.actions)),
-            episode_ids=self.episode_ids + other.episode_ids,
-        )
 
 
 def encode_clips(world_model: WorldModel, clips: Sequence[Clip]) -> LatentClips:
@@ -78,22 +71,6 @@ def encode_clips(world_model: WorldModel, clips: Sequence[Clip]) -> LatentClips:
             )
             for clip in clips
         )
-    )
-
-
-def cut(clips: LatentClips, *, batch: int, frames: int, generator: torch.Generator) -> LatentWindows:
-    """`batch` windows of `frames` frames at random places.
-
-    Raises:
-        NoWindow: no clip is long enough.
-    """
-    lengths = [len(clip.latents) for clip in clips.clips]
-    starts = window_starts(lengths, batch=batch, frames=frames, generator=generator).tolist()
-    chosen = [(clips.clips[i], at) for i, at in starts]
-    return LatentWindows(
-        latents=torch.stack([clip.latents[at : at + frames] for clip, at in chosen]),
-        actions=torch.stack([clip.actions[at : at + frames - 1] for clip, at in chosen]),
-        episode_ids=tuple(clip.episode_id for clip, _ in chosen),
     )
 
 

@@ -1,39 +1,113 @@
-"""Diffusion forcing: every frame gets its own noise level and is predicted from what came before it.
+"""What training asks of the transformer: each frame of a window, from what came before it.
 
-The loss is the squared error of the *clean* latents that the predicted velocities imply: the velocity's
-error weighted by the level's share of noise. It makes nearly clean frames, which imagination uses only as
-context, cost nothing to predict, and spends the model on the levels that imagination walks through.
+Two ways to show what came before. *Teacher forcing*: every frame stands in the window twice, nearly clean as
+context and noisy to be predicted; a noisy frame sees the nearly clean ones before it and itself, which is
+just what imagination one frame at a time shows it. *Diffusion forcing*: every frame stands there once at a
+noise level of its own, half of them nearly clean; predecessors may be noisy, as in imagination of several
+frames at once, and a window costs half as much.
 
-Source: Chen et al. 2024 (arXiv:2407.01392) section 3; the weight follows from Salimans and Ho 2022
-(arXiv:2202.00512) section 4.
+The loss is the squared error of the *clean* latents that the predictions imply: the target's error with the
+weight that its level gives it. It makes nearly clean frames cost nothing to predict. Half of the noisy frames
+are at a level that imagination visits, the others anywhere.
+
+Source: Chen et al. 2024 (arXiv:2407.01392) section 3 for diffusion forcing; Williams and Zipser 1989 for
+teacher forcing; the weight follows from Salimans and Ho 2022 (arXiv:2202.00512) section 4.
 """
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from daemon.learning.world_model.attention import Order
 from daemon.learning.world_model.schedule import NOISE_LEVELS, NoiseSchedule
+from daemon.learning.world_model.slots import in_slots, null_actions, while_imagined
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
-CONTEXT_SHARE = 0.5  # frames shown nearly clean, as imagination shows its context
-CONTEXT_LEVELS = 100  # "nearly clean": 4 % noise power and below
+ForcingWay: TypeAlias = Literal["teacher", "diffusion"]
+
+CONTEXT_SHARE = 0.5  # frames shown nearly clean in diffusion forcing, as imagination shows its context
+CONTEXT_LEVELS = 200  # "nearly clean": 12 % noise power and below, about as wrong as imagination gets
+VISITED_SHARE = 0.8  # noisy frames at a level that imagination visits
 STILL_WEIGHT = 0.5  # least weight of a place where nothing ever moves
 MAX_WEIGHT = 4.0  # most weight of a place where everything happens
 
 
-def produced_by(actions: Tensor) -> Tensor:
-    """Actions of a window [B, F - 1, 10] in the slots of the frames that they produced, [B, F, 10].
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forcing:
+    """What a training keeps from update to update.
 
-    Frame 0 was produced by no action of the window and gets zeros.
+    Attributes:
+        walk: the levels that imagination visits.
+        weights: of each place of a frame, [h, w].
+        action_dropout: share of windows that are not told any of their actions: what guidance needs.
     """
-    return torch.cat((torch.zeros_like(actions[:, :1]), actions), dim=1)
+
+    way: ForcingWay
+    schedule: NoiseSchedule
+    walk: tuple[int, ...]
+    weights: Tensor
+    action_dropout: float = 0.0
 
 
-def draw_levels(batch: int, frames: int, *, generator: torch.Generator) -> Tensor:
-    """One noise level per frame, [B, F]: a half nearly clean, the others anywhere."""
-    anywhere = torch.randint(NOISE_LEVELS, (batch, frames), generator=generator)
-    nearly_clean = torch.randint(CONTEXT_LEVELS, (batch, frames), generator=generator)
-    as_context = torch.rand((batch, frames), generator=generator) < CONTEXT_SHARE
-    return torch.where(as_context, nearly_clean, anywhere)
+def forcing_loss(
+    transformer: WorldModelTransformer,
+    latents: Tensor,
+    actions: Tensor,
+    *,
+    forcing: Forcing,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the clean latents of a batch of windows.
+
+    Args:
+        latents: [B, F, C, h, w].
+        actions: world-model actions [B, F - 1, 10]; action f was executed at frame f.
+        generator: draws levels, noise and dropout on the processor.
+    """
+    batch, frames = latents.shape[:2]
+    noisy, context = draw_levels(batch, frames, walk=forcing.walk, generator=generator)
+    slots = in_slots(actions, transformer.config.action_slot)
+    order: Order | None = None
+    if forcing.way == "teacher":
+        levels, order = torch.cat((context, noisy[:, 1:]), dim=1), teacher_order(frames)
+        latents = torch.cat((latents, latents[:, 1:]), dim=1)
+        slots = torch.cat((slots, while_imagined(slots, transformer.config.action_slot)[:, 1:]), dim=1)
+    else:
+        as_context = torch.rand((batch, frames), generator=generator) < CONTEXT_SHARE
+        levels = torch.where(as_context, context, noisy)
+    levels = levels.to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    shown = forcing.schedule.noised(latents, noise, levels)
+    slots = _told(slots, forcing.action_dropout, generator)
+    predicted = transformer(shown, levels, slots, order=order)
+    asked = slice(frames if forcing.way == "teacher" else 0, None)
+    target = forcing.schedule.target(latents, noise, levels)[:, asked]
+    error = (predicted[:, asked].float() - target).square().mean(2)  # [B, F, h, w]
+    weighted: Tensor = (
+        error * forcing.weights * forcing.schedule.error_weight(levels[:, asked])[..., None, None]
+    )
+    return weighted.mean()
+
+
+def draw_levels(
+    batch: int, frames: int, *, walk: tuple[int, ...], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """For every frame a level to be predicted at and one to be shown at as context, each [B, F]."""
+    shape = (batch, frames)
+    anywhere = torch.randint(NOISE_LEVELS, shape, generator=generator)
+    visited = torch.tensor(walk)[torch.randint(len(walk), shape, generator=generator)]
+    noisy = torch.where(torch.rand(shape, generator=generator) < VISITED_SHARE, visited, anywhere)
+    return noisy, torch.randint(CONTEXT_LEVELS, shape, generator=generator)
+
+
+def teacher_order(frames: int) -> Order:
+    """Context frames 0..F-1, then noisy frames 1..F-1: each sees the context before it, and itself."""
+    at = torch.cat((torch.arange(frames), torch.arange(1, frames)))
+    context = torch.arange(len(at)) < frames
+    itself = torch.eye(len(at), dtype=torch.bool)
+    return Order(positions=at, sees=itself | (context & (at[:, None] > at)))
 
 
 def place_weights(movement: Tensor) -> Tensor:
@@ -50,26 +124,9 @@ def place_weights(movement: Tensor) -> Tensor:
     return STILL_WEIGHT + (1 - STILL_WEIGHT) * (movement / mean).clamp(max=2 * MAX_WEIGHT - 1)
 
 
-def forcing_loss(
-    transformer: WorldModelTransformer,
-    latents: Tensor,
-    actions: Tensor,
-    *,
-    schedule: NoiseSchedule,
-    weights: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """Mean squared error of the clean latents of a batch of windows.
-
-    Args:
-        latents: [B, F, C, h, w].
-        actions: world-model actions [B, F - 1, 10]; action f was executed at frame f.
-        weights: of each place, [h, w].
-        generator: draws levels and noise on the processor.
-    """
-    levels = draw_levels(*latents.shape[:2], generator=generator).to(latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    predicted = transformer(schedule.noised(latents, noise, levels), levels, produced_by(actions))
-    error = (predicted.float() - schedule.velocity(latents, noise, levels)).square().mean(2)  # [B, F, h, w]
-    weighted: Tensor = error * weights * schedule.noise_power(levels)[..., None, None]
-    return weighted.mean()
+def _told(slots: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """The slots, those of whole windows at random without any action."""
+    if not dropout:
+        return slots
+    untold = (torch.rand(len(slots), generator=generator) < dropout).to(slots.device)
+    return torch.where(untold[:, None, None], null_actions(slots), slots)

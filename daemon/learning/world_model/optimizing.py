@@ -1,6 +1,8 @@
 """One optimizer step done right: clipped, checked, scheduled, and outside of any autocast."""
 
 import math
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +27,8 @@ class Optimizing:
     @classmethod
     def of(cls, module: nn.Module, *, rate: float, updates: int, decays: bool) -> "Optimizing":
         """AdamW with a warm-up; `decays` lets the rate fall along a cosine until `updates`, else it stays."""
-        optimizer = AdamW(module.parameters(), lr=rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        optimizer = AdamW(weights, lr=rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
         def share(update: int) -> float:
             warm = min(1.0, (update + 1) / WARM_UP_UPDATES)
@@ -41,16 +44,30 @@ class Optimizing:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
+    def go_to(self, step: int) -> None:
+        """Give the next step the rate that it has after so many."""
+        self.schedule.last_epoch = step - 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch thinks that the optimizer should step in between
+            self.schedule.step()
 
-def stepped(loss: Tensor, module: nn.Module, optimizing: Optimizing) -> bool:
-    """Take one step down `loss`; False, with the weights untouched, when loss or gradient is not finite."""
+
+def stepped(losses: Iterable[Tensor], module: nn.Module, optimizing: Optimizing) -> float | None:
+    """Take one step down the sum of `losses`, each walked back before the next is asked for; gives the sum.
+
+    None, with the weights untouched, when a loss or the gradient is not finite.
+    """
     optimizing.optimizer.zero_grad(set_to_none=True)
-    if not bool(loss.isfinite()):
-        return False
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM)
+    total = 0.0
+    for loss in losses:
+        if not bool(loss.isfinite()):
+            return None
+        loss.backward()
+        total += loss.item()
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM)
     if not bool(norm.isfinite()):
-        return False
+        return None
     optimizing.optimizer.step()
     optimizing.schedule.step()
-    return True
+    return total

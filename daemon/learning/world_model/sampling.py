@@ -1,70 +1,182 @@
-"""Imagining frame by frame: remember the frame before, then denoise the new one against all remembered.
+"""Imagining chunk by chunk: denoise new frames against all remembered, remember each once it is finished.
 
 A finished frame is shown to later ones slightly dimmed, as if nearly clean, which hides the small errors
-that imagination makes and training has never seen. One new frame costs `denoise_steps + 1` passes through
-the transformer, however long the rollout; a frame that nothing follows is never remembered.
+that imagination makes and training has never seen. It is remembered in the same pass that takes the first
+step of the frame after it, so a frame costs `denoise_steps + 1` passes of one frame and `denoise_steps`
+calls, however long the rollout; one that nothing follows is never remembered.
 
-Source: Chen et al. 2024 (arXiv:2407.01392) section 3.3 for stabilising context with a small noise level.
+With a horizon above 1 the frames of a chunk are denoised together, each one step behind the frame before it:
+the same passes in fewer, larger calls (`denoise_steps + horizon - 1` for a chunk), and other frames, since a
+frame then sees its predecessors while they are still noisy.
+
+Source: Chen et al. 2024 (arXiv:2407.01392) sections 3.3 and 3.4 for context at a small noise level and the
+pyramid of noise levels; Quevedo et al. 2025 (arXiv:2506.00613) section 3 for whole action chunks at once.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from daemon.learning.devices import autocast
+from daemon.learning.world_model.blocks import Modulations
+from daemon.learning.world_model.cache import FrameCache
+from daemon.learning.world_model.engine import Chunk, Engine, RecordedChunk, require_engine
 from daemon.learning.world_model.model import WorldModel
-from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.slots import in_slots, null_actions
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One call of the transformer: so many frames from `first` on at these levels; some of them are kept."""
+
+    first: int
+    levels: tuple[int, ...]
+    keeps: int
 
 
 class FrameSampler:
     """One batch of imagined rollouts, in latents.
 
     Attributes:
-        frame_passes: passes of one frame through the transformer so far, per rollout of the batch.
+        frame_passes: passes of one frame through the transformer so far, per rollout of the batch; guidance
+            counts twice.
+
+    Raises:
+        EngineUnavailable: this machine cannot run the engine.
+        StepsUneven: the world model's denoise steps would leave noise in the frames.
     """
 
-    def __init__(self, world_model: WorldModel, *, generator: torch.Generator) -> None:
+    def __init__(self, world_model: WorldModel, *, engine: Engine = "eager") -> None:
+        require_engine(engine, world_model.device)
         self.world_model = world_model
-        self.generator = generator
-        self.schedule = NoiseSchedule()
-        self.walk = self.schedule.walk(world_model.sampling.denoise_steps)
-        self.cache = world_model.transformer.empty_cache()
+        self.sampling = world_model.sampling
+        self.schedule = world_model.schedule
+        self.walk = self.schedule.walk(self.sampling.denoise_steps)
         self.frame_passes = 0
-        self._last: tuple[Tensor, Tensor] | None = None  # newest frame and what produced it, to be remembered
+        remember = world_model.transformer.remember
+        self._remember = remember if engine == "eager" else torch.compile(remember, dynamic=False)
+        self._records = engine == "graphs"
+        self._run: Chunk = self._imagined
+        self.cache: FrameCache
+        self._counted: dict[int, int] = {}  # frame passes of a chunk of so many frames, when it last ran
+        self._asked: dict[int, tuple[Tensor, Tensor]] = {}  # levels and frames of its passes, on the device
+        self._generators: list[torch.Generator] = []
+        self._last: Tensor = torch.empty(0)  # newest frame [B, c, h, w], to be remembered
+        self._moved: Tensor = torch.empty(0)  # the action that produced it [B, 10]
+
+    @property
+    def horizon(self) -> int:
+        """Frames that are denoised together."""
+        return self.sampling.horizon
 
     @torch.no_grad()
-    def start(self, latents: Tensor) -> None:
-        """Begin rollouts at real first frames [B, c, h, w]; forgets any rollout before."""
-        self.cache = self.world_model.transformer.empty_cache()
-        self._last = latents, torch.zeros(len(latents), WORLD_ACTION_DIM, device=latents.device)
+    def start(self, latents: Tensor, seeds: Sequence[int]) -> None:
+        """Begin rollouts at real first frames [B, c, h, w]; forgets any rollout before.
+
+        Args:
+            seeds: of each rollout's noise. A rollout's frames depend on its own seed alone; rollouts of equal
+                seeds see equal noise.
+        """
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        if self._last.shape == latents.shape:
+            self.cache.clear()
+        else:
+            shown = latents.repeat(self._streams, 1, 1, 1)
+            self.cache = self.world_model.transformer.empty_cache(
+                shown, ahead=self.horizon + 1, dtype=self.world_model.precision
+            )
+            if self._records:
+                self._run = RecordedChunk(self._imagined, self.cache)
+        self._last = latents
+        self._moved = torch.zeros(len(latents), WORLD_ACTION_DIM, device=latents.device)
 
     @torch.no_grad()
     def advance(self, actions: Tensor) -> Tensor:
-        """Latents [B, c, h, w] of the frame that world-model actions [B, 10] produce."""
-        device, config = self.world_model.device, self.world_model.transformer.config
-        side = self.world_model.latent_side
-        shape = (len(actions), config.in_channels, side, side)
-        frame = torch.randn(shape, generator=self.generator).to(device)
-        actions = actions.to(device)
-        with autocast(device, self.world_model.precision):
-            self._remember_last()
-            for level in self.walk:
-                velocity = self._pass(frame, actions, level=level, keep=False)
-                frame = self.schedule.stepped(velocity, level, frame)
-        self._last = frame, actions
-        return frame
+        """Latents [B, L, c, h, w] of the frames that world-model actions [B, L, 10] produce, one each.
 
-    def _remember_last(self) -> None:
-        if self._last is not None:
-            level = self.world_model.sampling.context_level
-            frame, actions = self._last
-            self._pass(self.schedule.dimmed(frame, level), actions, level=level, keep=True)
-            self._last = None
+        With a horizon above 1, chunks of another cut give other frames.
+        """
+        parts = []
+        for chunk in actions.to(self._last.device).split(self.horizon, dim=1):
+            with autocast(self._last.device, self.world_model.precision):
+                parts.append(self._run((self._noise(chunk.shape[1]), chunk, self._last, self._moved)))
+            self._last, self._moved = parts[-1][:, -1], chunk[:, -1]
+            self.frame_passes += self._counted[chunk.shape[1]]
+        return torch.cat(parts, dim=1)
 
-    def _pass(self, frame: Tensor, actions: Tensor, *, level: int, keep: bool) -> Tensor:
-        levels = torch.full((len(frame), 1), level, device=frame.device)
-        velocity = self.world_model.transformer.remember(
-            frame[:, None], levels, actions[:, None], cache=self.cache, keep=keep
-        )
-        self.frame_passes += 1
-        return velocity[:, 0].float()
+    @property
+    def _streams(self) -> int:
+        """How often every rollout goes through the transformer: guidance also asks without actions."""
+        return 1 if self.sampling.guidance == 1 else 2
+
+    def _noise(self, count: int) -> Tensor:
+        """Fresh noise [B, count, c, h, w], each rollout's from its own generator."""
+        shape = self._last.shape[1:]
+        drawn = [[torch.randn(shape, generator=own) for _ in range(count)] for own in self._generators]
+        return torch.stack([torch.stack(frames) for frames in drawn]).to(self._last.device)
+
+    def _imagined(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Frames [B, L, c, h, w] of one chunk.
+
+        Args:
+            inputs: noise [B, L, c, h, w], actions [B, L, 10], the frame before, which is remembered on the
+                way (the chunk's last is not), and the action that produced it.
+        """
+        noise, actions, last, moved = inputs
+        slots = in_slots(actions, self.world_model.transformer.config.action_slot, before=moved)
+        frames, done = [last, *noise.unbind(1)], 0
+        passes = self._passes_of(noise.shape[1])
+        told = self._told(passes, slots)
+        for each in passes:
+            count = len(each.levels)
+            x = torch.stack([*frames[each.first : each.first + count]], dim=1)
+            if each.keeps:
+                x[:, 0] = self.schedule.dimmed(x[:, 0], self.sampling.context_level)
+            predicted = self._predicted(x, told.of(slice(done, done + count)), keep=each.keeps)
+            done += count
+            for place in range(each.keeps, count):
+                frame, level = each.first + place, each.levels[place]
+                frames[frame] = self.schedule.stepped(predicted[:, place], level, frames[frame])
+        self._counted[noise.shape[1]] = done * self._streams
+        return torch.stack(frames[1:], dim=1)
+
+    def _passes_of(self, count: int) -> list[Pass]:
+        """The passes of a chunk of `count` frames, frame 0 being the one before it."""
+        steps, passes = len(self.walk), []
+        for tick in range(steps + count - 1):
+            first, final = max(1, tick - steps + 2), min(count, tick + 1)  # noisy frames
+            levels = [self.walk[tick + 1 - frame] for frame in range(first, final + 1)]
+            keeps = 1 if tick == 0 or tick >= steps else 0  # the frame before has just been finished
+            context = [self.sampling.context_level] * keeps
+            passes.append(Pass(first=first - keeps, levels=(*context, *levels), keeps=keeps))
+        return passes
+
+    def _told(self, passes: Sequence[Pass], slots: Tensor) -> Modulations:
+        """Modulations of the frames of all passes, one pass after the other."""
+        key = slots.shape[1]
+        if key not in self._asked:
+            levels = [level for each in passes for level in each.levels]
+            frames = [each.first + place for each in passes for place in range(len(each.levels))]
+            self._asked[key] = (
+                torch.tensor([levels], device=slots.device),
+                torch.tensor(frames, device=slots.device),
+            )
+        levels_of, frames_of = self._asked[key]
+        asked = slots.index_select(1, frames_of)
+        if self._streams == 2:  # with the actions and without, in one batch
+            asked = torch.cat((asked, null_actions(asked)))
+        return self.world_model.transformer.modulations(levels_of, asked)
+
+    def _predicted(self, x: Tensor, told: Modulations, *, keep: int) -> Tensor:
+        """The schedule's target for frames x [B, n, c, h, w]; the first `keep` become part of the past."""
+        shown = x if self._streams == 1 else x.repeat(2, 1, 1, 1, 1)
+        predicted: Tensor = self._remember(shown, told, cache=self.cache).float()
+        if keep:
+            self.cache.keep(keep)
+        if self._streams == 1:
+            return predicted
+        with_actions, without = predicted.chunk(2)
+        return without + self.sampling.guidance * (with_actions - without)

@@ -1,24 +1,25 @@
 """Training the transformer on encoded clips: the same loop pretrains it and finetunes it.
 
 It changes the transformer that it is given and ends with the moving average of the weights; the caller
-copies first what must survive. The autoencoder is frozen, so latents are encoded once, before.
+copies first what must survive. The autoencoder is frozen, so latents are encoded once, before. A training can
+be stopped between any two updates and gone on with from its state (`training_state.py`), losses and all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from daemon.learning.batch import NoWindow
 from daemon.learning.devices import autocast
 from daemon.learning.errors import NonFiniteLoss
-from daemon.learning.world_model.latents import LatentClips, LatentWindows, cut
+from daemon.learning.world_model.adapters import with_adapters, without_adapters
+from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.model import WorldModel
-from daemon.learning.world_model.objective import forcing_loss, place_weights
+from daemon.learning.world_model.objective import Forcing, ForcingWay, forcing_loss, place_weights
 from daemon.learning.world_model.optimizing import Optimizing, stepped
-from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.training_state import Progress, Resumable
+from daemon.learning.world_model.windows import Pool, WindowSource
 
 OnUpdate = Callable[[int, dict[str, float]], None]
 
@@ -30,107 +31,132 @@ class TrainingConfig:
     Attributes:
         batch: windows per update.
         frames: frames per window.
+        accumulate: parts that a batch is cut into, one after the other, where memory is short.
         learning_rate: of AdamW after the warm-up.
         decays: whether the rate falls to nearly zero along a cosine until the last update.
         ema: decay of the moving average that is kept in the end; 0 keeps the last weights.
-        fresh_share: share of windows cut from the fresh clips while there are both fresh and base ones.
+        action_dropout: share of windows that are not told their actions: what guidance needs.
+        lora_rank: 0 trains every weight; more trains adapters of this rank and merges them in the end.
+        forcing: how a window shows what came before each frame, see `objective.py`.
+        save_memory: compute activations again on the way back instead of keeping them.
     """
 
     updates: int
     batch: int = 32
     frames: int = 16
+    accumulate: int = 1
     learning_rate: float = 1e-3
     decays: bool = True
     ema: float = 0.995
-    fresh_share: float = 0.5
+    action_dropout: float = 0.0
+    lora_rank: int = 0
+    forcing: ForcingWay = "teacher"
+    save_memory: bool = False
     seed: int = 0
 
 
-class WindowSource:
-    """Windows of a fixed mix of fresh and base clips."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training did: how many updates, and the episodes that were too short for a window."""
 
-    def __init__(self, fresh: LatentClips, base: LatentClips, config: TrainingConfig) -> None:
-        self.fresh, fresh_left = fresh.long_enough(config.frames)
-        self.base, base_left = base.long_enough(config.frames)
-        self.left_out = fresh_left + base_left
-        if len(self.fresh) + len(self.base) == 0:
-            longest = max((len(clip.latents) for clip in (fresh + base).clips), default=0)
-            raise NoWindow(frames=config.frames, longest=longest, clips=len(fresh) + len(base))
-        self.frames = config.frames
-        share = config.fresh_share if len(self.fresh) and len(self.base) else float(len(self.fresh) > 0)
-        self.fresh_windows = round(config.batch * share)
-        self.base_windows = config.batch - self.fresh_windows
-        self.generator = torch.Generator().manual_seed(config.seed)
-
-    def draw(self) -> LatentWindows:
-        """The next batch."""
-        parts = [
-            cut(clips, batch=count, frames=self.frames, generator=self.generator)
-            for clips, count in ((self.fresh, self.fresh_windows), (self.base, self.base_windows))
-            if count > 0
-        ]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    updates: int
+    left_out: tuple[str, ...]
 
 
 def train_transformer(
     world_model: WorldModel,
-    base: LatentClips,
+    pools: Sequence[Pool],
     *,
     config: TrainingConfig,
     on_update: OnUpdate,
-    fresh: LatentClips | None = None,
-) -> tuple[str, ...]:
+    resumable: Resumable | None = None,
+) -> Trained:
     """Train the transformer of `world_model` in place.
 
     Args:
         on_update: called after every update with its number and {"loss", "learning_rate"}; what it raises
             stops the training and leaves the weights of that update, not their average.
+        resumable: where the state of an interrupted training lies, and when to write it.
 
     Returns:
-        episode ids that were too short for a window and taught nothing.
+        the updates made; fewer than asked for where a pool's samples per insert ran out.
 
     Raises:
         NoWindow: every clip is too short.
+        SharesInvalid: the pools' shares divide nothing.
         NonFiniteLoss: names the episodes; the weights are those before that update.
+        CheckpointUnreadable: there is a state, and it is of another training.
     """
-    source = WindowSource(fresh or LatentClips(), base, config)
-    weights = place_weights((source.fresh + source.base).movement()).to(world_model.device)
-    transformer, schedule = world_model.transformer, NoiseSchedule()
-    optimizing = Optimizing.of(
-        transformer, rate=config.learning_rate, updates=config.updates, decays=config.decays
+    source = WindowSource(pools, batch=config.batch, frames=config.frames, seed=config.seed)
+    updates = source.updates_allowed(config.updates)
+    forcing = _forcing(world_model, source, config)
+    module = with_adapters(world_model.transformer, rank=config.lora_rank)
+    optimizing = Optimizing.of(module, rate=config.learning_rate, updates=updates, decays=config.decays)
+    progress = Progress(module, optimizing, source.generator, ema=config.ema)
+    if resumable is not None:
+        resumable.restore(progress)
+    if config.save_memory:
+        world_model.transformer.enable_gradient_checkpointing()
+    module.train()
+    while progress.updates < updates:
+        loss = _descended(world_model, source.draw(), forcing=forcing, config=config, progress=progress)
+        progress.count()
+        if resumable is not None:
+            resumable.save_if_due(progress)
+        on_update(progress.updates - 1, {"loss": loss, "learning_rate": optimizing.rate})
+    progress.take_average()
+    world_model.transformer = without_adapters(module)
+    world_model.transformer.disable_gradient_checkpointing()
+    world_model.transformer.eval()
+    return Trained(updates=progress.updates, left_out=source.left_out)
+
+
+def _forcing(world_model: WorldModel, source: WindowSource, config: TrainingConfig) -> Forcing:
+    schedule = world_model.schedule
+    return Forcing(
+        way=config.forcing,
+        schedule=schedule,
+        walk=tuple(schedule.walk(world_model.sampling.denoise_steps)),
+        weights=place_weights(source.clips.movement()).to(world_model.device),
+        action_dropout=config.action_dropout,
     )
-    average = EMAModel(transformer.parameters(), decay=config.ema)
-    transformer.train()
-    for update in range(config.updates):
-        windows = source.draw()
-        loss = _loss(world_model, windows, schedule=schedule, weights=weights, generator=source.generator)
-        if not stepped(loss, transformer, optimizing):
-            inputs = "windows of episodes " + ", ".join(sorted(set(windows.episode_ids)))
-            raise NonFiniteLoss(
-                phase="world model training", update=update, quantity="loss or gradient", inputs=inputs
-            )
-        average.step(transformer.parameters())
-        on_update(update, {"loss": loss.item(), "learning_rate": optimizing.rate})
-    average.copy_to(transformer.parameters())
-    transformer.eval()
-    return source.left_out
 
 
-def _loss(
+def _descended(
     world_model: WorldModel,
     windows: LatentWindows,
     *,
-    schedule: NoiseSchedule,
-    weights: Tensor,
-    generator: torch.Generator,
+    forcing: Forcing,
+    config: TrainingConfig,
+    progress: Progress,
+) -> float:
+    """One optimizer step on these windows; their mean loss."""
+    latents, actions = windows.latents.chunk(config.accumulate), windows.actions.chunk(config.accumulate)
+
+    def losses() -> Iterator[Tensor]:
+        for part, moved in zip(latents, actions, strict=True):
+            share = len(part) / len(windows.latents)
+            yield share * _loss(world_model, part, moved, forcing=forcing, generator=progress.generator)
+
+    loss = stepped(losses(), progress.module, progress.optimizing)
+    if loss is None:
+        inputs = "windows of episodes " + ", ".join(sorted(set(windows.episode_ids)))
+        raise NonFiniteLoss(
+            phase="world model training", update=progress.updates, quantity="loss or gradient", inputs=inputs
+        )
+    return loss
+
+
+def _loss(
+    world_model: WorldModel, latents: Tensor, actions: Tensor, *, forcing: Forcing, generator: torch.Generator
 ) -> Tensor:
-    """The loss of one batch; autocast ends with it, before any optimizer step."""
-    with autocast(world_model.device, world_model.precision):
+    """The loss of a part of a batch; autocast ends with it, before any optimizer step."""
+    device = world_model.device
+    with autocast(device, world_model.precision):
         return forcing_loss(
             world_model.transformer,
-            windows.latents.to(world_model.device),
-            windows.actions.to(world_model.device),
-            schedule=schedule,
-            weights=weights,
+            latents.to(device),
+            actions.to(device),
+            forcing=forcing,
             generator=generator,
         )

@@ -1,19 +1,18 @@
 """The world model's transformer: noisy latents and actions in, predicted velocity of the noise out.
 
 Each block attends inside every frame, then along time for every place of the frame, never to later
-frames. Every frame has its own noise level and is conditioned on the action that *produced* it: frame
-f + 1 on the action executed at frame f, frame 0 on zeros. Architecture and parameter names are those of
-WorldGym's checkpoints; `in_channels=16, dim=1024, layers=16, heads=16, max_frames=20` is its size.
+frames. Every frame has its own noise level and is conditioned on one action, which of them says the config
+(`action_slot`). Architecture and parameter names are those of WorldGym's checkpoints; `in_channels=16,
+dim=1024, layers=16, heads=16, max_frames=20` is its size.
 
 Source: Quevedo et al. 2025 (arXiv:2506.00613) section 3; Peebles and Xie 2022 (arXiv:2212.09748) for
 adaptive layer norm; Chen et al. 2024 (arXiv:2407.01392) for one noise level per frame.
 """
 
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
@@ -21,98 +20,22 @@ from torch import Tensor, nn
 
 from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.attention import (
-    Attention,
+    Order,
+    Past,
     Rotary,
-    Turn,
+    plain_order,
     spatial_turn,
     temporal_turn,
-    window_mask,
 )
-from daemon.learning.world_model.cache import FrameCache
+from daemon.learning.world_model.blocks import Block, FinalLayer, Modulations, Surroundings
+from daemon.learning.world_model.cache import CacheShape, FrameCache
+from daemon.learning.world_model.schedule import Diffusion
 
 WORLD_ACTION_DIM = 10  # xyz, rotation, gripper, three slots Bridge leaves at zero; the same at every size
 TIMESTEP_WIDTH = 256  # sinusoids that encode a noise level
 TIMESTEP_SPREAD = 0.02  # standard deviation of the first weights that read them
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What a new frame attends to: the frames before it in the window given (`mask`), or those in `cache`."""
-
-    turn: Turn
-    mask: Tensor
-    cache: FrameCache | None = None
-
-
-class Branches(nn.Module):
-    """One attention and one feed-forward branch, both modulated and gated by the frame's condition."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
-        self.attn = Attention(dim, heads)
-        self.ffwd = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
-        )
-
-    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Shift, scale and gate of the attention, then of the feed-forward: six of [B, F, 1, D]."""
-        six: Tensor = self.adaLN_modulation(condition)
-        return six.unsqueeze(2).chunk(6, dim=-1)
-
-    def feed_forward(self, x: Tensor, *, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
-        return torch.addcmul(x, gate, self.ffwd(modulated(x, shift, scale)))
-
-
-class SpatialBlock(Branches):
-    """Mixes the tokens of each frame."""
-
-    def forward(self, x: Tensor, condition: Tensor, turn: Turn) -> Tensor:
-        shift, scale, gate, *feed = self.modulations(condition)
-        x = torch.addcmul(x, gate, self.attn.within_frame(modulated(x, shift, scale), turn))
-        return self.feed_forward(x, shift=feed[0], scale=feed[1], gate=feed[2])
-
-
-class TemporalBlock(Branches):
-    """Mixes each place of the frame with its past."""
-
-    def forward(self, x: Tensor, condition: Tensor, *, past: Past, layer: int) -> Tensor:
-        shift, scale, gate, *feed = self.modulations(condition)
-        ready = modulated(x, shift, scale)
-        if past.cache is None:
-            mixed = self.attn.along_time(ready, past.turn, mask=past.mask)
-        else:
-            mixed = self.attn.after_past(ready, past.turn, cache=past.cache, layer=layer)
-        x = torch.addcmul(x, gate, mixed)
-        return self.feed_forward(x, shift=feed[0], scale=feed[1], gate=feed[2])
-
-
-class Block(nn.Module):
-    """A spatial block, then a temporal one."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.s_block = SpatialBlock(dim, heads)
-        self.t_block = TemporalBlock(dim, heads)
-
-    def forward(self, x: Tensor, condition: Tensor, *, within: Turn, past: Past, layer: int) -> Tensor:
-        x = self.s_block(x, condition, within)
-        out: Tensor = self.t_block(x, condition, past=past, layer=layer)
-        return out
-
-
-class FinalLayer(nn.Module):
-    """From tokens back to the latent pixels of their patch."""
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
-        self.linear = nn.Linear(dim, width)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(condition).unsqueeze(2).chunk(2, dim=-1)
-        out: Tensor = self.linear(modulated(x, shift, scale))
-        return out
+ActionSlot: TypeAlias = Literal["produced_frame", "acts_at_frame"]
 
 
 class WorldModelTransformer(ModelMixin, ConfigMixin):
@@ -124,10 +47,15 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         heads: must divide `dim`, leaving a multiple of four per head (rows and columns, in pairs).
         max_frames: how many frames a frame attends to, itself included.
         rotary: how places in a frame are told apart, see `spatial_turn`.
+        action_slot: which action stands beside a frame: the one that produced it (ours), or the one executed
+            at it (WorldGym's training data). `slots.py` puts them there.
+        diffusion: what the transformer predicts, see `schedule.py`.
 
     Raises:
-        ValueError: no such rotary.
+        ValueError: no such rotary, action slot or diffusion.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(  # noqa: PLR0913 - a diffusers config is the arguments
@@ -140,24 +68,30 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         heads: int = 4,
         max_frames: int = 16,
         rotary: Rotary = "standard",
+        action_slot: ActionSlot = "produced_frame",
+        diffusion: Diffusion = "v_prediction",
     ) -> None:
         super().__init__()
-        if rotary not in get_args(Rotary):
-            raise ValueError(f"rotary is {rotary!r}, expected one of {get_args(Rotary)}")
+        _require_known("rotary", rotary, get_args(Rotary))
+        _require_known("action_slot", action_slot, get_args(ActionSlot))
+        _require_known("diffusion", diffusion, get_args(Diffusion))
+        self.gradient_checkpointing = False
         self.x_proj = nn.Conv2d(in_channels, dim, patch, patch)
         self.timestep_mlp = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.action_embedder = nn.Linear(WORLD_ACTION_DIM, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(dim, heads, layer=layer) for layer in range(layers))
         self.final_layer = FinalLayer(dim, patch * patch * in_channels)
         self._start()
 
-    def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor) -> Tensor:
-        """Predict the velocities of a whole window.
+    def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor, *, order: Order | None = None) -> Tensor:
+        """Predict the schedule's target for a whole window.
 
         Args:
             x: noisy latents [B, F, C, h, w].
-            timesteps: noise level of each frame, integers 0..999, [B, F].
-            actions: [B, F, 10], action f is the one that produced frame f.
+            timesteps: noise level of each frame, integers 0..999, [B, F], or [1, F] for all of the batch.
+            actions: [B, F, 10], in the slots of `action_slot`.
+            order: when each frame is and which ones it sees; None is one after the other, each seeing itself
+                and those before it in the window.
 
         Returns:
             [B, F, C, h, w].
@@ -165,57 +99,92 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         Raises:
             BadTensor: shapes that do not belong together.
         """
-        self._check(x, timesteps, actions)
-        return self._run(x, timesteps, actions, cache=None)
+        self._check(x, actions.shape)
+        told = self.modulations(timesteps, actions)
+        order = order or plain_order(x.shape[1])
+        turn = temporal_turn(order.positions.to(x.device), width=self._width)
+        mask = order.mask(window=self.config.max_frames).to(x.device)
+        return self._run(x, told, past=Past(turn=turn, mask=mask))
 
-    def remember(
-        self, x: Tensor, timesteps: Tensor, actions: Tensor, *, cache: FrameCache, keep: bool
-    ) -> Tensor:
-        """Predict the velocity of one frame, [B, 1, C, h, w], that follows those in `cache`.
+    def modulations(self, timesteps: Tensor, actions: Tensor) -> Modulations:
+        """What noise levels [B, F] (or [1, F]) and actions [B, F, 10] do to the branches, for `remember`.
 
-        The numbers are those of `forward` over the whole sequence.
-
-        Args:
-            keep: whether the frame becomes part of the past; otherwise the next call replaces it.
+        Imagination asks once for all the levels that a frame will pass through.
 
         Raises:
-            BadTensor: more than one frame, or shapes that do not belong together.
+            BadTensor: shapes that do not belong together, or levels that are not integers.
         """
-        self._check(x, timesteps, actions)
-        if x.shape[1] != 1:
-            raise BadTensor(name="latents", expected="one frame, [B, 1, C, h, w]", found=str(list(x.shape)))
-        velocity = self._run(x, timesteps, actions, cache=cache)
-        if keep:
-            cache.keep()
-        return velocity
-
-    def empty_cache(self) -> FrameCache:
-        """A cache that has seen no frame yet."""
-        return FrameCache(slots=self.config.max_frames)
-
-    def _run(self, x: Tensor, timesteps: Tensor, actions: Tensor, *, cache: FrameCache | None) -> Tensor:
-        p, width = self.config.patch, self.config.dim // self.config.heads
-        rows, columns = x.shape[3] // p, x.shape[4] // p
-        condition = self._condition(timesteps, actions, x.dtype)  # [B, F, D]
-        tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
-        tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
-        rotary = self.config.rotary
-        within = spatial_turn(rows, columns, width=width, device=x.device, rotary=rotary)
-        past = self._past(tokens, width=width, cache=cache)
-        for layer, block in enumerate(self.blocks):
-            tokens = block(tokens, condition, within=within, past=past, layer=layer)
-        return self._unpatched(self.final_layer(tokens, condition), rows, columns)
-
-    def _past(self, tokens: Tensor, *, width: int, cache: FrameCache | None) -> Past:
-        start, count = 0 if cache is None else cache.frames, tokens.shape[1]
-        positions = torch.arange(start, start + count, device=tokens.device)
-        return Past(
-            turn=temporal_turn(positions, width=width),
-            mask=window_mask(count, window=self.config.max_frames, like=tokens),
-            cache=cache,
+        shapes = (tuple(actions.shape[:2]), (1, actions.shape[1] if actions.ndim > 1 else 0))
+        if actions.ndim != 3 or actions.shape[2] != WORLD_ACTION_DIM:
+            expected = f"[B, F, {WORLD_ACTION_DIM}]"
+            raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
+        if tuple(timesteps.shape) not in shapes or timesteps.is_floating_point():
+            found = f"{timesteps.dtype} {list(timesteps.shape)}"
+            raise BadTensor(name="timesteps", expected=f"integers {list(shapes[0])}", found=found)
+        condition = self._condition(timesteps, actions).unsqueeze(2)  # [B, F, 1, D]
+        blocks = cast(Sequence[Block], self.blocks)
+        return Modulations(
+            within=tuple(block.s_block.adaLN_modulation(condition) for block in blocks),
+            along=tuple(block.t_block.adaLN_modulation(condition) for block in blocks),
+            final=self.final_layer.adaLN_modulation(condition),
         )
 
-    def _condition(self, timesteps: Tensor, actions: Tensor, dtype: torch.dtype) -> Tensor:
+    def remember(self, x: Tensor, told: Modulations, *, cache: FrameCache) -> Tensor:
+        """Predict for frames [B, n, C, h, w] that follow those in `cache`; the numbers are `forward`'s.
+
+        What the cache is not told to keep afterwards is replaced by the next call's frames.
+
+        Raises:
+            BadTensor: more frames than the cache has room for, or shapes that do not belong together.
+        """
+        self._check(x, told.final.shape)
+        if x.shape[1] > cache.shape.ahead:
+            expected = f"at most {cache.shape.ahead} frames, [B, n, C, h, w]"
+            raise BadTensor(name="latents", expected=expected, found=str(list(x.shape)))
+        positions, places, seen = cache.begin(x.shape[1])
+        turn = temporal_turn(positions, width=self._width)
+        return self._run(x, told, past=Past(turn=turn, mask=seen, cache=cache, places=places))
+
+    def empty_cache(self, frame: Tensor, *, ahead: int = 1, dtype: torch.dtype = torch.float32) -> FrameCache:
+        """A cache that has seen no frame yet.
+
+        Args:
+            frame: latents of the size that will come, [B, C, h, w].
+            ahead: new frames in one pass, at most.
+            dtype: of keys and values: the precision that passes run in.
+        """
+        config = self.config
+        shape = CacheShape(
+            layers=config.layers,
+            places=frame.shape[0] * (frame.shape[2] // config.patch) * (frame.shape[3] // config.patch),
+            heads=config.heads,
+            width=self._width,
+            window=config.max_frames,
+            ahead=ahead,
+        )
+        return FrameCache(shape, dtype=dtype, device=self.device)
+
+    @property
+    def _width(self) -> int:
+        """Numbers of a head."""
+        return int(self.config.dim // self.config.heads)
+
+    def _run(self, x: Tensor, told: Modulations, *, past: Past) -> Tensor:
+        p, rotary = self.config.patch, self.config.rotary
+        rows, columns = x.shape[3] // p, x.shape[4] // p
+        tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
+        tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
+        turn = spatial_turn(rows, columns, width=self._width, device=x.device, rotary=rotary)
+        around = Surroundings(turn=turn, past=past)
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                tokens = self._gradient_checkpointing_func(block, tokens, told, around)
+            else:
+                tokens = block(tokens, told, around)
+        return self._unpatched(self.final_layer(tokens, told.final), rows, columns)
+
+    def _condition(self, timesteps: Tensor, actions: Tensor) -> Tensor:
+        dtype = self.action_embedder.weight.dtype
         waves = get_timestep_embedding(
             timesteps.flatten(), TIMESTEP_WIDTH, flip_sin_to_cos=True, downscale_freq_shift=0
         )  # [B·F, 256]
@@ -228,17 +197,14 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         grid = pixels.view(*pixels.shape[:2], rows, columns, p, p, -1)  # channels last inside a patch
         return grid.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
-    def _check(self, x: Tensor, timesteps: Tensor, actions: Tensor) -> None:
+    def _check(self, x: Tensor, told: torch.Size) -> None:
         channels, p = self.config.in_channels, self.config.patch
         if x.ndim != 5 or x.shape[2] != channels or x.shape[3] % p or x.shape[4] % p:
             expected = f"[B, F, {channels}, h, w] with sides that {p} divides"
             raise BadTensor(name="latents", expected=expected, found=str(list(x.shape)))
-        if timesteps.shape != x.shape[:2] or timesteps.is_floating_point():
-            found = f"{timesteps.dtype} {list(timesteps.shape)}"
-            raise BadTensor(name="timesteps", expected=f"integers {list(x.shape[:2])}", found=found)
-        if actions.shape != (*x.shape[:2], WORLD_ACTION_DIM):
-            expected = f"[{x.shape[0]}, {x.shape[1]}, {WORLD_ACTION_DIM}]"
-            raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
+        if x.shape[:2] != told[:2]:
+            expected = f"[{x.shape[0]}, {x.shape[1]}, {WORLD_ACTION_DIM}], one for each frame"
+            raise BadTensor(name="actions", expected=expected, found=str(list(told)))
 
     def _start(self) -> None:
         """Begin as the identity: every gate and the final layer are zero, other matrices are Xavier's."""
@@ -251,6 +217,6 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
                 nn.init.xavier_uniform_(weight.flatten(1))
 
 
-def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Layer norm without weights of its own, shifted and scaled by the condition; `x` is [B, F, S, D]."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected one of {known}")

@@ -20,13 +20,17 @@ from torch import Tensor
 
 from daemon.learning.errors import LearningError
 from daemon.learning.world_model.attention import Rotary
-from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, WorldModelTransformer
+from daemon.learning.world_model.transformer import (
+    WORLD_ACTION_DIM,
+    ActionSlot,
+    WorldModelTransformer,
+)
 
 HEAD_WIDTH: Final = 64
 MAX_FRAMES: Final = 20
 WRAPPER: Final = "module."  # what data-parallel training puts before every name
 ORIGIN_FILE: Final = "origin.json"
-ACTION_SLOT: Final = "acts_at_frame"  # row i beside frame i: the action executed there, not the one before
+ACTION_SLOT: Final[ActionSlot] = "acts_at_frame"  # row i stands beside frame i and acts there
 REFUSED = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]  # of more than tensors
 NOT_A_FILE = (OSError, RuntimeError, EOFError, ValueError, KeyError, REFUSED)
 
@@ -90,9 +94,14 @@ def _weights(found: object, *, path: Path) -> dict[str, Tensor]:
 
 def _built(weights: Mapping[str, Tensor], *, rotary: Rotary, path: Path) -> WorldModelTransformer:
     """A transformer of the size that the tensors have, holding them."""
-    shape = _shape_of(weights, path=path)
+    config: dict[str, Any] = {
+        **_shape_of(weights, path=path),
+        "max_frames": MAX_FRAMES,
+        "rotary": rotary,
+        "action_slot": ACTION_SLOT,
+    }
     with torch.device("meta"):
-        empty = WorldModelTransformer(**shape, max_frames=MAX_FRAMES, rotary=rotary)
+        empty = WorldModelTransformer(**config)
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     missing, unknown = sorted(expected.keys() - weights), sorted(weights.keys() - expected)
     if missing or unknown:
@@ -104,7 +113,7 @@ def _built(weights: Mapping[str, Tensor], *, rotary: Rotary, path: Path) -> Worl
             raise WorldgymUnreadable(path=path, expected=f"{name} {list(expected[name])}", found=found)
         if not bool(torch.isfinite(tensor).all()):
             raise WorldgymUnreadable(path=path, expected="finite weights", found=f"NaN or infinity in {name}")
-    transformer: WorldModelTransformer = WorldModelTransformer(**shape, max_frames=MAX_FRAMES, rotary=rotary)
+    transformer: WorldModelTransformer = WorldModelTransformer(**config)
     transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     transformer.eval()
     return transformer

@@ -1,6 +1,8 @@
+from datetime import timedelta
+
 import pytest
 
-from storage import checkpoints
+from storage import checkpoints, trust_reports
 
 URL = "/v1/checkpoints"
 DIGEST = "d" * 64
@@ -60,3 +62,24 @@ def test_a_list_that_cannot_be_is_refused(client, params, code):
 
 def test_before_the_first_there_is_none(client):
     assert client.get(URL).json() == {"items": [], "next_cursor": None}
+
+
+def test_trust_reports_of_a_checkpoint_are_told_newest_first(client, save, database, now):
+    iteration = client.post("/v1/iterations", json={}).json()
+    row = save("world_model")
+    known = {"checkpoint_id": row.id, "episodes": 12, "agreement": 0.75, "optimism": 0.1, "sensitivity": None}
+    with database.write() as session:
+        for iteration_id, verdict, horizon in ((None, "measured", 9), (iteration["id"], "accepted", 31)):
+            new = trust_reports.NewTrustReport(
+                **known, iteration_id=iteration_id, verdict=verdict, horizon=horizon, report={"drift": {}}
+            )
+            trust_reports.save(session, new, now=now + timedelta(seconds=horizon))
+    newest, first = client.get(f"{URL}/{row.id}/trust").json()["items"]
+    assert (newest["verdict"], newest["horizon"], newest["iteration"]) == ("accepted", 31, 1)
+    assert (first["verdict"], first["horizon"], first["iteration"]) == ("measured", 9, None)
+    assert (newest["agreement"], newest["optimism"], newest["report"]) == (0.75, 0.1, {"drift": {}})
+
+
+def test_the_trust_of_a_checkpoint_that_does_not_exist_is_not_found(client):
+    answer = client.get(f"{URL}/nobody/trust")
+    assert (answer.status_code, answer.json()["code"]) == (404, "page_not_found")

@@ -141,11 +141,17 @@ def test_a_number_that_is_none_is_refused_and_breaks_nothing(client, number):
 def test_the_record_follows_the_phases(client, finish_phase):
     client.post(URL, json={})
     finish_phase(read={"policy": "p1"})
-    finish_phase(held_out_error={"before": 0.2, "after": 0.1}, made={"world_model": "w2"})
+    finish_phase(
+        held_out_error={"before": 0.2, "after": 0.1}, made={"judge": "j2"}, rejected={"world_model": "w2"}
+    )
     record = client.get("/v1/iterations/1").json()
     assert record["state"] == "running"
     assert record["world_model"]["held_out_error"] == {"before": 0.2, "after": 0.1}
-    assert record["checkpoints"] == {"read": {"policy": "p1"}, "made": {"world_model": "w2"}}
+    assert record["checkpoints"] == {
+        "read": {"policy": "p1"},
+        "made": {"judge": "j2"},
+        "rejected": {"world_model": "w2"},
+    }
     assert [run["state"] for run in record["phases"][:2]] == ["finished", "finished"]
 
 

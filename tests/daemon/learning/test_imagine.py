@@ -66,11 +66,11 @@ def test_the_same_seed_imagines_the_same_and_another_seed_another(world_model: W
     assert not torch.allclose(films[0][:, 1:], films[2][:, 1:], atol=1e-3)
 
 
-def test_reset_with_a_seed_repeats_a_rollout_and_without_goes_on(world_model: WorldModel):
+def test_reset_with_seeds_repeats_rollouts_and_without_draws_new_ones(world_model: WorldModel):
     env = ImaginedEnv(world_model, seed=0)
     seen = []
-    for seed in (9, 9, None):
-        env.reset(pictures(), seed=seed)
+    for seeds in ([9, 4], [9, 4], None):
+        env.reset(pictures(), seeds=seeds)
         env.step(chunk())
         seen.append(env.latents())
     assert torch.equal(seen[0], seen[1])
@@ -104,6 +104,45 @@ def test_rollouts_of_a_batch_are_told_apart(world_model: WorldModel):
     other.step(moved)
     assert torch.allclose(env.latents()[0], other.latents()[0], atol=1e-5)
     assert not torch.allclose(env.latents()[1], other.latents()[1], atol=1e-3)
+
+
+def test_a_rollout_does_not_depend_on_its_neighbours(world_model: WorldModel):
+    env, alone = ImaginedEnv(world_model, seed=0), ImaginedEnv(world_model, seed=1)
+    env.reset(pictures(3), seeds=[5, 6, 7])
+    env.step(chunk(batch=3))
+    alone.reset(pictures(3)[2:], seeds=[7])
+    alone.step(chunk(batch=3)[2:])
+    assert torch.allclose(env.latents()[2], alone.latents()[0], rtol=1e-4, atol=1e-3)
+
+
+def test_members_of_a_group_can_share_their_noise(world_model: WorldModel):
+    images, moves = pictures(2).repeat_interleave(2, dim=0), chunk(batch=1).expand(4, -1, -1)
+    shared, own = (ImaginedEnv(world_model, seed=0, group_size=size) for size in (2, 1))
+    for env in (shared, own):
+        env.reset(images)
+        env.step(moves)
+    frames = shared.latents()[:, 1:]
+    assert torch.allclose(frames[0], frames[1], rtol=1e-4, atol=1e-3)
+    assert torch.allclose(frames[2], frames[3], rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(frames[0], frames[2], atol=0.1)
+    assert not torch.allclose(own.latents()[0, 1:], own.latents()[1, 1:], atol=0.1)
+
+
+def test_equal_first_images_next_to_each_other_are_encoded_once(world_model: WorldModel):
+    env, encoded = ImaginedEnv(world_model, seed=0), []
+    world_model.autoencoder.encoder.register_forward_pre_hook(
+        lambda _module, given: encoded.append(len(given[0]))
+    )
+    env.reset(pictures(2).repeat_interleave(4, dim=0))
+    assert encoded == [2]
+    assert torch.allclose(env.latents()[::4, 0], world_model.encode(pictures(2)))
+    assert torch.equal(env.latents()[0], env.latents()[3])
+
+
+def test_there_is_one_seed_per_rollout_or_none(world_model: WorldModel):
+    env = started(world_model)
+    with pytest.raises(BadTensor, match="seeds should be 2 of them, found 3"):
+        env.reset(pictures(), seeds=[1, 2, 3])
 
 
 def test_only_frames_that_somebody_looks_at_are_decoded(world_model: WorldModel):
@@ -156,5 +195,5 @@ def test_a_bad_reset_leaves_the_rollouts_before_as_they_were(world_model: WorldM
     env.step(chunk())
     before = env.latents()
     with pytest.raises(BadTensor):
-        env.reset(pictures().float(), seed=5)
+        env.reset(pictures().float(), seeds=[5, 5])
     assert torch.equal(env.latents(), before)

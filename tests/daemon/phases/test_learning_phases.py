@@ -12,14 +12,18 @@ from PIL import Image
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
-from daemon.learning.finetune import HeldOutError
+from daemon.learning.drift import Drift
 from daemon.learning.reward.classifier import JUDGED_FRAMES
+from daemon.learning.trust import imagined_ends
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases import collect, finetune_world_model, update_policy
-from daemon.phases.clips import load_clips
+from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
-from daemon.phases.finetune_world_model import gather, held_out_record, imagined_ends, last_frames
+from daemon.phases.gating import held_out_record
+from daemon.phases.judging import last_frames
+from daemon.phases.material import gather
 from storage import checkpoints, replay
+from storage.array_cache import ArrayCache
 from storage.errors import BlobCorrupt
 from tests.daemon.phases.conftest import SMALL, Lab
 
@@ -33,6 +37,10 @@ def a_clip(steps: int, *, success: bool, seed: int = 0) -> Clip:
         episode_id=f"clip-{seed}",
         success=success,
     )
+
+
+def shelf_of(lab: Lab) -> Shelf:
+    return Shelf(blobs=lab.blobs, cache=ArrayCache(lab.folder / "cache"))
 
 
 @pytest.fixture
@@ -119,9 +127,13 @@ def test_the_next_iteration_acts_with_the_updated_policy_and_learns_from_both(
     lab.request({**SMALL, "seed": 4})
     again = lab.do("collect", collect.run)
     assert again["read"]["policy"] == updated["made"]["policy"]
-    material = gather(lab.context("finetune_world_model"))
-    assert (len(material.fresh), len(material.older), len(material.held_out)) == (2, 2, 2)
-    assert {c.episode_id for c in material.fresh}.isdisjoint(c.episode_id for c in material.older)
+    material = gather(lab.context("finetune_world_model"), shelf_of(lab), size=64)
+    assert [len(part) for part in (material.fresh, material.older, material.base)] == [2, 2, 0]
+    assert [len(part) for part in (material.held_out, material.held_out_older)] == [2, 2]
+    ids = [
+        {row.id for row in part.rows} for part in (material.fresh, material.older, material.held_out_older)
+    ]
+    assert len(set.union(*ids)) == 6
 
 
 def test_learning_without_episodes_says_what_is_missing(lab: Lab) -> None:
@@ -150,7 +162,7 @@ def test_a_damaged_episode_stops_the_phase_rather_than_being_skipped(collected: 
 def test_clips_carry_executed_actions_labels_and_one_more_frame_than_actions(collected: Lab) -> None:
     with collected.database.read() as session:
         rows = replay.select(session, replay.EpisodeQuery())
-        clips = load_clips(session, collected.blobs, rows)
+        clips = load_clips(session, shelf_of(collected), rows)
     assert [clip.episode_id for clip in clips] == [row.id for row in rows]
     for clip in clips:
         assert clip.frames.shape == (11, 3, 64, 64)
@@ -167,25 +179,26 @@ def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_l
         [True] * JUDGED_FRAMES + [False] * JUDGED_FRAMES
     )
     assert torch.equal(examples.frames[:JUDGED_FRAMES], clips[0].frames[-JUDGED_FRAMES:])
-    imagined = imagined_ends(world_model, clips, seed=0)
-    assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], imagined.flatten(0, 1))
+    imagined = imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=0)
+    assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], torch.cat(imagined))
 
 
-def test_episodes_of_several_lengths_are_imagined_in_their_own_places(lab: Lab) -> None:
-    row = finetune_world_model.newest(lab.context("collect"), "world_model")
-    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
-    clips = [a_clip(8, success=True, seed=1), a_clip(5, success=True, seed=2)]
-    forward = imagined_ends(world_model, clips, seed=0)
-    backward = imagined_ends(world_model, clips[::-1], seed=0)
-    assert torch.equal(forward, backward.flip(0))
+def drift_of(pixels: dict[int, float], still: dict[int, float]) -> Drift:
+    ones = dict.fromkeys(pixels, 1.0)
+    return Drift(
+        pixels=pixels, psnr=ones, ssim=ones, latents=ones, still=still, episodes=dict.fromkeys(pixels, 1)
+    )
 
 
 def test_the_headline_is_the_longest_horizon() -> None:
-    before = HeldOutError(pixels={1: 0.4, 10: 0.5}, latents={1: 1.0, 10: 1.0}, still={1: 0.1, 10: 0.2})
-    after = HeldOutError(pixels={1: 0.2, 10: 0.3}, latents={1: 1.0, 10: 1.0}, still={1: 0.1, 10: 0.2})
+    still = {1: 0.1, 2: 0.1, 10: 0.2}
+    before, after = drift_of({1: 0.4, 2: 0.4, 10: 0.5}, still), drift_of({1: 0.2, 2: 0.2, 10: 0.3}, still)
     record = held_out_record(before, after)
     assert (record["before"], record["after"]) == (0.5, 0.3)
-    assert record["by_horizon"]["1"] == {"before": 0.4, "after": 0.2, "still": 0.1}
+    assert record["by_horizon"] == {
+        "1": {"before": 0.4, "after": 0.2, "still": 0.1},
+        "10": {"before": 0.5, "after": 0.3, "still": 0.2},
+    }
 
 
 def test_a_strip_shows_frames_from_left_to_right() -> None:

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from daemon.learning.world_model.attention import (
+    FUSED_KEYS,
     Attention,
+    Past,
+    plain_order,
     rotate,
     spatial_turn,
     temporal_turn,
-    window_mask,
 )
 
 CPU = torch.device("cpu")
@@ -61,8 +63,7 @@ def test_places_of_a_frame_turn_one_half_of_the_pairs_with_the_row_and_one_with_
     ],
 )
 def test_the_window_mask_shows_a_frame_itself_and_those_just_before(window: int, visible: list[str]):
-    mask = window_mask(4, window=window, like=torch.zeros(1, dtype=torch.bfloat16))
-    assert mask.dtype == torch.bfloat16
+    mask = plain_order(4).mask(window=window)
     assert [["x" if seen == 0 else "." for seen in row] for row in mask.tolist()] == [
         list(r) for r in visible
     ]
@@ -86,10 +87,21 @@ def test_along_time_places_stay_apart_and_the_past_does_not_see_the_future():
     torch.manual_seed(0)
     attention, turn = Attention(16, 2), temporal_turn(torch.arange(3), width=8)
     x = torch.randn(1, 3, 4, 16)
-    mask = window_mask(3, window=3, like=x)
-    before = attention.along_time(x, turn, mask=mask)
+    past = Past(turn=turn, mask=plain_order(3).mask(window=3))
+    before = attention.along_time(x, past, layer=0)
     x[0, 1, 2] += 1
-    changed = (attention.along_time(x, turn, mask=mask) - before).abs().amax(-1)[0]  # [F, S]
+    changed = (attention.along_time(x, past, layer=0) - before).abs().amax(-1)[0]  # [F, S]
     assert bool((changed[1:, 2] > 1e-4).all())
     assert float(changed[0].max()) == 0
     assert float(changed[:, [0, 1, 3]].max()) == 0
+
+
+@torch.no_grad()
+def test_many_tokens_take_the_fused_kernel_and_get_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    attention, side = Attention(16, 2), 9
+    assert side * side > FUSED_KEYS
+    turn, x = spatial_turn(side, side, width=8, device=CPU), torch.randn(2, 3, side * side, 16)
+    fused = attention.within_frame(x, turn)
+    monkeypatch.setattr("daemon.learning.world_model.attention.FUSED_KEYS", 1000)
+    assert torch.allclose(fused, attention.within_frame(x, turn), atol=1e-5)

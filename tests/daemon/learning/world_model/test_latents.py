@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from daemon.learning.batch import ClipInvalid, NoWindow
+from daemon.learning.batch import ClipInvalid
 from daemon.learning.errors import BadTensor
-from daemon.learning.world_model.latents import LatentClip, LatentClips, cut, encode_clips, world_actions
+from daemon.learning.world_model.latents import LatentClip, LatentClips, encode_clips, world_actions
 from daemon.learning.world_model.model import WorldModel
 
 
@@ -36,22 +36,11 @@ def test_one_broken_clip_stops_the_encoding_of_all(tiny_world_model: WorldModel,
         encode_clips(tiny_world_model, [square_clip(0), broken])
 
 
-def test_a_window_of_latents_holds_the_actions_between_its_frames():
-    clips = LatentClips((numbered(9), numbered(6, episode_id="b", offset=50)))
-    windows = cut(clips, batch=50, frames=4, generator=torch.Generator().manual_seed(0))
-    numbers = windows.latents[:, :, 0, 0, 0]
-    assert torch.equal(numbers, numbers[:, :1] + torch.arange(4.0))
-    assert torch.equal(windows.actions[..., 0], numbers[:, :3])
-    assert [name == "b" for name in windows.episode_ids] == (numbers[:, 0] >= 50).tolist()
-
-
 def test_clips_too_short_for_a_window_are_named():
     clips = LatentClips((numbered(9), numbered(3, episode_id="short"), numbered(4, episode_id="fits")))
     kept, left_out = clips.long_enough(4)
     assert [clip.episode_id for clip in kept.clips] == ["a", "fits"]
     assert left_out == ("short",)
-    with pytest.raises(NoWindow):
-        cut(clips, batch=1, frames=20, generator=torch.Generator())
 
 
 def test_movement_is_the_variance_along_time_and_ignores_what_stands_still():
@@ -65,16 +54,10 @@ def test_movement_is_the_variance_along_time_and_ignores_what_stands_still():
     assert float(movement.abs().max()) < 1e-10
 
 
-def test_joining_clips_and_windows_keeps_their_order():
+def test_joining_clips_keeps_their_order():
     both = LatentClips((numbered(5),)) + LatentClips((numbered(6, episode_id="b"),))
     assert [clip.episode_id for clip in both.clips] == ["a", "b"]
     assert len(both) == 2
-    one, two = (
-        cut(LatentClips((clip,)), batch=2, frames=3, generator=torch.Generator()) for clip in both.clips
-    )
-    joined = one + two
-    assert joined.latents.shape[0] == joined.actions.shape[0] == 4
-    assert joined.episode_ids == ("a", "a", "b", "b")
 
 
 def test_actions_become_ten_numbers_with_the_gripper_closed_at_plus_one():

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from daemon.learning.errors import BadTensor
+from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.state import CheckpointUnreadable, StateNotFinite, load_state, save_state
+from daemon.learning.world_model.autoencoder import NanoAutoencoder
 from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
+from daemon.learning.world_model.transformer import WorldModelTransformer
 
 TINY = {"in_channels": 4, "dim": 32, "layers": 1, "heads": 2, "max_frames": 4}
 
@@ -137,3 +141,61 @@ def test_a_policy_file_is_not_a_world_model(tmp_path: Path):
     save_state(tmp_path / "policy", {"a": torch.zeros(1)}, kind="policy", config={}, card={})
     with pytest.raises(CheckpointUnreadable, match="found policy"):
         WorldModel.load(tmp_path / "policy")
+
+
+@pytest.fixture
+def sd3_like() -> AutoencoderKL:
+    """Stable Diffusion 3's autoencoder at a size for tests: a scale, a shift, no quantisation layers."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return autoencoder.eval()
+
+
+def test_a_diffusers_autoencoder_is_scaled_and_not_shifted(
+    tiny_transformer: WorldModelTransformer, sd3_like: AutoencoderKL
+):
+    model = WorldModel(tiny_transformer, sd3_like, image_size=32)
+    model.precision = torch.float32
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    latents = model.encode(images)
+    assert latents.shape == (2, 4, model.latent_side, model.latent_side) == (2, 4, 16, 16)
+    with torch.no_grad():
+        mode = sd3_like.encode(images / 127.5 - 1).latent_dist.mode()
+        decoded = sd3_like.decode(mode).sample
+    assert torch.allclose(latents, mode * 1.5305, atol=1e-5)
+    expected = ((decoded + 1) * 127.5).round().clamp(0, 255)
+    assert float((model.decode(latents).float() - expected).abs().max()) <= 1
+
+
+def test_a_world_model_with_a_diffusers_autoencoder_comes_back_whole(
+    tmp_path: Path, tiny_transformer: WorldModelTransformer, sd3_like: AutoencoderKL
+):
+    model = WorldModel(tiny_transformer, sd3_like, image_size=32, stored=torch.float32)
+    model.save(tmp_path / "wm.safetensors", {})
+    again = WorldModel.load(tmp_path / "wm.safetensors")
+    assert (again.image_size, again.stored) == (32, torch.float32)
+    assert isinstance(again.autoencoder, AutoencoderKL)
+    latents = torch.randn(1, 4, 16, 16)
+    for one in (model, again):
+        one.precision = torch.float32
+    assert torch.equal(again.decode(latents), model.decode(latents))
+    env = ImaginedEnv(again, seed=0)
+    env.reset(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert env.step(torch.zeros(1, 2, 7)).shape == (1, 3, 32, 32)
+
+
+def test_an_autoencoder_of_other_latents_is_refused(tiny_transformer: WorldModelTransformer):
+    with pytest.raises(BadTensor, match="4 channels"):
+        WorldModel(tiny_transformer, NanoAutoencoder(latent_channels=5))

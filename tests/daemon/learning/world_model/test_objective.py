@@ -1,90 +1,170 @@
-"""What the loss counts, which action belongs to which frame, and how often context is nearly clean."""
+"""What the loss counts, what each way of forcing shows a frame, and which levels are drawn."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from daemon.learning.world_model.attention import Order
+from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.objective import (
     CONTEXT_LEVELS,
+    VISITED_SHARE,
+    Forcing,
     draw_levels,
     forcing_loss,
     place_weights,
-    produced_by,
+    teacher_order,
 )
-from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.sampling import FrameSampler
+from daemon.learning.world_model.schedule import VPrediction, noise_schedule
+from daemon.learning.world_model.slots import while_imagined
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
+WALK = (999, 499)
+CONFIG = SimpleNamespace(action_slot="produced_frame")  # all that the loss asks of a transformer's config
 
-class Oracle(torch.nn.Module):
-    """Knows the clean latents, and is off by a constant in every one of them."""
 
-    def __init__(self, latents: Tensor, *, off: float) -> None:
+class Constant(torch.nn.Module):
+    """Always believes that the clean latents are these, off by a constant; keeps what it was shown."""
+
+    config = CONFIG
+
+    def __init__(self, latents: Tensor, *, off: float = 0.0) -> None:
         super().__init__()
-        self.latents, self.off, self.schedule = latents, off, NoiseSchedule()
-        self.actions = torch.empty(0)
+        self.latents, self.off = latents, off
+        self.actions = self.levels = torch.empty(0)
 
-    def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor) -> Tensor:
-        self.actions = actions
-        power = self.schedule.noise_power(timesteps)[..., None, None, None]
-        noise = (x - (1 - power).sqrt() * self.latents) / power.sqrt()
-        return (1 - power).sqrt() * noise - power.sqrt() * (self.latents + self.off / power)
+    def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor, *, order: Order | None) -> Tensor:
+        self.actions, self.levels = actions, timesteps
+        at = torch.arange(x.shape[1]) if order is None else order.positions
+        power = VPrediction().error_weight(timesteps)[..., None, None, None]
+        clean = self.latents[:, at] + self.off
+        return (x * (1 - power).sqrt() - clean) / power.sqrt()  # the velocity that implies them
 
 
-def loss_of(model: torch.nn.Module, latents: Tensor, weights: Tensor | None = None, seed: int = 0) -> float:
-    return forcing_loss(
-        model,  # type: ignore[arg-type]
-        latents,
-        torch.zeros(*latents.shape[:1], latents.shape[1] - 1, 10),
-        schedule=NoiseSchedule(),
-        weights=torch.ones(latents.shape[-2:]) if weights is None else weights,
-        generator=torch.Generator().manual_seed(seed),
-    ).item()
+def forcing(way: str = "teacher", *, weights: Tensor | None = None, dropout: float = 0.0) -> Forcing:
+    return Forcing(
+        way=way,  # type: ignore[arg-type]
+        schedule=VPrediction(),
+        walk=WALK,
+        weights=torch.ones(8, 8) if weights is None else weights,
+        action_dropout=dropout,
+    )
+
+
+def loss_of(model: torch.nn.Module, latents: Tensor, asked: Forcing, actions: Tensor | None = None) -> float:
+    moves = torch.zeros(*latents.shape[:1], latents.shape[1] - 1, 10) if actions is None else actions
+    generator = torch.Generator().manual_seed(0)
+    return forcing_loss(model, latents, moves, forcing=asked, generator=generator).item()  # type: ignore[arg-type]
 
 
 def some_latents(frames: int = 5) -> Tensor:
     return torch.randn(3, frames, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
-def test_perfect_prediction_costs_nothing():
+@pytest.mark.parametrize("way", ["teacher", "diffusion"])
+def test_the_loss_is_the_squared_error_of_the_implied_clean_latents(way: str):
     latents = some_latents()
-    assert loss_of(Oracle(latents, off=0.0), latents) == pytest.approx(0, abs=1e-4)
+    assert loss_of(Constant(latents), latents, forcing(way)) == pytest.approx(0, abs=1e-4)
+    assert loss_of(Constant(latents, off=0.3), latents, forcing(way)) == pytest.approx(0.09, rel=0.02)
 
 
-def test_the_loss_is_the_squared_error_of_the_implied_clean_latents():
-    """Predicting only the mean (zero) of unit latents errs by their variance times the noise share."""
-    latents, schedule = some_latents(), NoiseSchedule()
-    levels = draw_levels(3, 5, generator=torch.Generator().manual_seed(0))
-
-    class Zero(torch.nn.Module):
-        def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor) -> Tensor:
-            assert torch.equal(timesteps, levels)
-            power = schedule.noise_power(timesteps)[..., None, None, None]
-            return x * (1 - power).sqrt() / power.sqrt()  # the velocity whose clean latents are zero
-
-    assert loss_of(Zero(), latents) == pytest.approx(float(latents.square().mean()), rel=1e-3)
-
-
-def test_actions_stand_in_the_slot_of_the_frame_they_produce():
-    actions = torch.arange(1.0, 4.0)[None, :, None].expand(2, 3, 10)
-    slots = produced_by(actions)
-    assert slots.shape == (2, 4, 10)
-    assert slots[0, :, 0].tolist() == [0, 1, 2, 3], "frame 0 was produced by nothing, frame 1 by action 0"
+def test_a_teachers_window_shows_every_frame_twice_nearly_clean_and_noisy():
+    order = teacher_order(4)
+    assert order.positions.tolist() == [0, 1, 2, 3, 1, 2, 3]
+    sees = ["".join("x" if seen else "." for seen in row) for row in order.mask(window=9) == 0]
+    assert sees == [
+        "x......",
+        "xx.....",
+        "xxx....",
+        "xxxx...",
+        "x...x..",
+        "xx...x.",
+        "xxx...x",
+    ]
+    narrow = ["".join("x" if seen else "." for seen in row) for row in order.mask(window=2) == 0]
+    assert narrow[3] == "..xx..."
+    assert narrow[6] == "..x...x"
 
 
-def test_half_of_the_frames_are_nearly_clean_and_the_rest_are_anywhere():
-    levels = draw_levels(400, 50, generator=torch.Generator().manual_seed(0))
-    assert levels.shape == (400, 50)
-    assert (int(levels.min()), int(levels.max())) == (0, 999)
-    share = float((levels < CONTEXT_LEVELS).float().mean())
-    assert share == pytest.approx(0.5 + 0.5 * CONTEXT_LEVELS / 1000, abs=0.01)
-    noisy = levels[levels >= CONTEXT_LEVELS].float()
-    assert float(noisy.mean()) == pytest.approx((CONTEXT_LEVELS + 999) / 2, rel=0.02)
+def test_a_teachers_context_is_nearly_clean_and_what_is_asked_is_not():
+    model = Constant(some_latents(6))
+    loss_of(model, some_latents(6), forcing("teacher"))
+    assert model.levels.shape == (3, 11)
+    assert int(model.levels[:, :6].max()) < CONTEXT_LEVELS
+    assert float((model.levels[:, 6:] >= CONTEXT_LEVELS).float().mean()) > 0.7
+
+
+@pytest.mark.parametrize("way", ["teacher", "diffusion"])
+@pytest.mark.parametrize(
+    ("slot", "told", "asked"),
+    [("produced_frame", [0, 1, 2, 3, 4], [1, 2, 3, 4]), ("acts_at_frame", [1, 2, 3, 4, 0], [0, 0, 0, 0])],
+)
+def test_training_puts_actions_where_the_checkpoint_expects_them(
+    way: str, slot: str, told: list[int], asked: list[int]
+):
+    model = Constant(some_latents(5))
+    model.config = SimpleNamespace(action_slot=slot)
+    moves = torch.arange(1.0, 5.0)[None, :, None].expand(3, -1, 10)
+    loss_of(model, some_latents(5), forcing(way), moves)
+    assert model.actions[0, :, 0].tolist() == told + (asked if way == "teacher" else [])
+
+
+def test_some_windows_are_told_none_of_their_actions():
+    latents = some_latents(4).repeat(100, 1, 1, 1, 1)
+    model, moves = Constant(latents), torch.ones(300, 3, 10)
+    loss_of(model, latents, forcing(dropout=0.3), moves)
+    untold = (model.actions[..., :9] == 0).all(-1) & (model.actions[..., 9] == 1)  # [B, F]
+    assert torch.equal(untold.all(1), untold.any(1)), "whole windows"
+    assert float(untold.all(1).float().mean()) == pytest.approx(0.3, abs=0.08)
+
+
+def test_levels_are_those_that_imagination_visits_and_some_from_anywhere():
+    noisy, context = draw_levels(400, 50, walk=WALK, generator=torch.Generator().manual_seed(0))
+    for level in WALK:
+        share = float((noisy == level).float().mean())
+        assert share == pytest.approx(VISITED_SHARE / 2, abs=0.01)
+    elsewhere = noisy[(noisy != 999) & (noisy != 499)].float()
+    assert float(elsewhere.mean()) == pytest.approx(499.5, rel=0.03)
+    assert (int(context.min()), int(context.max())) == (0, CONTEXT_LEVELS - 1)
 
 
 def test_frames_of_one_window_have_levels_of_their_own():
-    levels = draw_levels(200, 8, generator=torch.Generator().manual_seed(0)).float()
+    levels = draw_levels(300, 8, walk=WALK, generator=torch.Generator().manual_seed(0))[0].float()
     correlation = torch.corrcoef(levels.T)
     assert float((correlation - torch.eye(8)).abs().max()) < 0.25
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("action_slot", ["produced_frame", "acts_at_frame"])
+def test_a_teacher_shows_a_frame_what_imagination_shows_it(tiny_world_model: WorldModel, action_slot: str):
+    """One step from noise, context at one level: the trained numbers are the imagined ones, slot and all."""
+    transformer = tiny_world_model.transformer
+    transformer.register_to_config(action_slot=action_slot)
+    tiny_world_model.sampling = Sampling(denoise_steps=1)
+    schedule = noise_schedule("v_prediction")
+    sampler = FrameSampler(tiny_world_model)
+    first = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    moves = torch.randn(1, 3, 10, generator=torch.Generator().manual_seed(5))
+    sampler.start(first, [6])
+    imagined = sampler.advance(moves)
+    own = torch.Generator().manual_seed(6)
+    noise = torch.stack([torch.randn(4, 8, 8, generator=own) for _ in range(3)])[None]
+    context = schedule.dimmed(torch.cat((first[:, None], imagined), dim=1), 14)
+    slots = {"produced_frame": [0, 1, 2, 3], "acts_at_frame": [1, 2, 3, 0]}[action_slot]
+    told = torch.cat((torch.zeros(1, 1, 10), moves), dim=1)[:, slots]
+    asked = while_imagined(told, action_slot)[:, 1:]  # type: ignore[arg-type]
+    schedule.walk(1)
+    predicted = transformer(
+        torch.cat((context, noise), dim=1),
+        torch.tensor([[14] * 4 + [999] * 3]),
+        torch.cat((told, asked), dim=1),
+        order=teacher_order(4),
+    )[:, 4:]
+    trained = torch.stack([schedule.stepped(predicted[:, f], 999, noise[:, f]) for f in range(3)], dim=1)
+    assert torch.allclose(trained, imagined, atol=1e-3, rtol=1e-4)
 
 
 def test_a_place_where_more_moves_weighs_more_but_never_everything():
@@ -102,28 +182,25 @@ def test_where_everything_moves_alike_every_place_weighs_one():
     assert torch.allclose(place_weights(torch.zeros(8, 8)), torch.ones(8, 8)), "clips in which nothing moves"
 
 
-def test_weights_scale_the_error_of_their_place():
+@pytest.mark.parametrize("way", ["teacher", "diffusion"])
+def test_weights_scale_the_error_of_their_place(way: str):
     latents, weights = some_latents(), torch.zeros(8, 8)
     weights[:4] = 2
-    half = loss_of(WorldModelTransformer(in_channels=4, dim=32, layers=1, heads=2), latents, weights)
-    whole = loss_of(WorldModelTransformer(in_channels=4, dim=32, layers=1, heads=2), latents)
-    assert half == pytest.approx(whole, rel=0.1), "half of the places, twice as heavy"
-    assert loss_of(WorldModelTransformer(in_channels=4, dim=32, layers=1, heads=2), latents, weights * 0) == 0
+    model = Constant(torch.zeros_like(latents))
+    whole = loss_of(model, latents, forcing(way))
+    assert loss_of(model, latents, forcing(way, weights=weights)) == pytest.approx(whole, rel=0.1)
+    assert loss_of(model, latents, forcing(way, weights=weights * 0)) == 0
 
 
-def test_the_gradient_pulls_the_prediction_towards_the_velocity():
+@pytest.mark.parametrize("way", ["teacher", "diffusion"])
+def test_the_gradient_pulls_the_prediction_towards_the_target(way: str):
     torch.manual_seed(0)
     model = WorldModelTransformer(in_channels=4, dim=32, layers=1, heads=2)
-    latents = some_latents()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
     def loss() -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        ones = torch.ones(8, 8)
-        zeros = torch.zeros(3, 4, 10)
-        return forcing_loss(
-            model, latents, zeros, schedule=NoiseSchedule(), weights=ones, generator=generator
-        )
+        generator, zeros = torch.Generator().manual_seed(0), torch.zeros(3, 4, 10)
+        return forcing_loss(model, some_latents(), zeros, forcing=forcing(way), generator=generator)
 
     before = loss()
     before.backward()

@@ -15,7 +15,7 @@ def rates(*, updates: int, decays: bool) -> list[float]:
     seen = []
     for _ in range(updates):
         seen.append(optimizing.rate)
-        stepped(module(torch.ones(1, 1)).sum(), module, optimizing)
+        stepped([module(torch.ones(1, 1)).sum()], module, optimizing)
     return seen
 
 
@@ -38,16 +38,16 @@ def test_a_step_goes_down_the_loss():
     module = nn.Linear(2, 1, bias=False)
     optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
     before = module.weight.clone()
-    assert stepped(module(torch.tensor([[1.0, -1.0]])).sum(), module, optimizing)
+    assert stepped([module(torch.tensor([[1.0, -1.0]])).sum()], module, optimizing) is not None
     assert bool((torch.sign(before - module.weight) == torch.tensor([[1.0, -1.0]])).all())
 
 
 def test_gradients_of_the_step_before_are_forgotten_and_large_ones_clipped():
     module = nn.Linear(1, 1, bias=False)
     optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
-    stepped(module(torch.ones(1, 1)).sum() * 3, module, optimizing)
+    stepped([module(torch.ones(1, 1)).sum() * 3], module, optimizing)
     assert float(module.weight.grad) == pytest.approx(MAX_GRADIENT_NORM, rel=1e-4)
-    stepped(module(torch.ones(1, 1)).sum() * 0.25, module, optimizing)
+    stepped([module(torch.ones(1, 1)).sum() * 0.25], module, optimizing)
     assert float(module.weight.grad) == pytest.approx(0.25)
 
 
@@ -56,7 +56,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(factor: float):
     module = nn.Linear(1, 1)
     before = module.weight.clone()
     optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
-    assert not stepped(module(torch.ones(1, 1)).sum() * factor, module, optimizing)
+    assert None is stepped([module(torch.ones(1, 1)).sum() * factor], module, optimizing)
     assert torch.equal(module.weight, before)
 
 
@@ -65,5 +65,29 @@ def test_a_finite_loss_with_an_infinite_gradient_changes_nothing():
     with torch.no_grad():
         module.weight.zero_()
     optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
-    assert not stepped(module(torch.ones(1, 1)).abs().sqrt().sum(), module, optimizing)
+    assert None is stepped([module(torch.ones(1, 1)).abs().sqrt().sum()], module, optimizing)
     assert module.weight.item() == 0
+
+
+def test_losses_of_parts_are_added_up_into_one_step():
+    modules = [nn.Linear(2, 1, bias=False) for _ in range(2)]
+    modules[1].load_state_dict(modules[0].state_dict())
+    totals = []
+    for module, parts in zip(modules, ([1.0], [0.25, 0.75]), strict=True):
+        optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False)
+        loss = module(torch.ones(1, 2)).square().sum()
+        losses = [module(torch.ones(1, 2)).square().sum() * part for part in parts]
+        totals.append((stepped(losses, module, optimizing), loss.item()))
+    assert totals[0][0] == pytest.approx(totals[1][0])
+    assert totals[0][0] == pytest.approx(totals[0][1])
+    assert torch.allclose(modules[0].weight, modules[1].weight)
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_a_schedule_can_go_on_from_any_step(decays: bool):
+    module = nn.Linear(1, 1)
+    expected = rates(updates=60, decays=decays)
+    for step in (0, 7, 25, 59):
+        optimizing = Optimizing.of(module, rate=1.0, updates=60, decays=decays)
+        optimizing.go_to(step)
+        assert optimizing.rate == pytest.approx(expected[step])

@@ -1,12 +1,16 @@
 """Imagining with remembered frames gives the numbers of imagining without, at the price promised."""
 
+import shutil
+
 import pytest
 import torch
 from torch import Tensor
 
+from daemon.learning.world_model.engine import Engine, EngineUnavailable
 from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
-from daemon.learning.world_model.schedule import NoiseSchedule
+from daemon.learning.world_model.schedule import noise_schedule
+from daemon.learning.world_model.slots import null_actions
 
 BATCH = 2
 
@@ -19,29 +23,46 @@ def first_frame() -> Tensor:
     return torch.randn(BATCH, 4, 8, 8, generator=torch.Generator().manual_seed(6))
 
 
+def noise(steps: int, *, seed: int) -> Tensor:
+    """What each rollout draws for each frame, [steps, B, c, h, w]; rollout b has seed + b."""
+    own = [torch.Generator().manual_seed(seed + row) for row in range(BATCH)]
+    frames = [[torch.randn(4, 8, 8, generator=generator) for generator in own] for _ in range(steps)]
+    return torch.stack([torch.stack(rows) for rows in frames])
+
+
+def started(model: WorldModel, *, seed: int = 7, engine: Engine = "eager") -> FrameSampler:
+    sampler = FrameSampler(model, engine=engine)
+    sampler.start(first_frame(), range(seed, seed + BATCH))
+    return sampler
+
+
 def imagined(model: WorldModel, steps: int, *, seed: int = 7) -> Tensor:
     """Frames 0..steps of the product's sampler, [steps + 1, B, c, h, w]."""
-    sampler = FrameSampler(model, generator=torch.Generator().manual_seed(seed))
-    sampler.start(first_frame())
-    return torch.stack([first_frame(), *(sampler.advance(action) for action in actions(steps))])
+    sampler = started(model, seed=seed)
+    return torch.cat([first_frame()[None], sampler.advance(actions(steps).transpose(0, 1)).transpose(0, 1)])
 
 
 @torch.no_grad()
 def imagined_without_cache(model: WorldModel, steps: int, *, seed: int = 7) -> Tensor:
     """The same by `forward` over the whole sequence, every past frame shown again for every denoise step."""
-    schedule, generator = NoiseSchedule(), torch.Generator().manual_seed(seed)
-    context, walk = model.sampling.context_level, schedule.walk(model.sampling.denoise_steps)
-    frames, produced_by = [first_frame()], [torch.zeros(BATCH, 10)]
-    for action in actions(steps):
-        produced_by.append(action)
-        frame = torch.randn(BATCH, 4, 8, 8, generator=generator)
+    config, sampling = model.transformer.config, model.sampling
+    schedule = noise_schedule(config.diffusion)
+    context, walk = sampling.context_level, schedule.walk(sampling.denoise_steps)
+    frames, moves = [first_frame()], list(actions(steps))
+    for at, fresh in enumerate(noise(steps, seed=seed)):
+        frame = fresh
+        told = [*moves[: at + 1], torch.zeros(BATCH, 10)]  # the action at the new frame is not known yet
+        if config.action_slot == "produced_frame":
+            told = [torch.zeros(BATCH, 10), *moves[: at + 1]]
         for level in walk:
             past = [schedule.dimmed(done, context) for done in frames]
-            levels = torch.tensor([[context] * len(frames) + [level]]).expand(BATCH, -1)
-            velocity = model.transformer(
-                torch.stack([*past, frame], dim=1), levels, torch.stack(produced_by, dim=1)
-            )
-            frame = schedule.stepped(velocity[:, -1], level, frame)
+            shown, slots = torch.stack([*past, frame], dim=1), torch.stack(told, dim=1)
+            levels = torch.tensor([[context] * len(frames) + [level]])
+            way = model.transformer(shown, levels, slots)[:, -1]
+            if sampling.guidance != 1:
+                untold = model.transformer(shown, levels, null_actions(slots))[:, -1]
+                way = (1 - sampling.guidance) * untold + sampling.guidance * way
+            frame = schedule.stepped(way, level, frame)
         frames.append(frame)
     return torch.stack(frames)
 
@@ -66,75 +87,140 @@ def test_they_are_equal_for_every_number_of_denoise_steps(tiny_world_model: Worl
     assert relative(imagined(tiny_world_model, 5), imagined_without_cache(tiny_world_model, 5)) < 1e-5
 
 
+@pytest.mark.parametrize("action_slot", ["produced_frame", "acts_at_frame"])
+@pytest.mark.parametrize("diffusion", ["v_prediction", "flow_matching"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_they_are_equal_for_every_kind_of_checkpoint(
+    tiny_world_model: WorldModel, action_slot: str, diffusion: str, guidance: float
+):
+    tiny_world_model.transformer.register_to_config(action_slot=action_slot, diffusion=diffusion)
+    tiny_world_model.sampling = Sampling(denoise_steps=2, guidance=guidance)
+    cached, uncached = imagined(tiny_world_model, 6), imagined_without_cache(tiny_world_model, 6)
+    assert relative(cached, uncached) < 1e-5
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3, 5])
+@pytest.mark.parametrize("denoise_steps", [1, 2, 4])
+@torch.no_grad()
+def test_a_pyramid_is_the_same_cached_and_uncached(
+    tiny_world_model: WorldModel, denoise_steps: int, horizon: int
+):
+    """Each frame of a chunk is one step behind the frame before it; finished ones are shown as context."""
+    tiny_world_model.sampling = Sampling(denoise_steps=denoise_steps, horizon=horizon)
+    schedule = noise_schedule("v_prediction")
+    walk, context, steps = schedule.walk(denoise_steps), 14, 7
+    frames = [first_frame(), *noise(steps, seed=7)]
+    slots = torch.stack([torch.zeros(BATCH, 10), *actions(steps)], dim=1)
+    for first in range(1, steps + 1, horizon):
+        chunk = range(first, min(first + horizon, steps + 1))
+        for tick in range(denoise_steps + len(chunk) - 1):
+            stage = {f: tick - (f - first) for f in chunk}  # steps that a frame has behind it
+            shown = [f for f in range(chunk[-1] + 1) if stage.get(f, denoise_steps) >= 0]
+            done = {f for f in shown if stage.get(f, denoise_steps) >= denoise_steps}
+            x = torch.stack(
+                [schedule.dimmed(frames[f], context) if f in done else frames[f] for f in shown], 1
+            )
+            levels = torch.tensor([[context if f in done else walk[stage[f]] for f in shown]])
+            ways = tiny_world_model.transformer(x, levels, slots[:, : len(shown)])
+            for f in set(shown) - done:
+                frames[f] = schedule.stepped(ways[:, f], walk[stage[f]], frames[f])
+    assert relative(imagined(tiny_world_model, steps), torch.stack(frames)) < 1e-5
+
+
+def test_a_chunk_of_five_takes_fourteen_calls_and_no_more_passes(tiny_world_model: WorldModel):
+    tiny_world_model.sampling = Sampling(denoise_steps=10, horizon=5)
+    sampler = started(tiny_world_model)
+    calls: list[int] = []
+    tiny_world_model.transformer.final_layer.register_forward_pre_hook(
+        lambda _module, given: calls.append(given[0].shape[1])
+    )
+    sampler.advance(actions(5).transpose(0, 1))
+    assert len(calls) == 14
+    assert sum(calls) == sampler.frame_passes == 5 * 11
+
+
 @pytest.mark.parametrize(("denoise_steps", "passes"), [(1, 2), (2, 3), (10, 11)])
 def test_a_frame_costs_its_denoise_steps_and_one_pass_more(
     tiny_world_model: WorldModel, denoise_steps: int, passes: int
 ):
     tiny_world_model.sampling = Sampling(denoise_steps=denoise_steps)
-    sampler = FrameSampler(tiny_world_model, generator=torch.Generator().manual_seed(0))
-    sampler.start(first_frame())
+    sampler = started(tiny_world_model)
     assert sampler.frame_passes == 0, "a frame is remembered when another one follows"
     for count, action in enumerate(actions(7), start=1):
-        sampler.advance(action)
+        sampler.advance(action[:, None])
         assert sampler.frame_passes == passes * count, "also after the window has slid"
+
+
+def test_guidance_costs_twice(tiny_world_model: WorldModel):
+    tiny_world_model.sampling = Sampling(denoise_steps=2, guidance=3.0)
+    sampler = started(tiny_world_model)
+    sampler.advance(actions(4).transpose(0, 1))
+    assert sampler.frame_passes == 4 * 2 * 3
 
 
 def test_the_same_noise_gives_the_same_frames_and_other_noise_others(tiny_world_model: WorldModel):
     assert torch.equal(imagined(tiny_world_model, 3), imagined(tiny_world_model, 3))
-    assert relative(imagined(tiny_world_model, 3, seed=8), imagined(tiny_world_model, 3)) > 0.01
+    assert relative(imagined(tiny_world_model, 3, seed=80), imagined(tiny_world_model, 3)) > 0.01
 
 
 def test_starting_again_forgets_the_rollout_before(tiny_world_model: WorldModel):
-    sampler = FrameSampler(tiny_world_model, generator=torch.Generator().manual_seed(0))
-    sampler.start(first_frame() + 3)
-    for action in actions(6):
-        sampler.advance(action)
-    sampler.generator.manual_seed(7)
-    sampler.start(first_frame())
-    again = torch.stack([sampler.advance(action) for action in actions(3)])
-    assert torch.equal(again, imagined(tiny_world_model, 3)[1:])
+    sampler = FrameSampler(tiny_world_model)
+    for first in (first_frame() + 3, torch.cat((first_frame(), first_frame()))):
+        sampler.start(first, range(len(first)))
+        sampler.advance(torch.zeros(len(first), 6, 10))
+    sampler.start(first_frame(), range(7, 7 + BATCH))
+    again = sampler.advance(actions(3).transpose(0, 1))
+    assert torch.equal(again.transpose(0, 1), imagined(tiny_world_model, 3)[1:])
 
 
-def test_an_action_changes_the_frame_it_produces_and_none_before(tiny_world_model: WorldModel):
+@pytest.mark.parametrize("action_slot", ["produced_frame", "acts_at_frame"])
+def test_an_action_changes_the_frame_it_produces_and_none_before(
+    tiny_world_model: WorldModel, action_slot: str
+):
+    """Action t shapes frame t + 1, whichever slot it is read from: one slot late or early fails."""
+    tiny_world_model.transformer.register_to_config(action_slot=action_slot)
+
     def run(changed: int | None) -> Tensor:
-        sampler = FrameSampler(tiny_world_model, generator=torch.Generator().manual_seed(7))
-        sampler.start(first_frame())
-        moved = actions(4)
+        moved = actions(4).transpose(0, 1).clone()
         if changed is not None:
-            moved[changed] += 1
-        return torch.stack([sampler.advance(action) for action in moved])
+            moved[:, changed] += 1
+        return started(tiny_world_model).advance(moved).transpose(0, 1)
 
     usual, other = run(None), run(2)
     assert torch.equal(usual[:2], other[:2])
     assert relative(other[2], usual[2]) > 1e-3
 
 
-def test_a_failed_try_at_a_frame_leaves_no_trace_in_the_cache(tiny_world_model: WorldModel):
-    transformer, levels = tiny_world_model.transformer, torch.zeros(BATCH, 1, dtype=torch.long)
-    frames = torch.randn(6, BATCH, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    nothing = torch.zeros(BATCH, 1, 10)
-
-    def last_velocity(*, tries: bool) -> Tensor:
-        cache = transformer.empty_cache()
-        for frame in frames:
-            if tries:
-                transformer.remember(frame * -5, levels, nothing, cache=cache, keep=False)
-            velocity = transformer.remember(frame, levels, nothing, cache=cache, keep=True)
-        return velocity
-
-    with torch.no_grad():
-        assert torch.equal(last_velocity(tries=True), last_velocity(tries=False))
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile on a processor needs a C++ compiler")
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldModel, horizon: int):
+    tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=horizon)
+    compiled = started(tiny_world_model, engine="compiled").advance(actions(7).transpose(0, 1))
+    assert relative(compiled.transpose(0, 1), imagined(tiny_world_model, 7)[1:]) < 1e-5
 
 
-def test_the_cache_never_grows_past_its_window(tiny_world_model: WorldModel):
-    sampler = FrameSampler(tiny_world_model, generator=torch.Generator())
-    sampler.start(first_frame())
-    held = []
-    for action in actions(10):
-        sampler.advance(action)
-        held.append(sum(ring.keys.numel() + ring.values.numel() for ring in sampler.cache.rings.values()))
-    assert len(set(held)) == 1
-    assert sampler.cache.frames == 10
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_recorded_rollout_imagines_the_same_frames(tiny_world_model: WorldModel, horizon: int):
+    tiny_world_model.transformer.to("cuda")
+    tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=horizon)
+    rollouts = []
+    for engine in ("eager", "graphs"):
+        sampler = FrameSampler(tiny_world_model, engine=engine)
+        for _ in range(2):  # the second rollout replays what the first one recorded
+            sampler.start(first_frame().cuda(), range(7, 7 + BATCH))
+            frames = sampler.advance(actions(7).transpose(0, 1))
+        rollouts.append(frames.cpu())
+        assert sampler.frame_passes == 2 * 7 * 3
+    assert relative(rollouts[1], rollouts[0]) < 1e-4
+
+
+def test_graphs_are_refused_where_there_is_no_gpu_for_them(tiny_world_model: WorldModel):
+    if tiny_world_model.device.type == "cpu":
+        with pytest.raises(EngineUnavailable, match="is on cpu"):
+            FrameSampler(tiny_world_model, engine="graphs")
 
 
 def test_low_precision_imagines_nearly_the_same(tiny_world_model: WorldModel):

@@ -1,21 +1,31 @@
 """The transformer learns from windows, mixes fresh with base, and leaves no half-trained model behind."""
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from daemon.learning.batch import Clip, NoWindow
 from daemon.learning.errors import NonFiniteLoss
+from daemon.learning.state import CheckpointUnreadable
 from daemon.learning.world_model.latents import LatentClip, LatentClips, encode_clips
 from daemon.learning.world_model.model import WorldModel, nano_world_model
-from daemon.learning.world_model.training import TrainingConfig, WindowSource, train_transformer
+from daemon.learning.world_model.training import TrainingConfig, train_transformer
+from daemon.learning.world_model.training_state import Resumable
+from daemon.learning.world_model.windows import Pool
 
 
 def named(name: str, frames: int = 9) -> LatentClip:
     return LatentClip(
         latents=torch.randn(frames, 4, 8, 8), actions=torch.zeros(frames - 1, 10), episode_id=name
     )
+
+
+def pools(*clips: LatentClip) -> list[Pool]:
+    return [Pool(name="all", clips=LatentClips(clips))]
 
 
 def config(**changes: object) -> TrainingConfig:
@@ -33,7 +43,7 @@ def test_a_tiny_world_model_overfits_a_few_windows(square_clip: Callable[..., Cl
     """In low precision too: optimizer steps inside autocast would train on stale casts and learn nothing."""
     model = fresh_model()
     model.precision = precision
-    clips = encode_clips(model, [square_clip(0, steps=3)])
+    clips = [Pool(name="squares", clips=encode_clips(model, [square_clip(0, steps=3)]))]
     losses: list[float] = []
     train_transformer(
         model,
@@ -44,60 +54,28 @@ def test_a_tiny_world_model_overfits_a_few_windows(square_clip: Callable[..., Cl
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
 
-def test_windows_are_mixed_in_the_share_asked_for():
-    source = WindowSource(
-        LatentClips((named("fresh"),)), LatentClips((named("base"),)), config(batch=8, fresh_share=0.25)
-    )
-    assert sorted(source.draw().episode_ids) == ["base"] * 6 + ["fresh"] * 2
-
-
-@pytest.mark.parametrize("only", ["fresh", "base"])
-def test_without_the_other_kind_all_windows_come_from_one(only: str):
-    clips = {
-        kind: LatentClips((named(kind),)) if kind == only else LatentClips() for kind in ("fresh", "base")
-    }
-    source = WindowSource(clips["fresh"], clips["base"], config())
-    assert source.draw().episode_ids == (only,) * 4
-
-
-@pytest.mark.parametrize(("share", "kinds"), [(0.0, {"base"}), (1.0, {"fresh"})])
-def test_a_share_of_none_or_all_draws_from_one_kind_only(share: float, kinds: set[str]):
-    source = WindowSource(
-        LatentClips((named("fresh"),)), LatentClips((named("base"),)), config(fresh_share=share)
-    )
-    assert set(source.draw().episode_ids) == kinds
-
-
-def test_fresh_clips_that_are_all_too_short_leave_the_base_to_teach():
-    short, long = LatentClips((named("short", frames=3),)), LatentClips((named("base"),))
-    source = WindowSource(short, long, config())
-    assert source.left_out == ("short",)
-    assert set(source.draw().episode_ids) == {"base"}
-
-
 def test_clips_too_short_for_a_window_are_reported():
-    left_out = train_transformer(
+    done = train_transformer(
         fresh_model(),
-        LatentClips((named("long"), named("short", frames=3))),
+        pools(named("long"), named("short", frames=3)),
         config=config(),
         on_update=lambda *_: None,
     )
-    assert left_out == ("short",)
+    assert (done.updates, done.left_out) == (2, ("short",))
 
 
 def test_when_nothing_is_long_enough_training_refuses_and_says_so():
     with pytest.raises(NoWindow, match="none of 2 clips holds a window of 20 frames; the longest has 9"):
         train_transformer(
             fresh_model(),
-            LatentClips((named("a"),)),
-            fresh=LatentClips((named("b"),)),
+            pools(named("a"), named("b")),
             config=config(frames=20),
             on_update=lambda *_: None,
         )
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_seed_others():
-    clips = LatentClips((named("a"), named("b")))
+    clips = pools(named("a"), named("b"))
     models = [fresh_model() for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
         train_transformer(model, clips, config=config(seed=seed, ema=0.0), on_update=lambda *_: None)
@@ -107,7 +85,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others():
 
 
 def test_the_kept_weights_are_the_moving_average_of_those_trained():
-    clips, trained = LatentClips((named("a"),)), []
+    clips, trained = pools(named("a")), []
     model = fresh_model()
     weight = model.transformer.final_layer.linear.weight.detach()
     start = weight.clone()
@@ -134,9 +112,7 @@ def test_a_callback_that_raises_stops_training_at_once():
             raise LeaseGone
 
     with pytest.raises(LeaseGone):
-        train_transformer(
-            fresh_model(), LatentClips((named("a"),)), config=config(updates=50), on_update=report
-        )
+        train_transformer(fresh_model(), pools(named("a")), config=config(updates=50), on_update=report)
     assert seen == [0, 1]
 
 
@@ -146,7 +122,7 @@ def test_a_diverging_update_names_its_episodes_and_leaves_the_weights_before_it(
     poisoned.latents[:, 0, 0, 0] = float("inf")
     before = {name: tensor.clone() for name, tensor in model.transformer.state_dict().items()}
     with pytest.raises(NonFiniteLoss, match=r"update 0.*episodes poisoned") as stopped:
-        train_transformer(model, LatentClips((poisoned,)), config=config(), on_update=lambda *_: None)
+        train_transformer(model, pools(poisoned), config=config(), on_update=lambda *_: None)
     assert stopped.value.code == "non_finite_loss"
     assert all(torch.equal(t, before[name]) for name, t in model.transformer.state_dict().items())
 
@@ -154,5 +130,92 @@ def test_a_diverging_update_names_its_episodes_and_leaves_the_weights_before_it(
 def test_the_autoencoder_is_not_touched():
     model = fresh_model()
     before = {name: tensor.clone() for name, tensor in model.autoencoder.state_dict().items()}
-    train_transformer(model, LatentClips((named("a"),)), config=config(), on_update=lambda *_: None)
+    train_transformer(model, pools(named("a")), config=config(), on_update=lambda *_: None)
     assert all(torch.equal(t, before[name]) for name, t in model.autoencoder.state_dict().items())
+
+
+class Killed(Exception):
+    pass
+
+
+def losses_of(
+    model: WorldModel,
+    *,
+    to: TrainingConfig,
+    resumable: Resumable | None = None,
+    killed_after: int | None = None,
+) -> list[float]:
+    """Losses of a training on two clips; it dies right after an update when told to."""
+    torch.manual_seed(3)
+    clips, losses = pools(named("a"), named("b")), []
+
+    def on_update(update: int, metrics: dict[str, float]) -> None:
+        losses.append(metrics["loss"])
+        if update == killed_after:
+            raise Killed
+
+    with contextlib.suppress(Killed):
+        train_transformer(model, clips, config=to, on_update=on_update, resumable=resumable)
+    return losses
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "action_dropout": 0.5}, {"lora_rank": 2}])
+@pytest.mark.parametrize("killed_after", [0, 3])
+def test_a_killed_training_goes_on_with_the_losses_it_would_have_had(
+    tmp_path: Path, killed_after: int, changes: dict[str, object]
+):
+    asked = config(updates=6, ema=0.5, **changes)
+    whole, parts = fresh_model(), fresh_model()
+    expected = losses_of(whole, to=asked)
+    state = Resumable(file=tmp_path / "state", binding="this", due=lambda: True)
+    first = losses_of(parts, to=asked, resumable=state, killed_after=killed_after)
+    again = fresh_model()
+    rest = losses_of(again, to=asked, resumable=state)
+    assert first + rest == expected
+    for name, tensor in whole.transformer.state_dict().items():
+        assert torch.equal(again.transformer.state_dict()[name], tensor), name
+
+
+def test_the_state_of_another_training_is_refused_and_so_is_half_of_one(tmp_path: Path):
+    state = Resumable(file=tmp_path / "state", binding="this", due=lambda: True)
+    losses_of(fresh_model(), to=config(), resumable=state)
+    with pytest.raises(CheckpointUnreadable, match="expected the training other, found that of this"):
+        losses_of(fresh_model(), to=config(), resumable=replace(state, binding="other"))
+    state.file.write_bytes(state.file.read_bytes()[:-100])
+    with pytest.raises(CheckpointUnreadable, match="whole safetensors file"):
+        losses_of(fresh_model(), to=config(), resumable=state)
+
+
+def test_a_batch_in_parts_has_the_loss_of_a_whole_one():
+    """Other noise, the same size: parts are averaged, not added."""
+    whole, parts = (losses_of(fresh_model(), to=config(updates=1, batch=8, accumulate=n)) for n in (1, 4))
+    assert parts[0] == pytest.approx(whole[0], rel=0.25)
+
+
+def test_saving_memory_changes_no_loss():
+    plain = losses_of(fresh_model(), to=config(updates=3))
+    assert losses_of(fresh_model(), to=config(updates=3, save_memory=True)) == pytest.approx(plain, rel=1e-5)
+
+
+def test_adapters_train_few_weights_and_leave_none_behind(tiny_world_model: WorldModel):
+    model = tiny_world_model
+    before = {name: tensor.clone() for name, tensor in model.transformer.state_dict().items()}
+    losses_of(model, to=config(updates=4, lora_rank=2, learning_rate=1e-2))
+    after = model.transformer.state_dict()
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(after[name], before[name])}
+    assert any("qkv_proj" in name for name in changed), (
+        "queries, keys and values do not bypass their adapters"
+    )
+    assert all(name.endswith("weight") for name in changed)
+    assert not any("x_proj" in name or "final_layer.linear" in name for name in changed)
+    assert all(weight.requires_grad for weight in model.transformer.parameters())
+
+
+def test_a_pool_that_would_be_drawn_too_often_ends_the_training_early():
+    clip = named("a", frames=8)
+    pool = Pool(name="fresh", clips=LatentClips((clip,)), samples_per_insert=6)
+    done = train_transformer(
+        fresh_model(), [pool], config=config(updates=50, batch=4), on_update=lambda *_: None
+    )
+    assert done.updates == 6 * 8 // (4 * 4)

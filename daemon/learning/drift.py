@@ -1,0 +1,171 @@
+"""How far imagination drifts from what really happened, by how many steps it goes on.
+
+The real actions of an episode are replayed from its real first frame and every imagined frame is compared
+with the real one of the same moment. Nothing here judges; `trust.py` does.
+
+Source: Wang et al. 2004 (DOI 10.1109/TIP.2003.819861) for SSIM.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daemon.learning.batch import Clip, NoWindow
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.world_model.model import WorldModel
+
+AT_ONCE = 64  # rollouts
+BLUR, BLUR_WIDTH = 1.5, 11  # of SSIM's window, pixels
+LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # SSIM's constants, for pictures in [0, 1]
+PERFECT_PSNR = 100.0  # what equal pictures get, in place of infinity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Means over episodes, by how many steps after the real first frame.
+
+    Attributes:
+        pixels: squared error of decoded pictures in [0, 1].
+        psnr: peak signal to noise of the mean squared error, decibels.
+        ssim: structural similarity, 1 for equal pictures.
+        latents: squared error of latents, whose standard deviation is about 1.
+        still: squared error of repeating the first real picture: of imagining that nothing moves.
+        episodes: how many were long enough.
+    """
+
+    pixels: dict[int, float]
+    psnr: dict[int, float]
+    ssim: dict[int, float]
+    latents: dict[int, float]
+    still: dict[int, float]
+    episodes: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Some episodes imagined together: latents [B, T + 1, c, h, w] of the longest one's length.
+
+    Of a shorter one the frames past its end mean nothing.
+    """
+
+    clips: Sequence[Clip]
+    latents: Tensor
+
+
+def replayed(
+    world_model: WorldModel, clips: Sequence[Clip], *, seed: int, steps: int | None = None
+) -> Iterator[Replay]:
+    """Imagine episodes from their real first frames with their real actions.
+
+    Args:
+        seed: of the noise; episode i has seed + i, whatever else is imagined beside it.
+        steps: stop after so many; None goes to the end of the longest.
+
+    Raises:
+        ClipInvalid: a clip breaks its contract; nothing was imagined.
+    """
+    for clip in clips:
+        clip.validate()
+    for start in range(0, len(clips), AT_ONCE):
+        part = clips[start : start + AT_ONCE]
+        length = max(clip.steps for clip in part)
+        length = length if steps is None else min(length, steps)
+        actions = torch.zeros(len(part), length, part[0].actions.shape[1])
+        for row, clip in zip(actions, part, strict=True):
+            reached = min(length, clip.steps)
+            row[:reached] = clip.actions[:reached]
+        env = ImaginedEnv(world_model, seed=seed)
+        seeds = range(seed + start, seed + start + len(part))
+        env.reset(torch.stack([clip.frames[0] for clip in part]), seeds=seeds)
+        env.imagine(actions)
+        yield Replay(clips=part, latents=env.latents())
+
+
+def measure_drift(
+    world_model: WorldModel, clips: Sequence[Clip], *, horizons: Sequence[int], seed: int
+) -> Drift:
+    """Imagine episodes that training has not seen and compare at these steps; `drift_of` the replays.
+
+    Raises:
+        ClipInvalid: a clip breaks its contract.
+        NoWindow: no clip reaches the longest horizon.
+    """
+    longest = max((clip.steps for clip in clips), default=0)
+    if longest < max(horizons):
+        raise NoWindow(frames=max(horizons) + 1, longest=longest + 1, clips=len(clips))
+    return drift_of(
+        world_model, replayed(world_model, clips, seed=seed, steps=max(horizons)), horizons=horizons
+    )
+
+
+def drift_of(world_model: WorldModel, replays: Iterable[Replay], *, horizons: Sequence[int]) -> Drift:
+    """Compare imagined with real frames at these steps; an episode counts for those that it reaches."""
+    sums = {horizon: torch.zeros(4, dtype=torch.float64) for horizon in horizons}
+    counts = dict.fromkeys(horizons, 0)
+    for replay in replays:
+        for horizon in horizons:
+            kept = [place for place, clip in enumerate(replay.clips) if clip.steps >= horizon]
+            if kept:
+                sums[horizon] += _compared(world_model, replay, kept, horizon=horizon)
+                counts[horizon] += len(kept)
+    means = {horizon: (sums[horizon] / max(1, counts[horizon])).tolist() for horizon in horizons}
+    pixels, ssim, latents, still = ({h: mean[i] for h, mean in means.items()} for i in range(4))
+    return Drift(
+        pixels=pixels,
+        psnr={horizon: psnr(error) for horizon, error in pixels.items()},
+        ssim=ssim,
+        latents=latents,
+        still=still,
+        episodes=counts,
+    )
+
+
+def psnr(squared_error: float) -> float:
+    """Decibels of a mean squared error of pictures in [0, 1]."""
+    if squared_error <= 10 ** (-PERFECT_PSNR / 10):
+        return PERFECT_PSNR
+    return float(-10 * torch.log10(torch.tensor(squared_error, dtype=torch.float64)))
+
+
+def similarity(a: Tensor, b: Tensor) -> Tensor:
+    """SSIM of pictures in [0, 1], [B, 3, H, W] each: one number per pair, [B].
+
+    Source: Wang et al. 2004, equation 13, with their Gaussian window of 11 pixels, channels on their own.
+    """
+    at = torch.arange(BLUR_WIDTH, device=a.device, dtype=a.dtype) - BLUR_WIDTH // 2
+    line = (-(at**2) / (2 * BLUR**2)).exp()
+    window = torch.outer(line, line) / line.sum() ** 2
+
+    def blurred(x: Tensor) -> Tensor:
+        return F.conv2d(x.flatten(0, 1)[:, None], window[None, None])  # [B·3, 1, H - 10, W - 10]
+
+    mean_a, mean_b = blurred(a), blurred(b)
+    var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+    together = blurred(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + LUMINANCE) / (mean_a**2 + mean_b**2 + LUMINANCE)
+    structure = (2 * together + CONTRAST) / (var_a + var_b + CONTRAST)
+    return (light * structure).view(len(a), -1).mean(1)
+
+
+def _compared(world_model: WorldModel, replay: Replay, kept: Sequence[int], *, horizon: int) -> Tensor:
+    """Sums over these episodes: squared pixel error, SSIM, squared latent error, error of standing still."""
+    device = world_model.device
+    real = torch.stack([replay.clips[place].frames[horizon] for place in kept]).to(device)
+    first = torch.stack([replay.clips[place].frames[0] for place in kept]).to(device)
+    latents = replay.latents[list(kept), horizon]
+    pictures = world_model.decode(latents) / 255
+    parts = (
+        _squared(pictures, real / 255),
+        similarity(pictures, real / 255),
+        _squared(latents, world_model.encode(real)),
+        _squared(first / 255, real / 255),
+    )
+    return torch.stack([part.sum() for part in parts]).double().cpu()
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared error of each item, [B]."""
+    return (a - b).square().flatten(1).mean(1)

@@ -1,0 +1,186 @@
+"""How far a world model is to be trusted: measured on held-out real episodes, and told in numbers.
+
+Drift says how pictures diverge; action sensitivity, whether the actions steer them; outcome agreement,
+whether an episode ends in imagination as it ended on the robot. *Optimism* is imagined minus real success:
+above zero, a policy is rewarded for what will not happen. The horizon is the last step whose latent error
+stays below a stated threshold: how long the next policy update may imagine.
+
+Action sensitivity is the latent error with the actions of another episode over that with its own; 1 means
+that the world model does not listen.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import Clip, NoWindow
+from daemon.learning.drift import Drift, Replay, drift_of, measure_drift, replayed
+from daemon.learning.reward.judge import Judge
+from daemon.learning.world_model.model import WorldModel
+
+LEAST_ERROR = 1e-12  # keeps a ratio finite where imagination is perfect
+OUTCOMES = ("hits", "false_hopes", "missed", "rightly_failed", "declined")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """What the judge said of imagined episodes beside the labels of the real ones.
+
+    Attributes:
+        hits: both success. false_hopes: imagined success alone. missed: real success alone.
+        rightly_failed: both failure. declined: the judge did not know.
+    """
+
+    hits: int
+    false_hopes: int
+    missed: int
+    rightly_failed: int
+    declined: int
+
+    @property
+    def known(self) -> int:
+        return self.hits + self.false_hopes + self.missed + self.rightly_failed
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the known that agree; None when nothing is known."""
+        return (self.hits + self.rightly_failed) / self.known if self.known else None
+
+    @property
+    def optimism(self) -> float | None:
+        """Imagined minus real success rate of the known; None when nothing is known."""
+        return (self.false_hopes - self.missed) / self.known if self.known else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What was measured on some held-out episodes.
+
+    Attributes:
+        drift: at every step up to the longest that was asked for.
+        shuffled: latent error by step with the actions of another episode.
+        sensitivity: shuffled over true latent error, mean over steps; None with fewer than two episodes.
+        outcomes: by instruction.
+        horizon: steps that may be imagined.
+        threshold: the latent error that the horizon stays below.
+    """
+
+    drift: Drift
+    shuffled: dict[int, float]
+    sensitivity: float | None
+    outcomes: dict[str, Outcomes]
+    horizon: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustQuestion:
+    """What to measure: up to so many steps, against this latent error, with this noise."""
+
+    steps: int
+    threshold: float
+    seed: int
+
+
+def measure_trust(
+    world_model: WorldModel, judge: Judge, clips: Sequence[Clip], *, question: TrustQuestion
+) -> Trust:
+    """Measure on episodes that training has never seen; those without a label count for drift alone.
+
+    Raises:
+        ClipInvalid: a clip breaks its contract.
+        NoWindow: there is no clip.
+    """
+    replays = list(replayed(world_model, clips, seed=question.seed))
+    horizons = _up_to(question.steps, clips)
+    drift = drift_of(world_model, replays, horizons=horizons)
+    shuffled: dict[int, float] = {}
+    if len(clips) > 1:
+        strangers = with_strangers_actions(clips)
+        shuffled = measure_drift(
+            world_model, strangers, horizons=_up_to(question.steps, strangers), seed=question.seed
+        ).latents
+    ratios = [shuffled[step] / max(drift.latents[step], LEAST_ERROR) for step in shuffled]
+    return Trust(
+        drift=drift,
+        shuffled=shuffled,
+        sensitivity=sum(ratios) / len(ratios) if ratios else None,
+        outcomes=outcomes_of(world_model, judge, replays),
+        horizon=imagination_horizon(drift.latents, threshold=question.threshold),
+        threshold=question.threshold,
+    )
+
+
+def with_strangers_actions(clips: Sequence[Clip]) -> list[Clip]:
+    """Every clip with the actions of the next one, the last with the first's; cut to the shorter."""
+    mixed = []
+    for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
+        steps = min(clip.steps, other.steps)
+        mixed.append(
+            replace(
+                clip, frames=clip.frames[: steps + 1], actions=other.actions[:steps], success_by_frame=None
+            )
+        )
+    return mixed
+
+
+def imagination_horizon(errors: dict[int, float], *, threshold: float) -> int:
+    """The last step before the error first reaches the threshold; at least 1."""
+    crossed = [step for step, error in sorted(errors.items()) if error >= threshold]
+    return max(1, crossed[0] - 1 if crossed else max(errors))
+
+
+def outcomes_of(world_model: WorldModel, judge: Judge, replays: Iterable[Replay]) -> dict[str, Outcomes]:
+    """Judge the imagined ends of the labelled episodes among these, by instruction."""
+    counts: dict[str, Counter[str]] = {}
+    for replay in replays:
+        rows = [row for row, clip in enumerate(replay.clips) if clip.success is not None]
+        if not rows:
+            continue
+        clips = [replay.clips[row] for row in rows]
+        ends = torch.stack([end_of(world_model, replay, row, frames=judge.frames) for row in rows])
+        verdicts = judge.judge(ends, [clip.instruction for clip in clips])
+        for clip, said, known in zip(clips, verdicts.success, verdicts.known, strict=True):
+            name = _outcome(bool(said), known=bool(known), real=bool(clip.success))
+            counts.setdefault(clip.instruction, Counter())[name] += 1
+    return {
+        instruction: Outcomes(**{name: own[name] for name in OUTCOMES}) for instruction, own in counts.items()
+    }
+
+
+def imagined_ends(world_model: WorldModel, clips: Sequence[Clip], *, frames: int, seed: int) -> list[Tensor]:
+    """The last frames uint8 [frames, 3, H, W] of each episode, imagined from its start and actions."""
+    return [
+        end_of(world_model, replay, row, frames=frames)
+        for replay in replayed(world_model, clips, seed=seed)
+        for row in range(len(replay.clips))
+    ]
+
+
+def end_of(world_model: WorldModel, replay: Replay, row: int, *, frames: int) -> Tensor:
+    """The last imagined frames of one episode, uint8 [frames, 3, H, W]; the first repeats in a short one."""
+    last = replay.clips[row].steps
+    kept = [max(0, at) for at in range(last - frames + 1, last + 1)]
+    return world_model.decode(replay.latents[row, kept]).cpu()
+
+
+def _up_to(steps: int, clips: Sequence[Clip]) -> range:
+    """Horizons from 1 on, as far as asked and as far as an episode goes.
+
+    Raises:
+        NoWindow: there is no clip.
+    """
+    if not clips:
+        raise NoWindow(frames=2, longest=0, clips=0)
+    return range(1, min(steps, max(clip.steps for clip in clips)) + 1)
+
+
+def _outcome(imagined: bool, *, known: bool, real: bool) -> str:
+    if not known:
+        return "declined"
+    if imagined:
+        return "hits" if real else "false_hopes"
+    return "missed" if real else "rightly_failed"

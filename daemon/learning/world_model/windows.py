@@ -1,0 +1,129 @@
+"""Which windows a training draws: pools of clips in stated shares, newer ones more often if wanted, never too
+often the same.
+
+*Uniform* is one pool. *Recency* is a pool with a half-life. *Mixture* is several pools: fresh, older and base
+episodes. Everything follows from one generator, so a training that goes on from its state draws what it would
+have drawn.
+
+Source for samples per insert: Cassirer et al. 2021 (arXiv:2102.04736) section 3.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import NoWindow, window_starts
+from daemon.learning.errors import LearningError
+from daemon.learning.world_model.latents import LatentClip, LatentClips, LatentWindows
+
+
+class SharesInvalid(LearningError):
+    """Shares of pools that no batch can be divided by."""
+
+    code = "shares_invalid"
+
+    def __init__(self, *, shares: dict[str, float]) -> None:
+        super().__init__(
+            f"shares of pools should be at least 0 and one of them more, found {shares}. Correct the spec."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Clips that are drawn from together.
+
+    Attributes:
+        name: "fresh", "older", "base", …
+        clips: oldest first.
+        share: of the windows of a batch, relative to the other pools that have any.
+        half_life: a clip so many places before the newest is drawn half as often; None: all alike.
+        samples_per_insert: how often a frame may be drawn, on average over the pool; None: no limit.
+    """
+
+    name: str
+    clips: LatentClips
+    share: float = 1.0
+    half_life: float | None = None
+    samples_per_insert: float | None = None
+
+
+class WindowSource:
+    """Windows of `frames` frames, `batch` at a time, from pools.
+
+    Attributes:
+        pools: those that hold a window, without the clips that are too short for one.
+        left_out: episode ids of the clips that are too short.
+
+    Raises:
+        SharesInvalid: a negative share, or none above 0.
+        NoWindow: no pool with a share holds a window.
+    """
+
+    def __init__(self, pools: Sequence[Pool], *, batch: int, frames: int, seed: int) -> None:
+        if any(pool.share < 0 for pool in pools) or not any(pool.share > 0 for pool in pools):
+            raise SharesInvalid(shares={pool.name: pool.share for pool in pools})
+        fitting = [(pool, *pool.clips.long_enough(frames)) for pool in pools]
+        self.left_out = tuple(name for _, _, short in fitting for name in short)
+        self.pools = [replace(pool, clips=kept) for pool, kept, _ in fitting if len(kept) and pool.share]
+        if not self.pools:
+            lengths = [len(clip.latents) for pool in pools for clip in pool.clips.clips]
+            raise NoWindow(frames=frames, longest=max(lengths, default=0), clips=len(lengths))
+        self.frames = frames
+        self.counts = divided(batch, [pool.share for pool in self.pools])
+        self.generator = torch.Generator().manual_seed(seed)
+        self._weights = [
+            None if p.half_life is None else _recency(len(p.clips), p.half_life) for p in self.pools
+        ]
+
+    @property
+    def clips(self) -> LatentClips:
+        """Every clip that may be drawn."""
+        return sum((pool.clips for pool in self.pools), LatentClips())
+
+    def updates_allowed(self, updates: int) -> int:
+        """How many of these updates may be made before a pool would be drawn too often."""
+        allowed = [updates]
+        for pool, count in zip(self.pools, self.counts, strict=True):
+            if pool.samples_per_insert is not None and count:
+                frames = sum(len(clip.latents) for clip in pool.clips.clips)
+                allowed.append(max(1, int(pool.samples_per_insert * frames / (count * self.frames))))
+        return min(allowed)
+
+    def draw(self) -> LatentWindows:
+        """The next batch, pool after pool."""
+        chosen: list[tuple[LatentClip, int]] = []
+        for pool, count, weights in zip(self.pools, self.counts, self._weights, strict=True):
+            clips = pool.clips.clips
+            lengths = [len(clip.latents) for clip in clips]
+            starts = window_starts(
+                lengths, batch=count, frames=self.frames, generator=self.generator, weights=weights
+            )
+            chosen += [(clips[which], at) for which, at in starts.tolist()]
+        return cut(chosen, frames=self.frames)
+
+
+def cut(places: Sequence[tuple[LatentClip, int]], *, frames: int) -> LatentWindows:
+    """Windows of these clips from these frames on; each is one contiguous slice."""
+    return LatentWindows(
+        latents=torch.stack([clip.latents[at : at + frames] for clip, at in places]).float(),
+        actions=torch.stack([clip.actions[at : at + frames - 1] for clip, at in places]),
+        episode_ids=tuple(clip.episode_id for clip, _ in places),
+    )
+
+
+def divided(count: int, shares: Sequence[float]) -> list[int]:
+    """`count` things in these shares, by largest remainder; equal remainders favour the first."""
+    exact = [count * share / sum(shares) for share in shares]
+    parts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: (parts[i] - exact[i], i))
+    for place in by_remainder[: count - sum(parts)]:
+        parts[place] += 1
+    return parts
+
+
+def _recency(count: int, half_life: float) -> Tensor:
+    """Weight of each of `count` clips, oldest first; the newest has 1."""
+    ages = torch.arange(count - 1, -1, -1, dtype=torch.float64)
+    return torch.as_tensor(0.5 ** (ages / half_life))

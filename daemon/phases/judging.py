@@ -1,0 +1,70 @@
+"""Teaching the judge what the ends of episodes look like, on camera and in imagination.
+
+It sees the last frames of real episodes and of the same episodes imagined by the world model that the next
+update will act in, both with the real label: a judge that knows only the camera is easily fooled by a blurred
+picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from daemon.learning.batch import Clip
+from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
+from daemon.learning.reward.training import JudgeConfig, JudgeExamples, train_judge
+from daemon.learning.trust import imagined_ends
+from daemon.learning.world_model.model import WorldModel
+from daemon.phases.context import PhaseContext
+from storage import checkpoints
+from storage.tables import CheckpointRow
+
+
+def load_judge(context: PhaseContext, row: CheckpointRow) -> ClassifierJudge:
+    device = choose_device()
+    file = checkpoints.path(row, context.blobs)
+    return ClassifierJudge.load(file, device=device, precision=choose_precision(device.type))
+
+
+def teach_judge(
+    context: PhaseContext,
+    judge: ClassifierJudge,
+    *,
+    world_model: WorldModel,
+    clips: Sequence[Clip],
+    begun: float,
+) -> None:
+    """Finetune the judge in place on labelled clips.
+
+    Args:
+        begun: share of the phase that is done when this starts, for the progress bar.
+    """
+    spec = context.spec.judge
+    if not clips or not spec.updates:
+        return
+
+    def on_update(update: int, metrics: Mapping[str, float]) -> None:
+        context.record({"update": update, **{f"judge_{name}": value for name, value in metrics.items()}})
+        done = begun + (1 - begun) * update / spec.updates
+        context.report(done, f"judge, update {update} of {spec.updates}")
+
+    config = JudgeConfig(updates=spec.updates, lr=spec.learning_rate, seed=context.spec.seed)
+    train_judge(
+        judge, last_frames(world_model, clips, seed=context.spec.seed), config=config, on_update=on_update
+    )
+
+
+def last_frames(world_model: WorldModel, clips: Sequence[Clip], *, seed: int) -> JudgeExamples:
+    """The frames that a judge sees at the end of an episode, real and imagined, all with the real label."""
+    imagined = torch.stack(imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=seed))
+    real = torch.stack([clip.frames[-JUDGED_FRAMES:] for clip in clips])  # [X, F, 3, H, W]
+    both = torch.cat([real, imagined])  # [2X, F, 3, H, W]
+    labels = torch.tensor([bool(clip.success) for clip in clips]).repeat(2)
+    instructions = tuple(clip.instruction for clip in clips) * 2
+    return JudgeExamples(
+        frames=both.flatten(0, 1),
+        instructions=tuple(sentence for sentence in instructions for _ in range(JUDGED_FRAMES)),
+        success=labels.repeat_interleave(JUDGED_FRAMES),
+    )

@@ -1,0 +1,102 @@
+"""What a finetuning learns from and is measured on: fresh, older and base episodes, and those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from daemon.errors import NothingCollected
+from daemon.learning.batch import Clip
+from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.windows import Pool
+from daemon.phases.clips import Shelf, load_clips, load_latents
+from daemon.phases.context import PhaseContext
+from daemon.spec import FinetuneSpec
+from storage import replay
+from storage.tables import EpisodeRow
+
+OLDER_EPISODES = 200  # newest episodes of earlier iterations that are mixed in against forgetting
+BASE_EPISODES = 400  # newest episodes that were brought in from outside
+OLDER_HELD_OUT = 64  # newest held-out episodes of earlier iterations that the gate looks at
+MOST_FRESH = 100_000  # episodes of one iteration: all of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episodes:
+    """Stored episodes and their clips, in the same order, oldest first."""
+
+    rows: Sequence[EpisodeRow]
+    clips: Sequence[Clip]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What there is to learn from, and what is kept for measuring."""
+
+    fresh: Episodes
+    older: Episodes
+    base: Episodes
+    held_out: Episodes
+    held_out_older: Episodes
+
+    @property
+    def labelled(self) -> list[Clip]:
+        """Clips of this robot that may be learned from and have a label."""
+        return [clip for clip in (*self.fresh.clips, *self.older.clips) if clip.success is not None]
+
+    @property
+    def learned_from(self) -> list[str]:
+        """Ids of all episodes that a world model learns from."""
+        return [row.id for part in (self.fresh, self.older, self.base) for row in part.rows]
+
+
+def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
+    """Episodes of the replay store as clips of `size` pixels.
+
+    Raises:
+        NothingCollected: the iteration has no episode to train on, or none held out.
+        StorageError, ClipInvalid: an episode is damaged.
+    """
+    here = (context.iteration_id,)
+    with context.database.read() as session:
+
+        def found(query: replay.EpisodeQuery, *, without: Sequence[EpisodeRow] = (), most: int) -> Episodes:
+            known = {row.id for row in without}
+            rows = [row for row in replay.select(session, query) if row.id not in known][:most][::-1]
+            return Episodes(rows=rows, clips=load_clips(session, shelf, rows, size=size))
+
+        def newest(origin: str, *, held_out: bool, most: int, without: Episodes) -> Episodes:
+            query = replay.EpisodeQuery(origin=origin, held_out=held_out, limit=most + len(without))
+            return found(query, without=without.rows, most=most)
+
+        fresh = found(replay.EpisodeQuery(iteration_ids=here, held_out=False), most=MOST_FRESH)
+        held_out = found(replay.EpisodeQuery(iteration_ids=here, held_out=True), most=MOST_FRESH)
+        if not len(fresh) or not len(held_out):
+            wanted = "an episode of this iteration " + (
+                "to train on" if not len(fresh) else "that is held out"
+            )
+            raise NothingCollected(phase="finetune_world_model", wanted=wanted)
+        return Material(
+            fresh=fresh,
+            older=newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh),
+            base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh),
+            held_out=held_out,
+            held_out_older=newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
+        )
+
+
+def pools_of(world_model: WorldModel, shelf: Shelf, *, material: Material, spec: FinetuneSpec) -> list[Pool]:
+    """The mixture that the spec asks for; only fresh episodes are guarded against being drawn too often."""
+
+    def pool(name: str, part: Episodes, *, share: float, **rest: float | None) -> Pool:
+        clips = load_latents(world_model, shelf, clips=part.clips, rows=part.rows)
+        return Pool(name=name, clips=clips, share=share, **rest)
+
+    return [
+        pool("fresh", material.fresh, share=spec.fresh_share, samples_per_insert=spec.samples_per_insert),
+        pool("older", material.older, share=spec.older_share, half_life=spec.older_half_life),
+        pool("base", material.base, share=spec.base_share),
+    ]

@@ -1,0 +1,137 @@
+"""Batches hold pools in the shares asked for, newer clips more often where wanted, nothing too often."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from daemon.learning.batch import NoWindow
+from daemon.learning.world_model.latents import LatentClip, LatentClips
+from daemon.learning.world_model.windows import Pool, SharesInvalid, WindowSource, cut, divided
+
+
+def numbered(name: str, frames: int = 9, *, offset: int = 0) -> LatentClip:
+    numbers = torch.arange(frames).float() + offset
+    return LatentClip(
+        latents=numbers[:, None, None, None].expand(-1, 4, 8, 8).half(),
+        actions=numbers[:-1, None].expand(-1, 10).contiguous(),
+        episode_id=name,
+    )
+
+
+def pool(*clips: LatentClip, name: str = "all", **rest: float) -> Pool:
+    return Pool(name=name, clips=LatentClips(clips), **rest)
+
+
+def source(*pools: Pool, batch: int = 8, frames: int = 4, seed: int = 0) -> WindowSource:
+    return WindowSource(pools, batch=batch, frames=frames, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("count", "shares", "parts"),
+    [
+        (8, [1.0], [8]),
+        (8, [0.5, 0.25, 0.25], [4, 2, 2]),
+        (7, [1, 1, 1], [3, 2, 2]),
+        (10, [0.55, 0.45], [6, 4]),
+        (3, [0.0, 2.0], [0, 3]),
+        (2, [5, 3, 2], [1, 1, 0]),
+    ],
+)
+def test_a_batch_is_divided_by_largest_remainder(count: int, shares: list[float], parts: list[int]):
+    assert divided(count, shares) == parts
+
+
+def test_windows_are_mixed_in_the_shares_asked_for():
+    pools = (
+        pool(numbered("fresh"), name="fresh", share=0.5),
+        pool(numbered("older"), name="older", share=0.25),
+        pool(numbered("base"), name="base", share=0.25),
+    )
+    assert Counter(source(*pools).draw().episode_ids) == {"fresh": 4, "older": 2, "base": 2}
+
+
+def test_pools_without_a_window_leave_their_share_to_the_others():
+    pools = (
+        pool(numbered("fresh"), name="fresh", share=0.5),
+        pool(numbered("short", frames=3), name="older", share=0.3),
+        pool(name="base", share=0.2),
+    )
+    found = source(*pools)
+    assert found.left_out == ("short",)
+    assert set(found.draw().episode_ids) == {"fresh"}
+
+
+def test_a_share_of_none_is_never_drawn():
+    found = source(pool(numbered("a"), share=0.0), pool(numbered("b"), share=1.0))
+    assert set(found.draw().episode_ids) == {"b"}
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (-0.5, 1.0)])
+def test_shares_that_divide_nothing_are_refused(shares: tuple[float, float]):
+    with pytest.raises(SharesInvalid, match="at least 0 and one of them more"):
+        source(*(pool(numbered("a"), share=share) for share in shares))
+
+
+def test_where_nothing_is_long_enough_it_says_what_the_longest_is():
+    with pytest.raises(NoWindow, match="none of 2 clips holds a window of 20 frames; the longest has 9"):
+        source(pool(numbered("a")), pool(numbered("b", frames=4)), frames=20)
+
+
+def test_without_a_half_life_every_window_is_equally_likely():
+    found = source(pool(numbered("long", frames=13), numbered("short", frames=4)), batch=4000)
+    drawn = Counter(found.draw().episode_ids)
+    assert drawn["long"] / 4000 == pytest.approx(10 / 11, abs=0.02)
+
+
+def test_a_clip_one_half_life_older_is_drawn_half_as_often():
+    clips = [numbered(str(age)) for age in (4, 2, 0)]
+    ages = {"0": 0, "2": 1, "4": 2}
+    found = source(pool(*clips, half_life=1.0), batch=7000)
+    drawn = Counter(found.draw().episode_ids)
+    for name, age in ages.items():
+        assert drawn[name] / 7000 == pytest.approx(0.5**age / 1.75, abs=0.02)
+
+
+def test_a_window_holds_consecutive_frames_and_the_actions_between_them():
+    for half_life in (None, 2.0):
+        windows = source(
+            pool(numbered("a"), numbered("b", 6, offset=50), half_life=half_life), batch=60
+        ).draw()
+        numbers = windows.latents[:, :, 0, 0, 0]
+        assert windows.latents.dtype == torch.float32
+        assert torch.equal(numbers, numbers[:, :1] + torch.arange(4.0))
+        assert torch.equal(windows.actions[..., 0], numbers[:, :3])
+        assert [name == "b" for name in windows.episode_ids] == (numbers[:, 0] >= 50).tolist()
+        assert {int(n) for n in numbers[:, 0]} == {*range(6), *range(50, 53)}, "all places are drawn"
+
+
+def test_the_seed_decides_the_draws_and_the_generators_state_goes_on_with_them():
+    pools = pool(numbered("a", frames=40), half_life=1.0)
+    one, two, other = source(pools, seed=1), source(pools, seed=1), source(pools, seed=2)
+    first = one.draw().latents
+    assert torch.equal(first, two.draw().latents)
+    assert not torch.equal(first, other.draw().latents)
+    other.generator.set_state(one.generator.get_state())
+    assert torch.equal(one.draw().latents, other.draw().latents)
+
+
+def test_updates_end_where_a_pool_would_be_drawn_more_often_than_allowed():
+    """20 frames, 10 samples of each: 200 frames; a batch draws 4 windows of 4 from it."""
+    fresh = pool(numbered("a", 9), numbered("b", 11), name="fresh", share=0.5, samples_per_insert=10)
+    older = pool(numbered("c", 9), name="older", share=0.5)
+    found = source(fresh, older)
+    assert found.updates_allowed(100) == 200 // 16
+    assert found.updates_allowed(5) == 5
+    assert source(pool(numbered("a"))).updates_allowed(100) == 100, "no limit"
+
+
+def test_a_little_is_always_learned():
+    assert source(pool(numbered("a"), samples_per_insert=0.01)).updates_allowed(100) == 1
+
+
+def test_a_cut_is_a_copy_in_full_precision():
+    clip = numbered("a")
+    window = cut([(clip, 2)], frames=3)
+    window.latents[:] = -1
+    assert float(clip.latents[2, 0, 0, 0]) == 2

@@ -1,0 +1,155 @@
+"""The gate, the trust meter and the training that goes on after a crash, on what was really collected."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from daemon.phases import collect, finetune_world_model, update_policy
+from daemon.phases.checkpoints import current
+from daemon.phases.context import PhaseContext
+from storage import checkpoints, trust_reports
+from storage.tables import TrustReportRow
+from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
+
+HARMLESS = {**SMALL["world_model"], "updates": 30, "learning_rate": 3e-3}
+USELESS = {**SMALL["world_model"], "updates": 0}  # as good as before is not better
+
+
+def finetuned(lab: Lab, **changes: Any) -> Mapping[str, Any]:
+    """Collect and finetune once, with these parts of the small spec changed."""
+    lab.request({**SMALL, **changes})
+    lab.do("collect", collect.run)
+    return lab.do("finetune_world_model", finetune_world_model.run)
+
+
+def goes_on(lab: Lab) -> str:
+    """The world model that the next iteration would start from."""
+    return current(lab.database, lab.blobs, "world_model", preset="nano", now=wall_clock()).id
+
+
+def reports(lab: Lab, checkpoint_id: str) -> list[TrustReportRow]:
+    with lab.database.read() as session:
+        return trust_reports.of_checkpoint(session, checkpoint_id)
+
+
+def test_a_candidate_that_helps_replaces_the_old_world_model(lab: Lab) -> None:
+    outcome = finetuned(lab, world_model=HARMLESS)
+    assert outcome["gate"]["accepted"] is True
+    assert outcome["rejected"] == {}
+    assert goes_on(lab) == outcome["made"]["world_model"]
+    (report,) = reports(lab, outcome["made"]["world_model"])
+    assert report.verdict == "accepted"
+    assert report.report["gate"]["fresh"]["after"] < report.report["gate"]["fresh"]["before"]
+
+
+def test_one_that_does_not_help_is_kept_as_rejected_and_the_iteration_goes_on_with_the_old_one(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        outcome = finetuned(lab, world_model=USELESS)
+    rejected = outcome["rejected"]["world_model"]
+    assert "world_model" not in outcome["made"]
+    assert "not better" in outcome["gate"]["reasons"][0]
+    assert f"world model rejected iteration=2 checkpoint={rejected}" in caplog.text
+    with lab.database.read() as session:
+        assert checkpoints.get(session, rejected).parent_id == outcome["read"]["world_model"]
+    assert [row.verdict for row in reports(lab, rejected)] == ["rejected"]
+    assert [row.verdict for row in reports(lab, outcome["read"]["world_model"])] == ["measured"]
+    updated = lab.do("update_policy", update_policy.run)
+    assert updated["read"]["world_model"] == outcome["read"]["world_model"]
+    assert goes_on(lab) == outcome["read"]["world_model"]
+
+
+def test_older_held_out_episodes_guard_what_was_learned_before(lab: Lab) -> None:
+    first = finetuned(lab, world_model=HARMLESS)
+    assert first["gate"]["older"] is None
+    second = finetuned(lab, world_model=HARMLESS, seed=5)
+    assert second["gate"]["older"]["before"] > 0
+    assert len(second["gate"]["reasons"]) == 2
+
+
+def test_the_trust_report_tells_drift_outcomes_sensitivity_and_horizon(lab: Lab) -> None:
+    outcome = finetuned(lab, world_model=HARMLESS)
+    trust = outcome["trust"]
+    assert set(trust["outcomes"]) == {"open_drawer", "close_drawer"}
+    assert (
+        sum(
+            trust["overall"][name] for name in ("hits", "false_hopes", "missed", "rightly_failed", "declined")
+        )
+        == 2
+    )
+    for measure in ("pixels", "psnr", "ssim", "latents", "still"):
+        assert list(trust["drift"][measure]) == [str(step) for step in range(1, 11)]
+    (row,) = reports(lab, outcome["made"]["world_model"])
+    assert (row.horizon, row.sensitivity) == (trust["horizon"], trust["action_sensitivity"])
+    assert (row.agreement, row.optimism) == (trust["overall"]["agreement"], trust["overall"]["optimism"])
+    assert row.episodes == 2
+    assert row.report["drift"] == trust["drift"]
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(1e-9, 5), (1e9, 10)])
+def test_the_policy_imagines_only_as_far_as_the_world_model_is_believed(
+    lab: Lab, limit: float, steps: int
+) -> None:
+    """A rollout is at least one chunk of five actions; an episode has ten."""
+    finetuned(lab, world_model=HARMLESS, trust={"max_latent_error": limit})
+    outcome = lab.do("update_policy", update_policy.run)
+    assert outcome["imagined_steps"] == (1 if steps == 5 else 10)
+    assert any(f"update 1 of {SMALL['policy']['updates']}" in text for _, text in lab.told)
+
+
+class Crash(Exception):
+    pass
+
+
+def crashing(context: PhaseContext, *, at: str) -> PhaseContext:
+    """The same context, whose worker dies when a progress phrase begins so; time passes at every look."""
+    clock = iter(context.now() + timedelta(minutes=i) for i in range(10_000))
+
+    def report(share: float, text: str) -> None:
+        context.report(share, text)
+        if text.startswith(at):
+            raise Crash
+
+    def now() -> datetime:
+        return next(clock)
+
+    return replace(context, report=report, now=now)
+
+
+def test_a_training_that_was_killed_goes_on_where_it_was(lab: Lab) -> None:
+    lab.request({**SMALL, "world_model": {**HARMLESS, "updates": 6}})
+    lab.do("collect", collect.run)
+    context = lab.context("finetune_world_model")
+    with pytest.raises(Crash):
+        finetune_world_model.run(crashing(context, at="world model, update 3"))
+    before = [moment["loss"] for moment in lab.moments if "loss" in moment]
+    lab.moments.clear()
+    finetune_world_model.run(context)
+    after = [(moment["update"], moment["loss"]) for moment in lab.moments if "loss" in moment]
+    assert len(before) == 4
+    assert [update for update, _ in after] == [4, 5], "updates 0 to 3 are not made again"
+    assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
+
+
+def test_a_state_that_cannot_be_gone_on_with_is_left_and_the_training_begins_anew(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.request({**SMALL, "world_model": {**HARMLESS, "updates": 6}})
+    lab.do("collect", collect.run)
+    context = lab.context("finetune_world_model")
+    with pytest.raises(Crash):
+        finetune_world_model.run(crashing(context, at="world model, update 3"))
+    (state,) = (lab.folder / "resume").iterdir()
+    state.write_bytes(state.read_bytes()[:-50])
+    lab.moments.clear()
+    with caplog.at_level(logging.WARNING):
+        finetune_world_model.run(context)
+    assert "training begins anew" in caplog.text
+    assert [moment["update"] for moment in lab.moments if "loss" in moment] == list(range(6))
