@@ -43,12 +43,23 @@ def worldgym_checkpoint(
     rotary: Annotated[
         Literal["standard", "pixel"], typer.Option(help="pixel for the release trained on Bridge alone.")
     ] = "standard",
+    autoencoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of Stable Diffusion 3's autoencoder; adds a whole world model."),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(help="3 for the release trained on Open-X, 1 for the one on Bridge alone.")
+    ] = 1.0,
 ) -> None:
     """Turn a WorldGym checkpoint into safetensors that diffusers can read; nothing in it is run."""
-    from daemon.learning.world_model.worldgym import import_worldgym
+    from daemon.learning.world_model.worldgym import import_worldgym, with_autoencoder
 
     transformer = import_worldgym(file, out, rotary=rotary)
     typer.echo(f"{transformer.num_parameters() / 1e6:.2f} M parameters in {out}")
+    if autoencoder is not None:
+        world_model = with_autoencoder(transformer, autoencoder, guidance=guidance)
+        world_model.save(out / "world_model.safetensors", {"imported": str(file.name), "guidance": guidance})
+        typer.echo(f"a whole world model in {out / 'world_model.safetensors'}")
 
 
 def finetune_world_model(

@@ -173,10 +173,20 @@ def window_starts(
     return torch.stack((which, drawn - (ends - places)[which]), dim=1)
 
 
-def windows(clips: Sequence[Clip], *, batch: int, frames: int, generator: torch.Generator) -> WindowBatch:
+def windows(
+    clips: Sequence[Clip],
+    *,
+    batch: int,
+    frames: int,
+    generator: torch.Generator,
+    out: Tensor | None = None,
+) -> WindowBatch:
     """Cut `batch` windows of `frames` frames at random places.
 
     Clips shorter than a window are never drawn; `window_starts` refuses when all are.
+
+    Args:
+        out: uint8 [B, F, 3, H, W] for the pictures: a large batch costs more to allocate than to copy.
 
     Raises:
         NoWindow: no clip is long enough.
@@ -184,7 +194,7 @@ def windows(clips: Sequence[Clip], *, batch: int, frames: int, generator: torch.
     lengths = [clip.steps + 1 for clip in clips]
     starts = window_starts(lengths, batch=batch, frames=frames, generator=generator).tolist()
     return WindowBatch(
-        frames=torch.stack([clips[i].frames[at : at + frames] for i, at in starts]),
+        frames=torch.stack([clips[i].frames[at : at + frames] for i, at in starts], out=out),
         actions=torch.stack([clips[i].actions[at : at + frames - 1] for i, at in starts]),
         episode_ids=tuple(clips[i].episode_id for i, _ in starts),
     )

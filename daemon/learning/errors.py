@@ -12,6 +12,7 @@ LearningError
 ├── EngineUnavailable     world_model/engine.py: an engine that this machine cannot run
 ├── SharesInvalid         world_model/windows.py: shares that divide no batch
 ├── WorldgymUnreadable    world_model/worldgym.py: not a checkpoint of WorldGym's
+├── AutoencoderUnreadable world_model/worldgym.py: no autoencoder that fits the transformer
 ├── BinningInvalid        policy/tokens.py: bounds that cut nothing
 ├── TokenizerUnreadable   policy/tokenizer.py: not a tokenizer of ours
 ├── BadTemperature        policy/policy.py: no distribution has it

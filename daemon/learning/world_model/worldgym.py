@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
-from daemon.learning.errors import LearningError
+from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.world_model.attention import Rotary
+from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.transformer import (
     WORLD_ACTION_DIM,
     ActionSlot,
@@ -28,6 +30,8 @@ from daemon.learning.world_model.transformer import (
 
 HEAD_WIDTH: Final = 64
 MAX_FRAMES: Final = 20
+DENOISE_STEPS: Final = 10
+IMAGE_SIZE: Final = 256  # pixels; Stable Diffusion's autoencoder itself was made for more
 WRAPPER: Final = "module."  # what data-parallel training puts before every name
 ORIGIN_FILE: Final = "origin.json"
 ACTION_SLOT: Final[ActionSlot] = "acts_at_frame"  # row i stands beside frame i and acts there
@@ -44,6 +48,18 @@ class WorldgymUnreadable(LearningError):
         super().__init__(
             f"{path} is no WorldGym checkpoint: expected {expected}, found {found}. Nothing was written; "
             "download it again, or check which model it is of."
+        )
+
+
+class AutoencoderUnreadable(LearningError):
+    """A folder without an autoencoder that fits the transformer."""
+
+    code = "autoencoder_unreadable"
+
+    def __init__(self, *, path: Path, channels: int, found: str) -> None:
+        super().__init__(
+            f"{path} holds no autoencoder for this transformer: expected an AutoencoderKL of {channels} "
+            f"channels with safetensors, found {found}. Download Stable Diffusion 3's, folder vae."
         )
 
 
@@ -70,6 +86,34 @@ def import_worldgym(path: Path, folder: Path, *, rotary: Rotary = "standard") ->
     }
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
     return transformer
+
+
+def with_autoencoder(
+    transformer: WorldModelTransformer, folder: Path, *, guidance: float = 1.0
+) -> WorldModel:
+    """The transformer with the autoencoder that its latents are of, imagining as WorldGym does.
+
+    Args:
+        folder: an `AutoencoderKL` as diffusers keep it, or a pipeline's folder that has one in `vae`; only
+            its safetensors are read.
+        guidance: 3 for the release trained on the Open-X mixture, 1 for the one trained on Bridge alone.
+
+    Raises:
+        AutoencoderUnreadable: no such folder, or an autoencoder of other latents.
+    """
+    place = folder / "vae" if (folder / "vae").is_dir() else folder
+    try:
+        autoencoder = AutoencoderKL.from_pretrained(place, use_safetensors=True, local_files_only=True)
+        return WorldModel(
+            transformer,
+            autoencoder.eval(),
+            sampling=Sampling(denoise_steps=DENOISE_STEPS, guidance=guidance),
+            image_size=IMAGE_SIZE,
+            stored=torch.float32,
+        )
+    except (OSError, ValueError, BadTensor) as error:
+        channels, reason = transformer.config.in_channels, str(error).splitlines()[0]
+        raise AutoencoderUnreadable(path=place, channels=channels, found=reason) from error
 
 
 def _unpickled(path: Path) -> Mapping[str, Any]:

@@ -11,13 +11,21 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.learning.world_model.attention import Rotary, spatial_turn
+from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.transformer import WorldModelTransformer
-from daemon.learning.world_model.worldgym import ORIGIN_FILE, WorldgymUnreadable, import_worldgym
+from daemon.learning.world_model.worldgym import (
+    ORIGIN_FILE,
+    AutoencoderUnreadable,
+    WorldgymUnreadable,
+    import_worldgym,
+    with_autoencoder,
+)
 from tests.daemon.learning.world_model.test_transformer import Reference
 
 DIM, LAYERS, CHANNELS = 128, 2, 4
@@ -183,3 +191,50 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "M parameters in" in answer.output
     assert json.loads((tmp_path / "out" / "config.json").read_text())["rotary"] == "pixel"
+
+
+def an_autoencoder(folder: Path, *, channels: int = CHANNELS) -> Path:
+    torch.manual_seed(0)
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=1024,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["", "vae"])
+def test_with_an_autoencoder_it_is_a_world_model_that_imagines(tmp_path: Path, inside: str) -> None:
+    folder = tmp_path / "sd3"
+    an_autoencoder(folder / inside)
+    arguments = ["import", "worldgym-checkpoint", str(published(tmp_path / "ckpt.pt"))]
+    said = CliRunner().invoke(
+        app, [*arguments, "--out", str(tmp_path / "out"), "--autoencoder", str(folder), "--guidance", "3"]
+    )
+    assert said.exit_code == 0, said.output
+    assert "a whole world model in" in said.output
+    model = WorldModel.load(tmp_path / "out" / "world_model.safetensors")
+    assert (model.image_size, model.latent_side) == (256, 32), (
+        "not the size that the autoencoder was made for"
+    )
+    assert model.sampling == Sampling(denoise_steps=10, guidance=3.0)
+    assert model.transformer.config.action_slot == "acts_at_frame"
+    assert torch.equal(model.transformer.x_proj.weight, weights()["x_proj.weight"]), "every bit is kept"
+
+
+@pytest.mark.parametrize("fault", ["missing", "channels", "pickled"])
+def test_an_autoencoder_that_does_not_fit_is_refused(tmp_path: Path, fault: str) -> None:
+    transformer = import_worldgym(published(tmp_path / "ckpt.pt"), tmp_path / "out")
+    folder = tmp_path / "vae-of-another"
+    if fault != "missing":
+        an_autoencoder(folder, channels=CHANNELS + (fault == "channels"))
+    if fault == "pickled":
+        (folder / "diffusion_pytorch_model.safetensors").rename(folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(AutoencoderUnreadable, match="an AutoencoderKL of 4 channels with safetensors"):
+        with_autoencoder(transformer, folder)

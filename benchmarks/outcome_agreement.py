@@ -1,0 +1,160 @@
+"""Do episodes end in imagination as they end in the cell? Before and after one iteration's finetuning.
+
+    python -m benchmarks.outcome_agreement --cell-seed 7 --held-out 40
+
+The base policy acts greedily in one simulated cell that no checkpoint was trained on. `--fresh` episodes of
+each task teach the world model and the judge with an iteration's default spec; `--held-out` others of each
+task are imagined from their first frame with their real actions, and the judge's verdict on the imagined end
+is compared with the label of the real one at the same step. Printed per task: agreement among those that the
+judge does not decline, their number, optimism (imagined minus real success) and real success; then the drift.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from daemon.learning.batch import Clip
+from daemon.learning.devices import choose_precision
+from daemon.learning.finetune import finetune_world_model
+from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.reward.training import JudgeConfig, train_judge
+from daemon.learning.trust import Trust, TrustQuestion, measure_trust
+from daemon.learning.world_model.latents import encode_clips
+from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.windows import Pool
+from daemon.phases.checkpoints import ASSETS
+from daemon.phases.finetune_world_model import training_config
+from daemon.phases.judging import last_frames
+from daemon.pretrain.cell_episodes import EpisodePlan
+from daemon.pretrain.clip_files import marks_of
+from daemon.pretrain.recipe import TASKS
+from daemon.pretrain.recording import Acting, recorded
+from daemon.spec import IterationSpec
+
+SHOWN_STEPS = (1, 5, 10, 20, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What is compared: a world model, a judge, and episodes to learn from and to measure on."""
+
+    world_model: WorldModel
+    judge: ClassifierJudge
+    fresh: Sequence[Clip]
+    held_out: Sequence[Clip]
+
+
+def episodes(
+    work: Path, *, cell: int, fresh: int, held_out: int, steps: int
+) -> tuple[list[Clip], list[Clip]]:
+    """Greedy episodes of every task in one cell, cut at `steps`, with the label of that moment."""
+    acting = Acting(ASSETS / "nano" / "policy.safetensors", temperature=0.0)
+    found = []
+    for name, first, count in (("fresh", 100, fresh), ("held-out", 5_000, held_out)):
+        plans = [
+            EpisodePlan(task_id=task, cell_seed=cell, seed=first + index)
+            for task in TASKS
+            for index in range(count)
+        ]
+        clips = recorded(plans, work, name=f"cell-{cell}-{name}-{count}", report=print, acting=acting)
+        found.append([ended_at(clip, steps) for clip in clips])
+    return found[0], found[1]
+
+
+def ended_at(clip: Clip, steps: int) -> Clip:
+    """The clip as if its episode had ended there."""
+    marks = marks_of(clip)[: steps + 1]
+    return replace(
+        clip,
+        frames=clip.frames[: steps + 1],
+        actions=clip.actions[:steps],
+        success=bool(marks[-1]),
+        success_by_frame=marks,
+    )
+
+
+def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
+    """One iteration's finetuning of both, as the phase does it."""
+    frames = int(bench.world_model.transformer.config.max_frames)
+    fresh = Pool(
+        name="fresh",
+        clips=encode_clips(bench.world_model, bench.fresh),
+        samples_per_insert=spec.world_model.samples_per_insert,
+    )
+    done = finetune_world_model(
+        bench.world_model,
+        [fresh],
+        config=training_config(spec.world_model, seed=spec.seed, frames=frames),
+        on_update=lambda *_: None,
+    )
+    print(f"world model: {done.updates} updates on {len(bench.fresh)} episodes")
+    train_judge(
+        bench.judge,
+        last_frames(done.world_model, bench.fresh, seed=spec.seed),
+        config=JudgeConfig(updates=spec.judge.updates, lr=spec.judge.learning_rate, seed=spec.seed),
+        on_update=lambda *_: None,
+    )
+    return replace(bench, world_model=done.world_model)
+
+
+def told(name: str, bench: Bench, *, steps: int) -> Trust:
+    """Measure and print."""
+    question = TrustQuestion(steps=steps, threshold=IterationSpec().trust.max_latent_error, seed=0)
+    trust = measure_trust(bench.world_model, bench.judge, bench.held_out, question=question)
+    print(f"{name}: {steps} steps, trusted for {trust.horizon}, sensitivity {trust.sensitivity:.2f}")
+    for instruction, own in trust.outcomes.items():
+        real = sum(bool(clip.success) for clip in bench.held_out if clip.instruction == instruction)
+        agreed, optimism = own.agreement or 0.0, own.optimism or 0.0
+        print(
+            f"  {instruction:40} agreement {agreed:.2f} of {own.known:3} ({own.declined} declined), "
+            f"optimism {optimism:+.2f}, real {real}/{own.known + own.declined}, "
+            f"false hopes {own.false_hopes}, missed {own.missed}"
+        )
+    for measure in ("latents", "psnr", "ssim"):
+        curve = getattr(trust.drift, measure)
+        print(
+            f"  {measure:8}"
+            + "".join(f"  {step}: {curve[step]:.4f}" for step in SHOWN_STEPS if step in curve)
+        )
+    return trust
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cell-seed", type=int, default=7)
+    parser.add_argument("--fresh", type=int, default=9, help="episodes of each task to learn from")
+    parser.add_argument("--held-out", type=int, default=40, help="episodes of each task to measure on")
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--updates", type=int, default=IterationSpec().world_model.updates)
+    parser.add_argument("--work", type=Path, help="keeps the recorded episodes for another run")
+    parser.add_argument("--world-model", type=Path, default=ASSETS / "nano" / "world_model.safetensors")
+    parser.add_argument("--judge", type=Path, default=ASSETS / "nano" / "judge.safetensors")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="gymnastd-"))
+    work.mkdir(parents=True, exist_ok=True)
+    fresh, held_out = episodes(
+        work,
+        cell=arguments.cell_seed,
+        fresh=arguments.fresh,
+        held_out=arguments.held_out,
+        steps=arguments.steps,
+    )
+    bench = Bench(
+        world_model=WorldModel.load(arguments.world_model),
+        judge=ClassifierJudge.load(arguments.judge, precision=choose_precision()),
+        fresh=fresh,
+        held_out=held_out,
+    )
+    told("before finetuning", bench, steps=arguments.steps)
+    spec = IterationSpec.model_validate({"world_model": {"updates": arguments.updates}})
+    told("after finetuning", finetuned(bench, spec), steps=arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
