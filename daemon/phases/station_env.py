@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daemon.learning.batch import resize_frames
+from daemon.learning.batch import ACTION_DIM, resize_frames
 from daemon.learning.errors import BadTensor
 from daemon.learning.rollout import Starts
 from robot_bridge.client import StationClient
@@ -58,8 +58,13 @@ class StationEnv:
         """Execute a chunk float32 [1, L, 7] on the robot; the observation after it, uint8 [1, 3, 64, 64].
 
         Raises:
+            BadTensor: not such a chunk, or not finite; nothing was sent.
             RobotBridgeError: the station refused, stopped, or cannot be reached.
         """
+        fits = actions.ndim == 3 and actions.shape[0] == 1 and actions.shape[1] >= 1
+        if not fits or actions.shape[2] != ACTION_DIM or not bool(actions.isfinite().all()):
+            found = f"{list(actions.shape)}, finite: {bool(actions.isfinite().all())}"
+            raise BadTensor(name="actions", expected=f"finite [1, L >= 1, {ACTION_DIM}]", found=found)
         infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
         result = self._execute(actions[0].cpu().numpy(), infer_ms)
         self._frames += [resize_frames(seen.image[None]) for seen in result.observations]
@@ -67,8 +72,9 @@ class StationEnv:
         return self._frames[-1]
 
     def recent_frames(self, count: int) -> Tensor:
-        """The last `count` observations, oldest first, uint8 [1, count, 3, 64, 64]."""
-        return torch.stack(self._frames[-count:], dim=1)
+        """The last `count` observations, oldest first, uint8 [1, count, 3, 64, 64]; the first may repeat."""
+        padded = [self._frames[0]] * (count - len(self._frames)) + self._frames[-count:]
+        return torch.stack(padded, dim=1)
 
     def _execute(self, actions: NDArray[np.float32], infer_ms: float) -> StepResult:
         """Send a chunk; one that was too late moved nothing, and the arm is where it was: send it again."""
