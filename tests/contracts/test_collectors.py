@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from daemon.lab import free_port
 from daemon.phases import collect
 from daemon.phases.checkpoints import newest
+from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.collectors.collector import Collector
 from daemon.phases.context import PhaseContext
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import scene_seed
 from daemon.phases.todo import Todo, Wanted
-from storage import replay
+from storage import episodes, replay
+from storage.array_cache import ArrayCache
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
 from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator
@@ -145,3 +148,24 @@ def test_slots_that_it_could_not_fill_are_put_back_when_it_is_stopped(bench: Ben
         robot.collect(todo, stop=stop)
         filled = {json.loads(row.manifest)["metadata"]["slot"] for row in bench.stored()}
         assert {slot.name for slot in todo.left} == {slot.name for slot in sink.slots} - filled
+
+
+def test_an_action_moves_the_arm_between_its_own_frame_and_the_next(bench: Bench) -> None:
+    """Action t belongs between observations t and t + 1, in what training gets too, not one earlier or later.
+
+    The arm's measured motion from frame t + lag to the next is compared with action t; the right lag is 0.
+    """
+    bench.run()
+    shelf = Shelf(blobs=bench.lab.blobs, cache=ArrayCache(bench.lab.folder / "cache"))
+    errors = dict.fromkeys((-1, 0, 1), 0.0)
+    with bench.lab.database.read() as session:
+        rows = bench.stored()
+        clips = load_clips(session, shelf, rows)
+        for row, clip in zip(rows, clips, strict=True):
+            states = episodes.load(session, bench.lab.blobs, row.id).steps.state[:, :3]
+            assert len(clip.frames) == len(states) == clip.steps + 1
+            moved, asked = np.diff(states, axis=0), clip.actions[:, :3].numpy()
+            for lag in errors:
+                window = slice(1, clip.steps - 1)
+                errors[lag] += float(np.square(moved[1 + lag : clip.steps - 1 + lag] - asked[window]).sum())
+    assert errors[0] < 0.25 * min(errors[-1], errors[1]), errors

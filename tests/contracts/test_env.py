@@ -28,7 +28,7 @@ Begun = tuple[Env, Starts]
 @pytest.fixture(params=["imagined", "station"])
 def begin(
     request: pytest.FixtureRequest,
-    toy_station: str,
+    toy_station: str,  # noqa: F811
     model_files: dict[str, Path],  # noqa: F811
 ) -> Iterator[Callable[[], Begun]]:
     """A way to get an environment of one rollout that has not begun, and what it may start from."""
