@@ -67,6 +67,9 @@ def finetune_world_model(
         Literal["imported", "collect", "base"], typer.Option(help="Episodes of this origin.")
     ] = "imported",
     updates: Annotated[int, typer.Option(min=1)] = 200,
+    film: Annotated[
+        Path | None, typer.Option(help="Gets a JPEG: a held-out episode real, imagined before and after.")
+    ] = None,
 ) -> None:
     """Finetune the world model on stored episodes and show the held-out error before and after."""
     from daemon.logs import configure_logging
@@ -76,7 +79,7 @@ def finetune_world_model(
     configure_logging("WARNING")
     from daemon.offline import finetune_offline  # brings torch, so wrong settings are told before
 
-    finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo)
+    finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo, film=film)
 
 
 def demo(

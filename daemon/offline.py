@@ -23,6 +23,7 @@ from daemon.learning.world_model.training import TrainingConfig
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import CANDIDATE, current
 from daemon.phases.clips import Shelf, load_clips
+from daemon.phases.film import EVERY, imagined, strip_jpeg
 from daemon.phases.gating import HORIZONS, held_out_record
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
@@ -39,9 +40,17 @@ TOLD_EVERY = 50  # updates between two lines of progress
 
 
 def finetune_offline(
-    settings: Settings, *, origin: str, updates: int, report: Callable[[str], None]
+    settings: Settings,
+    *,
+    origin: str,
+    updates: int,
+    report: Callable[[str], None],
+    film: Path | None = None,
 ) -> dict[str, object]:
     """Finetune the current world model on episodes of `origin`; held-out ones are only measured on.
+
+    Args:
+        film: gets the first held-out episode as a JPEG of three rows: real, imagined before and after.
 
     Returns:
         the error on held-out episodes before and after, as an iteration records it.
@@ -68,6 +77,9 @@ def finetune_offline(
         ).world_model
         errors = [measure_drift(m, held_out, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
+        if film is not None:
+            rows = [imagined(model, held_out[0], seed=0) for model in (before, after)]
+            film.write_bytes(strip_jpeg(held_out[0].frames[::EVERY], *rows))
         row = keep_candidate(database, blobs, after, parent=parent, clips=train, record=record)
     finally:
         database.dispose()
@@ -132,11 +144,16 @@ def keep_candidate(
 
 
 def error_lines(record: Mapping[str, Any]) -> list[str]:
-    """What `gymnastd finetune-world-model` prints: one line per horizon."""
+    """What `gymnastd finetune-world-model` prints: two lines per horizon, pixels and latents."""
     by_horizon: Mapping[str, Mapping[str, float]] = record["by_horizon"]
-    return [
-        f"held-out error at {horizon} step{'' if horizon == '1' else 's'}: "
-        f"{error['before']:.5f} before, {error['after']:.5f} after "
-        f"({100 * (error['after'] / error['before'] - 1):+.0f} %)"
-        for horizon, error in by_horizon.items()
-    ]
+    lines = []
+    for horizon, error in by_horizon.items():
+        steps = f"{horizon} step{'' if horizon == '1' else 's'}"
+        lines.append(f"held-out error at {steps}: {changed(error['before'], error['after'])}")
+        latents = changed(error["latents_before"], error["latents_after"])
+        lines.append(f"held-out latent error at {steps}: {latents}")
+    return lines
+
+
+def changed(before: float, after: float) -> str:
+    return f"{before:.5f} before, {after:.5f} after ({100 * (after / before - 1):+.0f} %)"

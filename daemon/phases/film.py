@@ -24,21 +24,26 @@ def film_strips(world_model: WorldModel, blobs: BlobStore, clip: Clip, *, seed: 
     Returns:
         {"episode_id", "real", "imagined"}, the last two sha256 names in the blob store.
     """
-    env = ImaginedEnv(world_model, seed=seed)
-    env.reset(clip.frames[:1])
-    env.step(clip.actions[None])
-    imagined = env.film(every=EVERY)[0]  # [frames, 3, H, W]
     return {
         "episode_id": clip.episode_id,
         "real": blobs.put(strip_jpeg(clip.frames[::EVERY])),
-        "imagined": blobs.put(strip_jpeg(imagined)),
+        "imagined": blobs.put(strip_jpeg(imagined(world_model, clip, seed=seed))),
     }
 
 
-def strip_jpeg(frames: Tensor) -> bytes:
-    """Frames uint8 [F, 3, H, W] side by side, enlarged without smoothing."""
-    row = torch.cat(list(frames.cpu()), dim=2).permute(1, 2, 0).numpy()  # [H, F*W, 3]
-    large = np.repeat(np.repeat(row, ENLARGED, axis=0), ENLARGED, axis=1)
+def imagined(world_model: WorldModel, clip: Clip, *, seed: int) -> Tensor:
+    """Every few frames imagined from a clip's start and actions, uint8 [F, 3, H, W]."""
+    env = ImaginedEnv(world_model, seed=seed)
+    env.reset(clip.frames[:1])
+    env.imagine(clip.actions[None])
+    return env.film(every=EVERY)[0]
+
+
+def strip_jpeg(*rows: Tensor) -> bytes:
+    """Rows of frames uint8 [F, 3, H, W] side by side, one row below the other, enlarged without smoothing."""
+    lines = [torch.cat(list(frames.cpu()), dim=2) for frames in rows]  # each [3, H, F*W]
+    picture = torch.cat(lines, dim=1).permute(1, 2, 0).numpy()  # [rows*H, F*W, 3]
+    large = np.repeat(np.repeat(picture, ENLARGED, axis=0), ENLARGED, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(large)).save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()

@@ -41,6 +41,8 @@ def held_out_record(before: Drift, after: Drift) -> dict[str, object]:
                 "before": before.pixels[horizon],
                 "after": after.pixels[horizon],
                 "still": before.still[horizon],
+                "latents_before": before.latents[horizon],
+                "latents_after": after.latents[horizon],
             }
             for horizon in reached
         },

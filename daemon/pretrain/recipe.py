@@ -11,19 +11,21 @@ from daemon.pretrain.cell_episodes import EpisodePlan
 TASKS = ("open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket")
 
 TRAINING_CELLS = range(1000, 1090)
-ON_POLICY_CELLS = range(1200, 1250)
+# the supervised policy's own episodes by temperature: greedy ones fail as on a robot, warm ones more often
+ON_POLICY_CELLS = {1.0: range(1200, 1250), 0.0: range(1250, 1350), 0.5: range(1350, 1450)}
 MEASURING_CELLS = range(1, 9)
 SHARD = 240  # episodes per file
 
 POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 1500
 WORLD_MODEL_UPDATES = 2600  # on experts
-OWN_UPDATES = 1400  # then with the supervised policy's own episodes mixed in
-OWN_SHARE = 0.4  # of the windows of those updates
-OWN_LEARNING_RATE = 5e-4
+OWN_UPDATES = 3800  # then with the supervised policy's own episodes mixed in
+OWN_SHARE = 0.55  # of the windows of those updates
+OWN_LEARNING_RATE = 8e-4
+WORLD_MODEL_BATCH = 16  # windows per update
+DENOISE_STEPS = 1  # the cell is nearly deterministic: one step imagines it as well as two, and faster
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
 JUDGE_UPDATES = 1500
-ON_POLICY_TEMPERATURE = 1.0
 IMAGINED_PER_STAGE = 480  # episodes that are imagined again to show the judge what imagination looks like
 
 # Near-misses and failures teach the world model what success is not: a third of what it sees fails.
@@ -57,11 +59,11 @@ def demonstration_plans() -> list[EpisodePlan]:
     ]
 
 
-def on_policy_plans() -> list[EpisodePlan]:
+def on_policy_plans(temperature: float) -> list[EpisodePlan]:
     """Episodes that the supervised policy acts itself: the failures that imagination must know."""
     return [
         EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
-        for cell in ON_POLICY_CELLS
+        for cell in ON_POLICY_CELLS[temperature]
         for task in TASKS
         for index in range(2)
     ]

@@ -41,9 +41,7 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
     report(f"experts: {told(experts)}")
     demonstrations = recorded(recipe.demonstration_plans(), work, name="demonstrations", report=report)
     policy = stages.supervised_policy(demonstrations, work / "policy.safetensors", seed=seed, report=report)
-    acting = Acting(policy, temperature=recipe.ON_POLICY_TEMPERATURE)
-    own = recorded(recipe.on_policy_plans(), work, name="on-policy", report=report, acting=acting)
-    report(f"supervised policy, training cells, temperature {acting.temperature}: {told(own)}")
+    own = own_episodes(policy, work, report=report)
     autoencoder = stages.trained_autoencoder(
         experts, work / "autoencoder.safetensors", seed=seed, report=report
     )
@@ -69,6 +67,17 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
     }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     report(f"wrote {out} in {(time.monotonic() - begun) / 60:.0f} minutes")
+
+
+def own_episodes(policy: Path, work: Path, *, report: Report) -> list[Clip]:
+    """What the supervised policy does in cells of its own, at every temperature of the recipe."""
+    own: list[Clip] = []
+    for temperature in recipe.ON_POLICY_CELLS:
+        plans, acting = recipe.on_policy_plans(temperature), Acting(policy, temperature=temperature)
+        clips = recorded(plans, work, name=f"on-policy-{temperature:g}", report=report, acting=acting)
+        report(f"supervised policy, training cells, temperature {temperature:g}: {told(clips)}")
+        own += clips
+    return own
 
 
 def data_card(

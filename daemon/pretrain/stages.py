@@ -17,7 +17,7 @@ from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
 from daemon.learning.world_model.latents import encode_clips
-from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
@@ -63,7 +63,10 @@ def trained_world_model(
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
         config = TrainingConfig(
-            updates=recipe.WORLD_MODEL_UPDATES, frames=recipe.WORLD_MODEL_FRAMES, seed=seed
+            updates=recipe.WORLD_MODEL_UPDATES,
+            batch=recipe.WORLD_MODEL_BATCH,
+            frames=recipe.WORLD_MODEL_FRAMES,
+            seed=seed,
         )
         pool = Pool(name="experts", clips=encode_clips(world_model, experts))
         train_transformer(world_model, [pool], config=config, on_update=teller("world model", report))
@@ -80,6 +83,7 @@ def world_model_with_failures(
         experts, own = (encode_clips(world_model, part) for part in clips)
         config = TrainingConfig(
             updates=recipe.OWN_UPDATES,
+            batch=recipe.WORLD_MODEL_BATCH,
             frames=recipe.WORLD_MODEL_FRAMES,
             learning_rate=recipe.OWN_LEARNING_RATE,
             seed=seed + 1,
@@ -108,7 +112,9 @@ def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed:
 
 
 def blank_world_model(seed: int) -> WorldModel:
-    return nano_world_model(seed=seed, max_frames=recipe.WORLD_MODEL_FRAMES)
+    world_model = nano_world_model(seed=seed, max_frames=recipe.WORLD_MODEL_FRAMES)
+    world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
+    return world_model
 
 
 def spread(clips: Sequence[Clip]) -> Sequence[Clip]:

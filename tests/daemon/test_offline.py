@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from daemon.errors import NothingCollected
 from daemon.imports import import_clips
@@ -83,7 +84,10 @@ def test_finetuning_measures_the_held_out_clip_and_keeps_a_candidate(
 ) -> None:
     import_clips(settings, clips_folder)
     lines: list[str] = []
-    record = finetune_offline(settings, origin="imported", updates=3, report=lines.append)
+    film = settings.data_dir / "film.jpg"
+    record = finetune_offline(settings, origin="imported", updates=3, report=lines.append, film=film)
+    with Image.open(film) as picture:
+        assert picture.size[1] == 3 * 2 * 64, "real, imagined before, imagined after"
     assert lines[0] == "2 episodes to train on, 1 held out"
     assert any(re.match(r"held-out error at 1 step: [\d.]+ before, [\d.]+ after", line) for line in lines)
     assert any(line.startswith("held-out error at 10 steps") for line in lines)
@@ -128,10 +132,18 @@ def test_windows_are_no_longer_than_the_shortest_clip_or_the_models_memory(
 
 
 def test_error_lines_tell_the_change_in_percent() -> None:
-    record = {"by_horizon": {"1": {"before": 0.02, "after": 0.01}, "10": {"before": 0.04, "after": 0.05}}}
+    latents = {"latents_before": 0.4, "latents_after": 0.3}
+    record = {
+        "by_horizon": {
+            "1": {"before": 0.02, "after": 0.01, **latents},
+            "10": {"before": 0.04, "after": 0.05, **latents},
+        }
+    }
     assert error_lines(record) == [
         "held-out error at 1 step: 0.02000 before, 0.01000 after (-50 %)",
+        "held-out latent error at 1 step: 0.40000 before, 0.30000 after (-25 %)",
         "held-out error at 10 steps: 0.04000 before, 0.05000 after (+25 %)",
+        "held-out latent error at 10 steps: 0.40000 before, 0.30000 after (-25 %)",
     ]
 
 
@@ -144,3 +156,4 @@ def test_finetuning_on_real_bridge_clips_lowers_the_held_out_error(tmp_path: Pat
     record = finetune_offline(settings, origin="imported", updates=120, report=lambda line: None)
     for error in record["by_horizon"].values():
         assert error["after"] < error["before"]
+    assert record["by_horizon"]["10"]["latents_after"] < 0.75 * record["by_horizon"]["10"]["latents_before"]

@@ -196,9 +196,15 @@ def test_the_headline_is_the_longest_horizon() -> None:
     record = held_out_record(before, after)
     assert (record["before"], record["after"]) == (0.5, 0.3)
     assert record["by_horizon"] == {
-        "1": {"before": 0.4, "after": 0.2, "still": 0.1},
-        "10": {"before": 0.5, "after": 0.3, "still": 0.2},
+        "1": {"before": 0.4, "after": 0.2, "still": 0.1, "latents_before": 1.0, "latents_after": 1.0},
+        "10": {"before": 0.5, "after": 0.3, "still": 0.2, "latents_before": 1.0, "latents_after": 1.0},
     }
+
+
+def test_rows_of_a_strip_stand_below_each_other() -> None:
+    dark, light = torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.full((2, 3, 64, 64), 255).byte()
+    picture = np.asarray(Image.open(io.BytesIO(strip_jpeg(dark, light)))).mean(axis=(1, 2))  # by row
+    assert [round(picture[i * ENLARGED * 64 + 64]) for i in range(2)] == [0, 255]
 
 
 def test_a_strip_shows_frames_from_left_to_right() -> None:
