@@ -8,15 +8,18 @@
 * ours: `FrameSampler`; a frame is remembered once, in the pass that begins the next one, for as long as it is
   in the window.
 
-Weights are random: the cost is the same. Up to a full window all three must imagine the same frames, which is
-checked. Time is processor time of this process, autoencoder left out.
+* ours, in chunks: the same passes for `--horizon` frames at once, each a denoise step behind the one before
+  it; these are other frames, as a frame sees its predecessors while they are noisy.
+
+Weights are random: the cost is the same. Up to a full window the first three must imagine the same frames,
+which is checked. Time is processor time of this process, autoencoder left out.
 """
 
 import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,10 +48,10 @@ class Cost:
     seconds: list[float] = field(default_factory=list)
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
+    def timed(self, *, frames: int = 1) -> Iterator[None]:
         began = time.process_time()
         yield
-        self.seconds.append(time.process_time() - began)
+        self.seconds += [(time.process_time() - began) / frames] * frames
 
 
 def world_model(size: dict[str, int], *, denoise_steps: int) -> WorldModel:
@@ -63,12 +66,16 @@ def world_model(size: dict[str, int], *, denoise_steps: int) -> WorldModel:
     return model
 
 
-def ours(model: WorldModel, first: Tensor, actions: Tensor) -> Cost:
-    cost, sampler = Cost("ours"), FrameSampler(model)
+def ours(model: WorldModel, first: Tensor, actions: Tensor, *, horizon: int = 1) -> Cost:
+    """Imagine as the product does, `horizon` frames at once; they share their chunk's seconds."""
+    chunked = replace(model.sampling, horizon=horizon)
+    model = WorldModel(model.transformer, model.autoencoder, sampling=chunked)
+    model.precision = torch.float32
+    cost, sampler = Cost("ours" if horizon == 1 else f"ours, {horizon} at once"), FrameSampler(model)
     sampler.start(first, range(len(first)))
-    for action in actions:
-        with cost.timed():
-            cost.frames.append(sampler.advance(action[:, None])[:, 0])
+    for chunk in actions.split(horizon):
+        with cost.timed(frames=len(chunk)):
+            cost.frames += sampler.advance(chunk.transpose(0, 1)).unbind(1)
     cost.passes = sampler.frame_passes
     return cost
 
@@ -124,6 +131,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--denoise-steps", type=int, default=10)
+    parser.add_argument("--horizon", type=int, default=5, help="frames at once, in the last row")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -132,16 +140,19 @@ def main() -> None:
     first = torch.randn(arguments.batch, size["in_channels"], SIDE, SIDE)
     actions = torch.randn(arguments.frames, arguments.batch, WORLD_ACTION_DIM) * 0.3
     own = ours(model, first, actions)
+    together = ours(model, first, actions, horizon=arguments.horizon)
     costs = [shown_again(name, model, first, actions) for name in ("uncached", "per-frame cache")]
     window = size["max_frames"]
     base = full_window(own, window)
     print(
         f"{arguments.config}: {arguments.frames} frames, batch {arguments.batch}, window {window}, guidance 1"
     )
-    print(f"{'':16}  passes  CPU s/frame  at a full window  against ours")
-    for cost in (*costs, own):
+    chunked = full_window(together, window)
+    print(f"{'':16}  passes  CPU s/frame  at a full window  against ours  against {together.name}")
+    for cost in (*costs, own, together):
         mean, late = sum(cost.seconds) / len(cost.seconds), full_window(cost, window)
-        print(f"{cost.name:16}  {cost.passes:6}  {mean:11.4f}  {late:16.4f}  {late / base:10.1f} x")
+        ratios = f"{late / base:10.1f} x  {late / chunked:10.1f} x"
+        print(f"{cost.name:16}  {cost.passes:6}  {mean:11.4f}  {late:16.4f}  {ratios}")
     for cost in costs:
         apart = disagreement(cost, own, frames=min(window - 1, arguments.frames))
         verdict = "the same frames" if apart < AGREEMENT else "OTHER FRAMES"

@@ -95,7 +95,7 @@ class JudgeSpec(SpecModel):
     """Training of the judge on every labelled real frame, after the world model."""
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60
-    learning_rate: LearningRate = 3e-4
+    learning_rate: LearningRate = 5e-5
 
 
 class UpdateSpec(SpecModel):

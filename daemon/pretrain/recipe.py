@@ -19,14 +19,14 @@ SHARD = 240  # episodes per file
 POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 1500
 WORLD_MODEL_UPDATES = 2600  # on experts
-OWN_UPDATES = 3800  # then with the supervised policy's own episodes mixed in
+OWN_UPDATES = 3000  # then with the supervised policy's own episodes mixed in
 OWN_SHARE = 0.55  # of the windows of those updates
 OWN_LEARNING_RATE = 8e-4
 WORLD_MODEL_BATCH = 16  # windows per update
 DENOISE_STEPS = 1  # the cell is nearly deterministic: one step imagines it as well as two, and faster
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
-JUDGE_UPDATES = 1500
-IMAGINED_PER_STAGE = 480  # episodes that are imagined again to show the judge what imagination looks like
+JUDGE_UPDATES = 2500
+IMAGINED_PER_STAGE = 960  # episodes that are imagined again to show the judge what imagination looks like
 
 # Near-misses and failures teach the world model what success is not: a third of what it sees fails.
 NOISES = (0.0, 0.4, 0.7, 1.0)

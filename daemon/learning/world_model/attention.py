@@ -10,7 +10,6 @@ the first half of the pairs with the row and the second half with the column.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import torch
@@ -76,7 +75,6 @@ def temporal_turn(positions: Tensor, *, width: int) -> Turn:
     return _turn(positions[:, None] * _frequencies(width // 2, positions.device))
 
 
-@lru_cache(maxsize=32)
 def spatial_turn(
     rows: int, columns: int, *, width: int, device: torch.device, rotary: Rotary = "standard"
 ) -> Turn:

@@ -23,6 +23,7 @@ from daemon.learning.world_model.attention import (
     Order,
     Past,
     Rotary,
+    Turn,
     plain_order,
     spatial_turn,
     temporal_turn,
@@ -76,6 +77,7 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         _require_known("action_slot", action_slot, get_args(ActionSlot))
         _require_known("diffusion", diffusion, get_args(Diffusion))
         self.gradient_checkpointing = False
+        self._turns: dict[tuple[int, int, torch.device], Turn] = {}
         self.x_proj = nn.Conv2d(in_channels, dim, patch, patch)
         self.timestep_mlp = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.action_embedder = nn.Linear(WORLD_ACTION_DIM, dim)
@@ -170,18 +172,26 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         return int(self.config.dim // self.config.heads)
 
     def _run(self, x: Tensor, told: Modulations, *, past: Past) -> Tensor:
-        p, rotary = self.config.patch, self.config.rotary
+        p = self.config.patch
         rows, columns = x.shape[3] // p, x.shape[4] // p
         tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
         tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
-        turn = spatial_turn(rows, columns, width=self._width, device=x.device, rotary=rotary)
-        around = Surroundings(turn=turn, past=past)
+        around = Surroundings(turn=self._turn_of(rows, columns, x.device), past=past)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 tokens = self._gradient_checkpointing_func(block, tokens, told, around)
             else:
                 tokens = block(tokens, told, around)
         return self._unpatched(self.final_layer(tokens, told.final), rows, columns)
+
+    def _turn_of(self, rows: int, columns: int, device: torch.device) -> Turn:
+        """Angles of a frame's tokens, made once per size and device."""
+        key = rows, columns, device
+        if key not in self._turns:
+            self._turns[key] = spatial_turn(
+                rows, columns, width=self._width, device=device, rotary=self.config.rotary
+            )
+        return self._turns[key]
 
     def _condition(self, timesteps: Tensor, actions: Tensor) -> Tensor:
         dtype = self.action_embedder.weight.dtype

@@ -192,6 +192,7 @@ def test_an_action_changes_the_frame_it_produces_and_none_before(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile on a processor needs a C++ compiler")
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldModel, horizon: int):
