@@ -7,100 +7,82 @@ import torch
 
 from daemon.learning.batch import Clip, ClipInvalid, NoWindow
 from daemon.learning.drift import measure_drift, psnr, replayed, similarity
-from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.model import WorldModel
+from tests.daemon.learning.noise import a_clip
 
 
-@pytest.fixture
-def world_model() -> WorldModel:
-    model = nano_world_model(seed=0, in_channels=4, dim=32, layers=1, heads=2, max_frames=4)
-    model.precision = torch.float32
-    return model
-
-
-def a_clip(name: str, *, steps: int = 6, seed: int = 0) -> Clip:
-    generator = torch.Generator().manual_seed(seed)
-    return Clip(
-        frames=torch.randint(256, (steps + 1, 3, 64, 64), dtype=torch.uint8, generator=generator),
-        actions=torch.randn(steps, 7, generator=generator) * 0.02,
-        instruction="open the drawer",
-        episode_id=name,
-    )
-
-
-def test_an_error_is_the_mean_over_episodes_of_the_squared_pixel_difference(world_model: WorldModel):
+def test_an_error_is_the_mean_over_episodes_of_the_squared_pixel_difference(untaught: WorldModel):
     """A decoder that always paints 51 (0.2 of 255) makes every error known by hand."""
     with torch.no_grad():
-        last = world_model.autoencoder.decoder[-2]
+        last = untaught.autoencoder.decoder[-2]
         last.weight.zero_()
         last.bias.fill_(51 / 127.5 - 1)
     clips = [a_clip("a"), a_clip("b")]
     clips[0].frames[1], clips[1].frames[1] = 51, 153  # right, and 0.4 off
     clips[0].frames[4], clips[1].frames[4] = 0, 102  # 0.2 off, twice
-    errors = measure_drift(world_model, clips, horizons=(1, 4), seed=0).pixels
+    errors = measure_drift(untaught, clips, horizons=(1, 4), seed=0).pixels
     assert errors == pytest.approx({1: 0.16 / 2, 4: 0.04}, abs=1e-6)
 
 
-def test_standing_still_is_measured_against_the_real_first_picture(world_model: WorldModel):
+def test_standing_still_is_measured_against_the_real_first_picture(untaught: WorldModel):
     clip = a_clip("a")
     clip.frames[0], clip.frames[2], clip.frames[3] = 0, 255, 51
-    still = measure_drift(world_model, [clip], horizons=(2, 3), seed=0).still
+    still = measure_drift(untaught, [clip], horizons=(2, 3), seed=0).still
     assert still == pytest.approx({2: 1.0, 3: 0.04}, abs=1e-6)
 
 
-def test_real_actions_are_replayed_from_the_real_first_frame(world_model: WorldModel):
+def test_real_actions_are_replayed_from_the_real_first_frame(untaught: WorldModel):
     """A model that has learnt nothing imagines noise alone: then actions would not matter. Stir it first."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for weight in world_model.transformer.parameters():
+        for weight in untaught.transformer.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
     clip, other = a_clip("a"), a_clip("a")
     other.actions[1] += 0.03
-    one, two = (measure_drift(world_model, [c], horizons=(1, 2), seed=0).latents for c in (clip, other))
+    one, two = (measure_drift(untaught, [c], horizons=(1, 2), seed=0).latents for c in (clip, other))
     assert one[1] == two[1], "action 1 does not reach frame 1"
     assert one[2] != two[2], "action 1 produces frame 2"
 
 
-def test_shorter_episodes_count_only_for_the_horizons_they_reach(world_model: WorldModel):
+def test_shorter_episodes_count_only_for_the_horizons_they_reach(untaught: WorldModel):
     long, short = a_clip("long", steps=6, seed=1), a_clip("short", steps=2, seed=2)
-    both = measure_drift(world_model, [long, short], horizons=(1, 6), seed=0)
-    alone = measure_drift(world_model, [long], horizons=(6,), seed=0)
+    both = measure_drift(untaught, [long, short], horizons=(1, 6), seed=0)
+    alone = measure_drift(untaught, [long], horizons=(6,), seed=0)
     assert both.still[6] == pytest.approx(alone.still[6])
-    assert both.still[1] != pytest.approx(measure_drift(world_model, [long], horizons=(1,), seed=0).still[1])
+    assert both.still[1] != pytest.approx(measure_drift(untaught, [long], horizons=(1,), seed=0).still[1])
 
 
-def test_many_episodes_are_measured_in_batches(world_model: WorldModel):
+def test_many_episodes_are_measured_in_batches(untaught: WorldModel):
     clips = [a_clip(str(i), steps=1, seed=i) for i in range(70)]
-    still = measure_drift(world_model, clips, horizons=(1,), seed=0).still[1]
+    still = measure_drift(untaught, clips, horizons=(1,), seed=0).still[1]
     by_hand = [((c.frames[0] / 255 - c.frames[1] / 255) ** 2).mean().item() for c in clips]
     assert still == pytest.approx(sum(by_hand) / 70)
 
 
-def test_the_same_seed_measures_the_same(world_model: WorldModel):
+def test_the_same_seed_measures_the_same(untaught: WorldModel):
     clips = [a_clip("a")]
-    one, two, other = (
-        measure_drift(world_model, clips, horizons=(3,), seed=seed).latents for seed in (1, 1, 2)
-    )
+    one, two, other = (measure_drift(untaught, clips, horizons=(3,), seed=seed).latents for seed in (1, 1, 2))
     assert one == two
     assert one != other
 
 
 @pytest.mark.parametrize("clips", [[], [a_clip("a", steps=3)]])
-def test_a_horizon_that_no_episode_reaches_is_refused(world_model: WorldModel, clips: list[Clip]):
+def test_a_horizon_that_no_episode_reaches_is_refused(untaught: WorldModel, clips: list[Clip]):
     with pytest.raises(NoWindow, match="11 frames"):
-        measure_drift(world_model, clips, horizons=(1, 10), seed=0)
+        measure_drift(untaught, clips, horizons=(1, 10), seed=0)
 
 
-def test_a_broken_held_out_episode_is_refused(world_model: WorldModel):
+def test_a_broken_held_out_episode_is_refused(untaught: WorldModel):
     broken = a_clip("broken")
     broken.actions[0, 0] = float("inf")
     with pytest.raises(ClipInvalid, match="broken"):
-        measure_drift(world_model, [broken], horizons=(1,), seed=0)
+        measure_drift(untaught, [broken], horizons=(1,), seed=0)
 
 
-def test_an_episode_is_imagined_the_same_whatever_stands_beside_it(world_model: WorldModel):
+def test_an_episode_is_imagined_the_same_whatever_stands_beside_it(untaught: WorldModel):
     long, short = a_clip("long", steps=6, seed=1), a_clip("short", steps=2, seed=2)
-    (both,) = replayed(world_model, [short, long], seed=4)
-    (alone,) = replayed(world_model, [short], seed=4)
+    (both,) = replayed(untaught, [short, long], seed=4)
+    (alone,) = replayed(untaught, [short], seed=4)
     assert both.latents.shape[1] == 7
     assert torch.allclose(both.latents[0, :3], alone.latents[0], atol=1e-4)
 
