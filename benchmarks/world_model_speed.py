@@ -17,6 +17,7 @@ from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.world_model.latents import LatentClip, LatentClips
 from daemon.learning.world_model.model import WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
+from daemon.learning.world_model.windows import Pool
 
 STEPS = 40
 CHUNK = 5
@@ -29,13 +30,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def update_seconds(model: WorldModel, *, frames: int, updates: int = 6) -> float:
-    """Median seconds of one training update of 32 windows."""
+    """Median seconds of one training update of 16 windows, each frame twice in them."""
     clip = LatentClip(latents=torch.randn(41, 8, 8, 8), actions=torch.randn(40, 10), episode_id="noise")
     at = [time.perf_counter()]
     train_transformer(
         model.copy(),
-        LatentClips((clip,)),
-        config=TrainingConfig(updates=updates, batch=32, frames=frames),
+        [Pool(name="noise", clips=LatentClips((clip,)))],
+        config=TrainingConfig(updates=updates, batch=16, frames=frames),
         on_update=lambda *_: at.append(time.perf_counter()),
     )
     took = sorted(later - earlier for earlier, later in pairwise(at[1:]))
@@ -88,7 +89,7 @@ def main() -> None:
     print(f"world model: {parameters / 1e6:.2f} M parameters, {2 * parameters / 1e6:.1f} MB in float16")
     print(f"precision {model.precision}, {arguments.threads} threads, batch {arguments.batch}")
     for frames in (10, 16):
-        print(f"update of 32 windows x {frames} frames: {update_seconds(model, frames=frames):.2f} s")
+        print(f"update of 16 windows x {frames} frames: {update_seconds(model, frames=frames):.2f} s")
     rate, passes = imagination(model, batch=arguments.batch)
     print(f"imagination: {rate:.0f} frames/s at {passes:.2f} passes per frame")
     print(f"cache: {cache_gain(model, batch=arguments.batch):.1f} x faster than showing the window again")

@@ -73,8 +73,10 @@ class RecordedChunk:
                 self._chunk(buffers)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
+        torch.clear_autocast_cache()  # weights cast outside of the graph would be gone when it is replayed
         with torch.cuda.graph(graph):
             out = self._chunk(buffers)
+        torch.clear_autocast_cache()
         for part, kept in zip(self._state.tensors(), before, strict=True):
             part.copy_(kept)
         return graph, buffers, out
