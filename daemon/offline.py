@@ -155,5 +155,7 @@ def error_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def changed(before: float, after: float) -> str:
+def changed(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "imagination ran away"
     return f"{before:.5f} before, {after:.5f} after ({100 * (after / before - 1):+.0f} %)"

@@ -77,15 +77,14 @@ def drift_of(number: int, trust: Mapping[str, Any] | None) -> list[Curve]:
         return []
     measures = {name: trust["drift"][name] for name in ("psnr", "ssim", "latents")}
     measures["latents with another episode's actions"] = trust["shuffled_latents"]
-    return [
-        Curve(
-            iteration=number,
-            phase="drift",
-            name=name,
-            points=[(float(step), value) for step, value in sorted(curve.items(), key=lambda at: int(at[0]))],
-        )
+    found = {
+        name: [(float(step), value) for step, value in curve.items() if value is not None]
         for name, curve in measures.items()
-        if len(curve) > 1
+    }
+    return [
+        Curve(iteration=number, phase="drift", name=name, points=sorted(points))
+        for name, points in found.items()
+        if len(points) > 1
     ]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from daemon.learning.devices import choose_device
@@ -27,7 +27,7 @@ from daemon.phases.film import film_strips
 from daemon.phases.gating import face_the_gate
 from daemon.phases.judging import load_judge, teach_judge
 from daemon.phases.material import Episodes, Material, gather, pools_of
-from daemon.phases.trusting import keep_report, trust_of
+from daemon.phases.trusting import gate_document, report_trust
 from daemon.spec import FinetuneSpec
 from storage import checkpoints
 from storage.array_cache import ArrayCache
@@ -54,7 +54,8 @@ def run(context: PhaseContext) -> Outcome:
     parent = newest(context, "world_model")
     before = load_world_model(context, parent)
     material = gather(context, shelf, size=before.image_size)
-    done = learn(context, shelf, before, material=material, parent=parent)
+    state = resumable(context, parent=parent, episode_ids=material.learned_from)
+    done = learn(context, shelf, before, material=material, state=state)
     context.report(LEARNED, "measuring on held-out episodes")
     error, gate = face_the_gate(context, material, before=before, after=done.world_model)
     candidate = keep_candidate(context, done.world_model, material, parent=parent, error=error)
@@ -68,22 +69,20 @@ def run(context: PhaseContext) -> Outcome:
     judge = load_judge(context, judge_parent)
     teach_judge(context, judge, world_model=goes_on, clips=material.labelled, begun=GATED)
     judge_row = keep_judge(context, judge, material, parent=judge_parent)
-    trust, document = trust_of(context, goes_on, judge=judge, held_out=material.held_out)
-    measured = len(material.held_out)
-    accepted = gate if gate.accepted else None
-    keep_report(context, row, trust=trust, document=document, gate=accepted, episodes=measured)
+    measure = partial(report_trust, context, judge=judge, held_out=material.held_out)
+    trust = measure(goes_on, row, gate=gate if gate.accepted else None)
     if not gate.accepted:
-        own, told = trust_of(context, done.world_model, judge=judge, held_out=material.held_out)
-        keep_report(context, candidate, trust=own, document=told, gate=gate, episodes=measured)
+        measure(done.world_model, candidate, gate=gate)
+    state.file.unlink(missing_ok=True)  # not before: who dies while measuring need not train again
     made = {"judge": judge_row.id, **({"world_model": candidate.id} if gate.accepted else {})}
     return {
         "held_out_error": error,
-        "held_out_episodes": measured,
+        "held_out_episodes": len(material.held_out),
         "read": {"world_model": parent.id, "judge": judge_parent.id},
         "made": made,
         "rejected": {} if gate.accepted else {"world_model": candidate.id},
-        "gate": asdict(gate),
-        "trust": document,
+        "gate": gate_document(gate),
+        "trust": trust,
         "updates": done.updates,
         "left_out": list(done.left_out),
         "film_strips": strips(context, goes_on, material.held_out),
@@ -100,7 +99,7 @@ def learn(
     world_model: WorldModel,
     *,
     material: Material,
-    parent: CheckpointRow,
+    state: Resumable,
 ) -> FinetunedWorldModel:
     """Finetune a copy; every update goes to the curves, the progress bar and the lease's heartbeat."""
     spec = context.spec.world_model
@@ -112,19 +111,15 @@ def learn(
         done = LEARNED * update / max(1, spec.updates)
         context.report(done, f"world model, update {update} of {spec.updates}, loss {metrics['loss']:.4f}")
 
-    state = resumable(context, parent=parent, episode_ids=material.learned_from)
-
     def attempt() -> FinetunedWorldModel:
         return finetune_world_model(world_model, pools, config=config, on_update=on_update, resumable=state)
 
     try:
-        done = attempt()
+        return attempt()
     except CheckpointUnreadable as refused:
         log.warning("training begins anew phase_run=%s reason=%s", context.phase_run_id, refused)
         state.file.unlink()
-        done = attempt()
-    state.file.unlink(missing_ok=True)
-    return done
+        return attempt()
 
 
 def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingConfig:

@@ -7,6 +7,7 @@ from daemon.learning.gate import Compared, GateDecision, compared, decide
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
 from daemon.phases.material import Episodes, Material
+from daemon.phases.trusting import finite
 
 HORIZONS = (1, 10)  # steps at which the held-out error is told; the last one is the headline
 
@@ -41,8 +42,8 @@ def held_out_record(before: Drift, after: Drift) -> dict[str, object]:
                 "before": before.pixels[horizon],
                 "after": after.pixels[horizon],
                 "still": before.still[horizon],
-                "latents_before": before.latents[horizon],
-                "latents_after": after.latents[horizon],
+                "latents_before": finite(before.latents[horizon]),
+                "latents_after": finite(after.latents[horizon]),
             }
             for horizon in reached
         },

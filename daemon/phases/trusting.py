@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from daemon.learning.drift import Drift
-from daemon.learning.gate import GateDecision
+from daemon.learning.gate import Compared, GateDecision
 from daemon.learning.reward.judge import Judge
 from daemon.learning.trust import OUTCOMES, Outcomes, Trust, TrustQuestion, measure_trust
 from daemon.learning.world_model.model import WorldModel
@@ -17,16 +18,44 @@ from storage import phase_runs, trust_reports
 from storage.tables import CheckpointRow
 
 
-def trust_of(
-    context: PhaseContext, world_model: WorldModel, *, judge: Judge, held_out: Episodes
-) -> tuple[Trust, dict[str, Any]]:
-    """Measure, and write it as the JSON document that SQL, REST and the report share."""
+def report_trust(
+    context: PhaseContext,
+    world_model: WorldModel,
+    checkpoint: CheckpointRow,
+    *,
+    judge: Judge,
+    held_out: Episodes,
+    gate: GateDecision | None,
+) -> dict[str, Any]:
+    """Measure a checkpoint's world model, keep a row of it, and give the document that REST and report share.
+
+    Args:
+        gate: what it said of this checkpoint; None where nothing was to be decided.
+
+    Raises:
+        LeaseLost: another worker has this phase run by now; no row was kept.
+    """
     question = TrustQuestion(
         steps=context.spec.steps, threshold=context.spec.trust.max_latent_error, seed=context.spec.seed
     )
     trust = measure_trust(world_model, judge, held_out.clips, question=question)
-    tasks = {row.instruction: row.task_id for row in held_out.rows}
-    return trust, trust_document(trust, tasks=tasks)
+    document = trust_document(trust, tasks={row.instruction: row.task_id for row in held_out.rows})
+    every = all_outcomes(trust)
+    new = trust_reports.NewTrustReport(
+        checkpoint_id=checkpoint.id,
+        iteration_id=context.iteration_id,
+        verdict=verdict_of(gate),
+        episodes=len(held_out),
+        horizon=trust.horizon,
+        agreement=every.agreement,
+        optimism=every.optimism,
+        sensitivity=document["action_sensitivity"],
+        report={**document, "gate": None if gate is None else gate_document(gate)},
+    )
+    with context.database.write() as session:
+        phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
+        trust_reports.save(session, new, now=context.now())
+    return document
 
 
 def trust_document(trust: Trust, *, tasks: Mapping[str, str]) -> dict[str, Any]:
@@ -39,11 +68,11 @@ def trust_document(trust: Trust, *, tasks: Mapping[str, str]) -> dict[str, Any]:
     return {
         "horizon": trust.horizon,
         "max_latent_error": trust.threshold,
-        "action_sensitivity": trust.sensitivity,
+        "action_sensitivity": None if trust.sensitivity is None else finite(trust.sensitivity),
         "outcomes": {tasks[sentence]: outcome_document(own) for sentence, own in trust.outcomes.items()},
         "overall": outcome_document(every),
         "drift": drift_document(trust.drift),
-        "shuffled_latents": {str(step): error for step, error in trust.shuffled.items()},
+        "shuffled_latents": {str(step): finite(error) for step, error in trust.shuffled.items()},
     }
 
 
@@ -51,10 +80,16 @@ def outcome_document(outcomes: Outcomes) -> dict[str, Any]:
     return {**asdict(outcomes), "agreement": outcomes.agreement, "optimism": outcomes.optimism}
 
 
-def drift_document(drift: Drift) -> dict[str, dict[str, float]]:
+def finite(value: float) -> float | None:
+    """The number, or None where imagination ran away: JSON has no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def drift_document(drift: Drift) -> dict[str, dict[str, float | None]]:
     """One curve per measure: {"pixels": {"1": …}, "psnr": …}."""
     return {
-        name: {str(step): value for step, value in curve.items()} for name, curve in asdict(drift).items()
+        name: {str(step): finite(value) for step, value in curve.items()}
+        for name, curve in asdict(drift).items()
     }
 
 
@@ -64,31 +99,22 @@ def all_outcomes(trust: Trust) -> Outcomes:
     return Outcomes(**{name: sum(own[name] for own in every) for name in OUTCOMES})
 
 
-def keep_report(
-    context: PhaseContext,
-    checkpoint: CheckpointRow,
-    *,
-    trust: Trust,
-    document: Mapping[str, Any],
-    gate: GateDecision | None,
-    episodes: int,
-) -> None:
-    """A row of what was measured of this checkpoint, under the phase run's fence."""
-    verdict = trust_reports.MEASURED
-    if gate is not None:
-        verdict = trust_reports.ACCEPTED if gate.accepted else trust_reports.REJECTED
-    every = all_outcomes(trust)
-    new = trust_reports.NewTrustReport(
-        checkpoint_id=checkpoint.id,
-        iteration_id=context.iteration_id,
-        verdict=verdict,
-        episodes=episodes,
-        horizon=trust.horizon,
-        agreement=every.agreement,
-        optimism=every.optimism,
-        sensitivity=trust.sensitivity,
-        report={**document, "gate": None if gate is None else asdict(gate)},
-    )
-    with context.database.write() as session:
-        phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
-        trust_reports.save(session, new, now=context.now())
+def gate_document(gate: GateDecision) -> dict[str, Any]:
+    """What the gate compared and decided."""
+
+    def told(errors: Compared | None) -> dict[str, float | None] | None:
+        return None if errors is None else {"before": finite(errors.before), "after": finite(errors.after)}
+
+    return {
+        "accepted": gate.accepted,
+        "reasons": list(gate.reasons),
+        "fresh": told(gate.fresh),
+        "older": told(gate.older),
+    }
+
+
+def verdict_of(gate: GateDecision | None) -> str:
+    """What the row says of the checkpoint."""
+    if gate is None:
+        return trust_reports.MEASURED
+    return trust_reports.ACCEPTED if gate.accepted else trust_reports.REJECTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from daemon.learning.drift import Drift
+from daemon.learning.gate import Compared, decide
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
+from daemon.phases.trusting import drift_document, gate_document
 from storage import checkpoints, trust_reports
 from storage.tables import TrustReportRow
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
@@ -153,3 +157,25 @@ def test_a_state_that_cannot_be_gone_on_with_is_left_and_the_training_begins_ane
         finetune_world_model.run(context)
     assert "training begins anew" in caplog.text
     assert [moment["update"] for moment in lab.moments if "loss" in moment] == list(range(6))
+
+
+def test_numbers_of_an_imagination_that_ran_away_are_told_as_unknown() -> None:
+    gate = decide(Compared(before=0.2, after=float("nan")), None, older_margin=0.1)
+    told = gate_document(gate)
+    assert told["fresh"] == {"before": 0.2, "after": None}
+    assert (told["accepted"], told["older"]) == (False, None)
+    curve = {1: 0.5, 2: float("inf")}
+    drift = Drift(pixels=curve, psnr=curve, ssim=curve, latents=curve, still=curve, episodes={1: 1, 2: 1})
+    assert drift_document(drift)["latents"] == {"1": 0.5, "2": None}
+    json.dumps([told, drift_document(drift)], allow_nan=False)
+
+
+def test_a_phase_that_dies_while_measuring_does_not_train_again(lab: Lab) -> None:
+    lab.request({**SMALL, "world_model": {**HARMLESS, "updates": 6}})
+    lab.do("collect", collect.run)
+    context = lab.context("finetune_world_model")
+    with pytest.raises(Crash):
+        finetune_world_model.run(crashing(context, at="measuring on held-out"))
+    lab.moments.clear()
+    finetune_world_model.run(context)
+    assert [moment for moment in lab.moments if "loss" in moment] == []
