@@ -85,7 +85,11 @@ def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
             assert rate["episodes"] == 2
             assert (rate["wilson_low"], rate["wilson_high"]) == pytest.approx((interval.low, interval.high))
         assert set(iteration["world_model"]["held_out_error"]) >= {"before", "after"}
-        assert set(iteration["checkpoints"]["made"]) == {"world_model", "judge", "policy"}
+        made, rejected = (iteration["checkpoints"][name] for name in ("made", "rejected"))
+        assert set(made) | set(rejected) == {"world_model", "judge", "policy"}
+        assert ("world_model" in made) is iteration["world_model"]["gate"]["accepted"]
+        assert set(rejected) == {"world_model"} - set(made), "only the gate rejects"
+        assert set(iteration["world_model"]["trust"]["outcomes"]) == set(TASKS)
     first, second = summary["iterations"]
     assert second["checkpoints"]["read"]["policy"] == first["checkpoints"]["made"]["policy"]
     page = (out / "report.html").read_text()

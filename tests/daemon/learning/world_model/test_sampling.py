@@ -194,9 +194,9 @@ def test_an_action_changes_the_frame_it_produces_and_none_before(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile on a processor needs a C++ compiler")
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldModel, horizon: int):
-    tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=horizon)
+def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldModel):
+    """One horizon only: every number of frames in a pass is compiled on its own, and takes its time."""
+    tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=2)
     compiled = started(tiny_world_model, engine="compiled").advance(actions(7).transpose(0, 1))
     assert relative(compiled.transpose(0, 1), imagined(tiny_world_model, 7)[1:]) < 1e-5
 
