@@ -51,8 +51,10 @@ class FinetuneSpec(SpecModel):
     )
     learning_rate: LearningRate = 3e-4
     fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
-    older_share: Share = Field(default=0.25, description="from episodes of earlier iterations")
-    base_share: Share = Field(default=0.25, description="from episodes brought in from outside")
+    older_share: Share = Field(default=0.5, description="from episodes of earlier iterations")
+    base_share: Share = Field(
+        default=0.0, description="from episodes brought in from outside; none unless they are of this robot"
+    )
     older_half_life: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="an episode so many places before the newest is drawn half as often"
     )

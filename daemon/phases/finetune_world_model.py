@@ -16,6 +16,7 @@ from typing import Any
 
 from daemon.learning.devices import choose_device
 from daemon.learning.finetune import FinetunedWorldModel, finetune_world_model
+from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.state import CheckpointUnreadable
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
@@ -54,7 +55,7 @@ def run(context: PhaseContext) -> Outcome:
     parent = newest(context, "world_model")
     before = load_world_model(context, parent)
     material = gather(context, shelf, size=before.image_size)
-    state = resumable(context, parent=parent, episode_ids=material.learned_from)
+    state = resumable(context, parent=parent, episode_ids=material.learned_from(context.spec.world_model))
     done = learn(context, shelf, before, material=material, state=state)
     context.report(LEARNED, "measuring on held-out episodes")
     error, gate = face_the_gate(context, material, before=before, after=done.world_model)
@@ -168,12 +169,13 @@ def keep_candidate(
     error: dict[str, object],
 ) -> CheckpointRow:
     card: dict[str, Any] = {"held_out_error": error, "iteration": context.iteration_number}
-    made = Made(kind="world_model", parent=parent, card=card, episode_ids=material.learned_from)
+    learned_from = material.learned_from(context.spec.world_model)
+    made = Made(kind="world_model", parent=parent, card=card, episode_ids=learned_from)
     return keep(context, world_model, made)
 
 
 def keep_judge(
-    context: PhaseContext, judge: Any, material: Material, *, parent: CheckpointRow
+    context: PhaseContext, judge: ClassifierJudge, material: Material, *, parent: CheckpointRow
 ) -> CheckpointRow:
     clips = material.labelled
     card = {"iteration": context.iteration_number, "labelled_episodes": len(clips)}

@@ -32,6 +32,9 @@ class Episodes:
         return len(self.rows)
 
 
+NONE = Episodes(rows=(), clips=())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """What there is to learn from, and what is kept for measuring."""
@@ -47,10 +50,10 @@ class Material:
         """Clips of this robot that may be learned from and have a label."""
         return [clip for clip in (*self.fresh.clips, *self.older.clips) if clip.success is not None]
 
-    @property
-    def learned_from(self) -> list[str]:
-        """Ids of all episodes that a world model learns from."""
-        return [row.id for part in (self.fresh, self.older, self.base) for row in part.rows]
+    def learned_from(self, spec: FinetuneSpec) -> list[str]:
+        """Ids of all episodes that a world model learns from: those of pools with a share."""
+        shares = (self.fresh, spec.fresh_share), (self.older, spec.older_share), (self.base, spec.base_share)
+        return [row.id for part, share in shares if share > 0 for row in part.rows]
 
 
 def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
@@ -60,7 +63,7 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
         NothingCollected: the iteration has no episode to train on, or none held out.
         StorageError, ClipInvalid: an episode is damaged.
     """
-    here = (context.iteration_id,)
+    here, outside = (context.iteration_id,), context.spec.world_model.base_share > 0
     with context.database.read() as session:
 
         def found(query: replay.EpisodeQuery, *, without: Sequence[EpisodeRow] = (), most: int) -> Episodes:
@@ -82,7 +85,7 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
         return Material(
             fresh=fresh,
             older=newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh),
-            base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh),
+            base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh) if outside else NONE,
             held_out=held_out,
             held_out_older=newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
         )

@@ -7,8 +7,8 @@ noise level of its own, half of them nearly clean; predecessors may be noisy, as
 frames at once, and a window costs half as much.
 
 The loss is the squared error of the *clean* latents that the predictions imply: the target's error with the
-weight that its level gives it. It makes nearly clean frames cost nothing to predict. Half of the noisy frames
-are at a level that imagination visits, the others anywhere.
+weight that its level gives it. It makes nearly clean frames cost nothing to predict. Most of the noisy frames
+are at a level that imagination visits (`VISITED_SHARE`), the others anywhere.
 
 Source: Chen et al. 2024 (arXiv:2407.01392) section 3 for diffusion forcing; Williams and Zipser 1989 for
 teacher forcing; the weight follows from Salimans and Ho 2022 (arXiv:2202.00512) section 4.

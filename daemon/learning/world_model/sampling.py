@@ -132,7 +132,7 @@ class FrameSampler:
         told = self._told(passes, slots)
         for each in passes:
             count = len(each.levels)
-            x = torch.stack([*frames[each.first : each.first + count]], dim=1)
+            x = torch.stack(frames[each.first : each.first + count], dim=1)
             if each.keeps:
                 x[:, 0] = self.schedule.dimmed(x[:, 0], self.sampling.context_level)
             predicted = self._predicted(x, told.of(slice(done, done + count)), keep=each.keeps)

@@ -17,7 +17,7 @@ from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
 from daemon.phases.trusting import drift_document, gate_document
-from storage import checkpoints, trust_reports
+from storage import checkpoints, replay, trust_reports
 from storage.tables import TrustReportRow
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
 
@@ -106,6 +106,27 @@ def test_the_policy_imagines_only_as_far_as_the_world_model_is_believed(
     outcome = lab.do("update_policy", update_policy.run)
     assert outcome["imagined_steps"] == (1 if steps == 5 else 10)
     assert any(f"update 1 of {SMALL['policy']['updates']}" in text for _, text in lab.told)
+
+
+@pytest.mark.parametrize(("share", "learned"), [(0.0, 2), (0.5, 3)])
+def test_clips_from_outside_teach_only_an_iteration_that_asks_for_them(
+    lab: Lab, share: float, learned: int
+) -> None:
+    """Another robot's clips must not slip under the policy of this one."""
+    lab.request({**SMALL, "world_model": {**HARMLESS, "base_share": share}})
+    lab.do("collect", collect.run)
+    with lab.database.write() as session:
+        foreign = next(row for row in replay.select(session, replay.EpisodeQuery()) if not row.held_out)
+        foreign.origin, foreign.iteration_id = "imported", None
+        foreign_id = foreign.id
+    lab.request({**SMALL, "seed": 5, "world_model": {**HARMLESS, "older_share": 0.0, "base_share": share}})
+    lab.do("collect", collect.run)
+    outcome = lab.do("finetune_world_model", finetune_world_model.run)
+    made = {**outcome["rejected"], **outcome["made"]}["world_model"]
+    with lab.database.read() as session:
+        found = checkpoints.episode_ids(session, made)
+    assert len(found) == learned
+    assert (foreign_id in found) is (share > 0)
 
 
 class Crash(Exception):
