@@ -49,6 +49,9 @@ class FinetuneSpec(SpecModel):
     accumulate: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
         default=1, description="parts that a batch is cut into where memory is short"
     )
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon learns more per update where it has pretrained the model as well"
+    )
     learning_rate: LearningRate = 3e-4
     fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
     older_share: Share = Field(default=0.5, description="from episodes of earlier iterations")

@@ -131,6 +131,7 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
         frames=spec.frames or frames,
         accumulate=spec.accumulate,
         learning_rate=spec.learning_rate,
+        optimizer=spec.optimizer,
         ema=spec.ema_decay,
         action_dropout=spec.action_dropout,
         lora_rank=spec.lora_rank,

@@ -17,7 +17,7 @@ from daemon.learning.world_model.adapters import with_adapters, without_adapters
 from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.objective import Forcing, ForcingWay, forcing_loss, place_weights
-from daemon.learning.world_model.optimizing import Optimizing, stepped
+from daemon.learning.world_model.optimizing import OptimizerName, Optimizing, stepped
 from daemon.learning.world_model.training_state import Progress, Resumable
 from daemon.learning.world_model.windows import Pool, WindowSource
 
@@ -32,11 +32,12 @@ class TrainingConfig:
         batch: windows per update.
         frames: frames per window.
         accumulate: parts that a batch is cut into, one after the other, where memory is short.
-        learning_rate: of AdamW after the warm-up.
+        learning_rate: after the warm-up.
         decays: whether the rate falls to nearly zero along a cosine until the last update.
         ema: decay of the moving average that is kept in the end; 0 keeps the last weights.
         action_dropout: share of windows that are not told their actions: what guidance needs.
         lora_rank: 0 trains every weight; more trains adapters of this rank and merges them in the end.
+        optimizer: how a step is made of a gradient, see `optimizing.py`.
         forcing: how a window shows what came before each frame, see `objective.py`.
         save_memory: compute activations again on the way back instead of keeping them.
     """
@@ -50,6 +51,7 @@ class TrainingConfig:
     ema: float = 0.995
     action_dropout: float = 0.0
     lora_rank: int = 0
+    optimizer: OptimizerName = "adamw"
     forcing: ForcingWay = "teacher"
     save_memory: bool = False
     seed: int = 0
@@ -91,7 +93,9 @@ def train_transformer(
     updates = source.updates_allowed(config.updates)
     forcing = _forcing(world_model, source, config)
     module = with_adapters(world_model.transformer, rank=config.lora_rank)
-    optimizing = Optimizing.of(module, rate=config.learning_rate, updates=updates, decays=config.decays)
+    optimizing = Optimizing.of(
+        module, rate=config.learning_rate, updates=updates, decays=config.decays, name=config.optimizer
+    )
     progress = Progress(module, optimizing, source.generator, ema=config.ema)
     if resumable is not None:
         resumable.restore(progress)

@@ -48,8 +48,9 @@ class Progress:
         found: dict[str, Tensor] = {"generator": self.generator.get_state()}
         for i, (weight, mean) in enumerate(zip(self.trained, self.average.shadow_params, strict=True)):
             found |= {f"weights.{i}": weight.detach(), f"average.{i}": mean}
-        for i, moments in self.optimizing.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{i}.{name}": moment for name, moment in moments.items()}
+        for which, optimizer in enumerate(self.optimizing.optimizers):
+            for i, moments in optimizer.state_dict()["state"].items():
+                found |= {f"optimizer.{which}.{i}.{name}": moment for name, moment in moments.items()}
         return found
 
     def numbers(self) -> dict[str, Any]:
@@ -57,7 +58,7 @@ class Progress:
         return {
             "updates": self.updates,
             "averaged": self.average.optimization_step,
-            "rate": self.optimizing.schedule.state_dict()["last_epoch"],
+            "rate": self.optimizing.steps,
         }
 
     @torch.no_grad()
@@ -67,13 +68,13 @@ class Progress:
         for i, (weight, mean) in enumerate(zip(self.trained, self.average.shadow_params, strict=True)):
             weight.copy_(tensors[f"weights.{i}"])
             mean.copy_(tensors[f"average.{i}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, moment in tensors.items():
-            if key.startswith("optimizer."):
-                _, place, name = key.split(".")
-                state.setdefault(int(place), {})[name] = moment
-        optimizer = self.optimizing.optimizer
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for which, optimizer in enumerate(self.optimizing.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, moment in tensors.items():
+                if key.startswith(f"optimizer.{which}."):
+                    _, _, place, name = key.split(".")
+                    state.setdefault(int(place), {})[name] = moment
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.updates, self.average.optimization_step = numbers["updates"], numbers["averaged"]
         self.optimizing.go_to(numbers["rate"])
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from daemon.learning.world_model.optimizing import MAX_GRADIENT_NORM, WARM_UP_UPDATES, Optimizing, stepped
+from daemon.learning.world_model.optimizing import (
+    BESIDE_MUON,
+    MAX_GRADIENT_NORM,
+    WARM_UP_UPDATES,
+    Optimizing,
+    stepped,
+)
 
 
 def rates(*, updates: int, decays: bool) -> list[float]:
@@ -91,3 +97,49 @@ def test_a_schedule_can_go_on_from_any_step(decays: bool):
         optimizing = Optimizing.of(module, rate=1.0, updates=60, decays=decays)
         optimizing.go_to(step)
         assert optimizing.rate == pytest.approx(expected[step])
+
+
+class TwoLayers(nn.Module):
+    """A matrix inside a block, a matrix and a bias outside of any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(3, 5, bias=False)])
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.blocks[0](x))
+
+
+def test_muon_steps_the_matrices_of_blocks_and_adamw_the_rest_each_weight_once():
+    module = TwoLayers()
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False, name="muon")
+    stepped_by = [
+        {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        for optimizer in optimizing.optimizers
+    ]
+    assert stepped_by[0] == {id(module.blocks[0].weight)}
+    assert stepped_by[1] == {id(module.last.weight), id(module.last.bias)}
+    rates = [schedule.get_last_lr()[0] for schedule in optimizing.schedules]
+    assert rates[1] == pytest.approx(BESIDE_MUON * rates[0])
+
+
+def test_muon_goes_equally_far_in_every_direction_of_a_matrix_and_as_far_as_adamw_would():
+    torch.manual_seed(0)
+    module = TwoLayers()
+    before = module.blocks[0].weight.detach().clone()
+    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False, name="muon")
+    optimizing.go_to(WARM_UP_UPDATES)
+    stepped([module(torch.randn(16, 3)).square().sum()], module, optimizing)
+    step = before - module.blocks[0].weight.detach()
+    sizes = torch.linalg.svdvals(step)
+    assert float(sizes.max() / sizes.min()) < 2  # Newton and Schulz get within a factor of two
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.1 * 0.2, rel=0.4)
+
+
+def test_a_step_of_muon_goes_down_the_loss():
+    torch.manual_seed(0)
+    module, x = TwoLayers(), torch.randn(16, 3)
+    optimizing = Optimizing.of(module, rate=0.02, updates=10, decays=False, name="muon")
+    losses = [stepped([module(x).square().mean()], module, optimizing) for _ in range(10)]
+    assert losses[-1] < losses[0]

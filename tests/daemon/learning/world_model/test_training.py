@@ -159,7 +159,9 @@ def losses_of(
     return losses
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "action_dropout": 0.5}, {"lora_rank": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"accumulate": 2, "action_dropout": 0.5}, {"lora_rank": 2}, {"optimizer": "muon"}]
+)
 @pytest.mark.parametrize("killed_after", [0, 3])
 def test_a_killed_training_goes_on_with_the_losses_it_would_have_had(
     tmp_path: Path, killed_after: int, changes: dict[str, object]
