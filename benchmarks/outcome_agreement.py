@@ -19,10 +19,11 @@ import torch
 
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
+from daemon.learning.drift import rehearse
 from daemon.learning.finetune import finetune_world_model
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.training import JudgeConfig, train_judge
-from daemon.learning.trust import Trust, TrustQuestion, measure_trust
+from daemon.learning.trust import Trust, measure_trust
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
@@ -103,8 +104,9 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
 
 def told(name: str, bench: Bench, *, steps: int) -> Trust:
     """Measure and print."""
-    question = TrustQuestion(steps=steps, threshold=IterationSpec().trust.max_latent_error, seed=0)
-    trust = measure_trust(bench.world_model, bench.judge, bench.held_out, question=question)
+    rehearsal = rehearse(bench.world_model, bench.held_out, steps=steps, seed=0)
+    threshold = IterationSpec().trust.max_latent_error
+    trust = measure_trust(bench.world_model, bench.judge, rehearsal, threshold=threshold, seed=0)
     print(f"{name}: {steps} steps, trusted for {trust.horizon}, sensitivity {trust.sensitivity:.2f}")
     for instruction, own in trust.outcomes.items():
         real = sum(bool(clip.success) for clip in bench.held_out if clip.instruction == instruction)

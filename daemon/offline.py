@@ -17,14 +17,14 @@ from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device
 from daemon.learning.drift import measure_drift
 from daemon.learning.finetune import finetune_world_model
-from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import CANDIDATE, current
-from daemon.phases.clips import Shelf, load_clips
+from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.film import EVERY, imagined, strip_jpeg
 from daemon.phases.gating import HORIZONS, held_out_record
+from daemon.phases.material import Episodes
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
@@ -66,21 +66,23 @@ def finetune_offline(
         parent = current(database, blobs, "world_model", preset=settings.preset, now=utc_now())
         before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
-        train, held_out = clips_of_origin(database, shelf, origin, size=before.image_size)
+        train, held_out = episodes_of(database, shelf, origin, size=before.image_size)
         report(f"{len(train)} episodes to train on, {len(held_out)} held out")
-        config = replace(CONFIG, updates=updates, frames=window_of(before, train))
+        config = replace(CONFIG, updates=updates, frames=window_of(before, train.clips))
+        latents = load_latents(before, shelf, clips=train.clips, rows=train.rows)
         after = finetune_world_model(
             before,
-            [Pool(name=origin, clips=encode_clips(before, train))],
+            [Pool(name=origin, clips=latents)],
             config=config,
             on_update=lambda at, found: told(report, at, found),
         ).world_model
-        errors = [measure_drift(m, held_out, horizons=HORIZONS, seed=0) for m in (before, after)]
+        errors = [measure_drift(m, held_out.clips, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
         if film is not None:
-            rows = [imagined(model, held_out[0], seed=0) for model in (before, after)]
-            film.write_bytes(strip_jpeg(held_out[0].frames[::EVERY], *rows))
-        row = keep_candidate(database, blobs, after, parent=parent, clips=train, record=record)
+            shown = held_out.clips[0]
+            rows = [imagined(model, shown, seed=0) for model in (before, after)]
+            film.write_bytes(strip_jpeg(shown.frames[::EVERY], *rows))
+        row = keep_candidate(database, blobs, after, parent=parent, clips=train.clips, record=record)
     finally:
         database.dispose()
     for line in error_lines(record):
@@ -94,10 +96,8 @@ def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
     return min(int(world_model.transformer.config.max_frames), min(clip.steps for clip in clips) + 1)
 
 
-def clips_of_origin(
-    database: Database, shelf: Shelf, origin: str, *, size: int
-) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips of an origin.
+def episodes_of(database: Database, shelf: Shelf, origin: str, *, size: int) -> tuple[Episodes, Episodes]:
+    """Training and held-out episodes of an origin.
 
     Raises:
         NothingCollected: one of the two is empty.
@@ -109,7 +109,7 @@ def clips_of_origin(
             if not rows:
                 wanted = f"{'held-out' if held_out else 'training'} episodes of origin {origin}"
                 raise NothingCollected(phase=PHASE, wanted=wanted)
-            found.append(load_clips(session, shelf, rows, size=size))
+            found.append(Episodes(rows=rows, clips=load_clips(session, shelf, rows, size=size)))
     return found[0], found[1]
 
 

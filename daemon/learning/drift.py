@@ -55,6 +55,35 @@ class Replay:
     latents: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """Real episodes imagined again by one world model, and how far that drifted."""
+
+    replays: tuple[Replay, ...]
+    drift: Drift
+
+    @property
+    def clips(self) -> list[Clip]:
+        return [clip for replay in self.replays for clip in replay.clips]
+
+
+def rehearse(world_model: WorldModel, clips: Sequence[Clip], *, steps: int, seed: int) -> Rehearsal:
+    """Imagine whole episodes once, for whoever wants to compare, judge or measure them.
+
+    Args:
+        steps: drift is told at every step up to this one, or to the end of the longest episode.
+
+    Raises:
+        ClipInvalid: a clip breaks its contract.
+        NoWindow: there is no clip.
+    """
+    if not clips:
+        raise NoWindow(frames=2, longest=0, clips=0)
+    replays = tuple(replayed(world_model, clips, seed=seed))
+    horizons = range(1, min(steps, max(clip.steps for clip in clips)) + 1)
+    return Rehearsal(replays=replays, drift=drift_of(world_model, replays, horizons=horizons))
+
+
 def replayed(
     world_model: WorldModel, clips: Sequence[Clip], *, seed: int, steps: int | None = None
 ) -> Iterator[Replay]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from daemon.learning.batch import Clip, NoWindow
-from daemon.learning.drift import Drift, Replay, drift_of, measure_drift, replayed
+from daemon.learning.batch import Clip
+from daemon.learning.drift import Drift, Rehearsal, Replay, measure_drift, replayed
 from daemon.learning.reward.judge import Judge
 from daemon.learning.world_model.model import WorldModel
 
@@ -76,41 +76,30 @@ class Trust:
     threshold: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustQuestion:
-    """What to measure: up to so many steps, against this latent error, with this noise."""
-
-    steps: int
-    threshold: float
-    seed: int
-
-
 def measure_trust(
-    world_model: WorldModel, judge: Judge, clips: Sequence[Clip], *, question: TrustQuestion
+    world_model: WorldModel, judge: Judge, rehearsal: Rehearsal, *, threshold: float, seed: int
 ) -> Trust:
     """Measure on episodes that training has never seen; those without a label count for drift alone.
 
-    Raises:
-        ClipInvalid: a clip breaks its contract.
-        NoWindow: there is no clip.
+    Args:
+        rehearsal: of these episodes by this world model.
+        threshold: the latent error that the horizon stays below.
+        seed: of the noise with strangers' actions; the rehearsal's own compares like with like.
     """
-    replays = list(replayed(world_model, clips, seed=question.seed))
-    horizons = _up_to(question.steps, clips)
-    drift = drift_of(world_model, replays, horizons=horizons)
+    drift, clips = rehearsal.drift, rehearsal.clips
     shuffled: dict[int, float] = {}
     if len(clips) > 1:
         strangers = with_strangers_actions(clips)
-        shuffled = measure_drift(
-            world_model, strangers, horizons=_up_to(question.steps, strangers), seed=question.seed
-        ).latents
+        reached = min(max(drift.latents), max(clip.steps for clip in strangers))
+        shuffled = measure_drift(world_model, strangers, horizons=range(1, reached + 1), seed=seed).latents
     ratios = [shuffled[step] / max(drift.latents[step], LEAST_ERROR) for step in shuffled]
     return Trust(
         drift=drift,
         shuffled=shuffled,
         sensitivity=sum(ratios) / len(ratios) if ratios else None,
-        outcomes=outcomes_of(world_model, judge, replays),
-        horizon=imagination_horizon(drift.latents, threshold=question.threshold),
-        threshold=question.threshold,
+        outcomes=outcomes_of(world_model, judge, rehearsal.replays),
+        horizon=imagination_horizon(drift.latents, threshold=threshold),
+        threshold=threshold,
     )
 
 
@@ -141,7 +130,7 @@ def outcomes_of(world_model: WorldModel, judge: Judge, replays: Iterable[Replay]
         if not rows:
             continue
         clips = [replay.clips[row] for row in rows]
-        ends = torch.stack([end_of(world_model, replay, row, frames=judge.frames) for row in rows])
+        ends = ends_of(world_model, replay, rows, frames=judge.frames)
         verdicts = judge.judge(ends, [clip.instruction for clip in clips])
         for clip, said, known in zip(clips, verdicts.success, verdicts.known, strict=True):
             name = _outcome(bool(said), known=bool(known), real=bool(clip.success))
@@ -154,28 +143,22 @@ def outcomes_of(world_model: WorldModel, judge: Judge, replays: Iterable[Replay]
 def imagined_ends(world_model: WorldModel, clips: Sequence[Clip], *, frames: int, seed: int) -> list[Tensor]:
     """The last frames uint8 [frames, 3, H, W] of each episode, imagined from its start and actions."""
     return [
-        end_of(world_model, replay, row, frames=frames)
+        end
         for replay in replayed(world_model, clips, seed=seed)
-        for row in range(len(replay.clips))
+        for end in ends_of(world_model, replay, range(len(replay.clips)), frames=frames)
     ]
 
 
-def end_of(world_model: WorldModel, replay: Replay, row: int, *, frames: int) -> Tensor:
-    """The last imagined frames of one episode, uint8 [frames, 3, H, W]; the first repeats in a short one."""
-    last = replay.clips[row].steps
-    kept = [max(0, at) for at in range(last - frames + 1, last + 1)]
-    return world_model.decode(replay.latents[row, kept]).cpu()
+def ends_of(world_model: WorldModel, replay: Replay, rows: Sequence[int], *, frames: int) -> Tensor:
+    """The last imagined frames of these episodes, uint8 [rows, frames, 3, H, W].
 
-
-def _up_to(steps: int, clips: Sequence[Clip]) -> range:
-    """Horizons from 1 on, as far as asked and as far as an episode goes.
-
-    Raises:
-        NoWindow: there is no clip.
+    The first frame repeats where an episode is shorter.
     """
-    if not clips:
-        raise NoWindow(frames=2, longest=0, clips=0)
-    return range(1, min(steps, max(clip.steps for clip in clips)) + 1)
+    last = torch.tensor([replay.clips[row].steps for row in rows])
+    kept = (last[:, None] + torch.arange(1 - frames, 1)).clamp(min=0)  # [rows, frames]
+    latents = replay.latents[torch.tensor(rows)[:, None], kept]
+    pictures = world_model.decode(latents.flatten(0, 1)).cpu()
+    return pictures.view(*kept.shape, *pictures.shape[1:])
 
 
 def _outcome(imagined: bool, *, known: bool, real: bool) -> str:

@@ -28,7 +28,7 @@ from daemon.phases.film import film_strips
 from daemon.phases.gating import face_the_gate
 from daemon.phases.judging import load_judge, teach_judge
 from daemon.phases.material import Episodes, Material, gather, pools_of
-from daemon.phases.trusting import gate_document, report_trust
+from daemon.phases.trusting import Subject, gate_document, report_trust
 from daemon.spec import FinetuneSpec
 from storage import checkpoints
 from storage.array_cache import ArrayCache
@@ -37,8 +37,9 @@ from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
 
-LEARNED = 0.6  # share of this phase's time after learning, and after the gate: for the progress bar alone
+LEARNED = 0.6  # share of this phase's time after learning, the gate and the judge: for the bar alone
 GATED = 0.75
+MEASURING = 0.95
 STATE_EVERY = timedelta(seconds=30)  # an interrupted training loses at most so much
 
 
@@ -57,10 +58,12 @@ def run(context: PhaseContext) -> Outcome:
     material = gather(context, shelf, size=before.image_size)
     state = resumable(context, parent=parent, episode_ids=material.learned_from(context.spec.world_model))
     done = learn(context, shelf, before, material=material, state=state)
-    context.report(LEARNED, "measuring on held-out episodes")
-    error, gate = face_the_gate(context, material, before=before, after=done.world_model)
+    faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
+    gate, error = faced.decision, faced.error
     candidate = keep_candidate(context, done.world_model, material, parent=parent, error=error)
-    goes_on, row = (done.world_model, candidate) if gate.accepted else (before, parent)
+    old = Subject(world_model=before, checkpoint=parent, rehearsal=faced.before)
+    new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
+    goes_on = new if gate.accepted else old
     if not gate.accepted:
         log.warning(
             "world model rejected iteration=%d checkpoint=%s reason=%s",
@@ -68,12 +71,13 @@ def run(context: PhaseContext) -> Outcome:
         )  # fmt: skip
     judge_parent = newest(context, "judge")
     judge = load_judge(context, judge_parent)
-    teach_judge(context, judge, world_model=goes_on, clips=material.labelled, begun=GATED)
+    teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, begun=GATED)
     judge_row = keep_judge(context, judge, material, parent=judge_parent)
+    context.report(MEASURING, "measuring how far the world model is to be trusted")
     measure = partial(report_trust, context, judge=judge, held_out=material.held_out)
-    trust = measure(goes_on, row, gate=gate if gate.accepted else None)
+    trust = measure(goes_on, gate=gate if gate.accepted else None)
     if not gate.accepted:
-        measure(done.world_model, candidate, gate=gate)
+        measure(new, gate=gate)
     state.file.unlink(missing_ok=True)  # not before: who dies while measuring need not train again
     made = {"judge": judge_row.id, **({"world_model": candidate.id} if gate.accepted else {})}
     return {
@@ -86,7 +90,7 @@ def run(context: PhaseContext) -> Outcome:
         "trust": trust,
         "updates": done.updates,
         "left_out": list(done.left_out),
-        "film_strips": strips(context, goes_on, material.held_out),
+        "film_strips": strips(context, goes_on.world_model, material.held_out),
     }
 
 

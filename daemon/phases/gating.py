@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.learning.drift import Drift, measure_drift
+from dataclasses import dataclass
+
+from daemon.learning.drift import Drift, Rehearsal, rehearse
 from daemon.learning.gate import Compared, GateDecision, compared, decide
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
@@ -12,22 +14,42 @@ from daemon.phases.trusting import finite
 HORIZONS = (1, 10)  # steps at which the held-out error is told; the last one is the headline
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faced:
+    """What the gate said, and what it saw: this iteration's held-out episodes imagined by both models.
+
+    Attributes:
+        error: the held-out error as it is told everywhere.
+    """
+
+    decision: GateDecision
+    error: dict[str, object]
+    before: Rehearsal
+    after: Rehearsal
+
+
 def face_the_gate(
-    context: PhaseContext, material: Material, *, before: WorldModel, after: WorldModel
-) -> tuple[dict[str, object], GateDecision]:
-    """The held-out error as it is told everywhere, and what the gate says."""
-    fresh = [drift(context, model, material.held_out) for model in (before, after)]
+    context: PhaseContext, material: Material, *, before: WorldModel, after: WorldModel, begun: float
+) -> Faced:
+    """Both imagine the held-out episodes; the gate decides.
+
+    Args:
+        begun: share of the phase that is done when this starts, for the progress bar.
+    """
+
+    def rehearsed(world_model: WorldModel, name: str, episodes: Episodes) -> Rehearsal:
+        context.report(begun, f"{name} world model, imagining {len(episodes)} held-out episodes")
+        return rehearse(world_model, episodes.clips, steps=context.spec.steps, seed=context.spec.seed)
+
+    old, new = (rehearsed(m, n, material.held_out) for m, n in ((before, "old"), (after, "new")))
     older: Compared | None = None
     if len(material.held_out_older):
-        older = compared(*(drift(context, model, material.held_out_older) for model in (before, after)))
-    margin = context.spec.trust.older_margin
-    return held_out_record(fresh[0], fresh[1]), decide(compared(*fresh), older, older_margin=margin)
-
-
-def drift(context: PhaseContext, world_model: WorldModel, episodes: Episodes) -> Drift:
-    """Drift at every step, up to where the longest episode ends."""
-    longest = min(context.spec.steps, max(clip.steps for clip in episodes.clips))
-    return measure_drift(world_model, episodes.clips, horizons=range(1, longest + 1), seed=context.spec.seed)
+        older = compared(
+            rehearsed(before, "old", material.held_out_older).drift,
+            rehearsed(after, "new", material.held_out_older).drift,
+        )
+    decision = decide(compared(old.drift, new.drift), older, older_margin=context.spec.trust.older_margin)
+    return Faced(decision=decision, error=held_out_record(old.drift, new.drift), before=old, after=new)
 
 
 def held_out_record(before: Drift, after: Drift) -> dict[str, object]:

@@ -47,9 +47,9 @@ def teach_judge(
 
     def on_update(update: int, metrics: Mapping[str, float]) -> None:
         context.record({"update": update, **{f"judge_{name}": value for name, value in metrics.items()}})
-        done = begun + (1 - begun) * update / spec.updates
-        context.report(done, f"judge, update {update} of {spec.updates}")
+        context.report(begun, f"judge, update {update} of {spec.updates}")
 
+    context.report(begun, f"imagining {len(clips)} labelled episodes for the judge")
     config = JudgeConfig(updates=spec.updates, lr=spec.learning_rate, seed=context.spec.seed)
     train_judge(
         judge, last_frames(world_model, clips, seed=context.spec.seed), config=config, on_update=on_update

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from daemon.learning.drift import Drift
+from daemon.learning.drift import Drift, Rehearsal
 from daemon.learning.gate import Compared, GateDecision
 from daemon.learning.reward.judge import Judge
-from daemon.learning.trust import OUTCOMES, Outcomes, Trust, TrustQuestion, measure_trust
+from daemon.learning.trust import OUTCOMES, Outcomes, Trust, measure_trust
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
 from daemon.phases.material import Episodes
@@ -18,16 +18,24 @@ from storage import phase_runs, trust_reports
 from storage.tables import CheckpointRow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom the trust meter measures: a world model, its checkpoint, and its held-out episodes imagined."""
+
+    world_model: WorldModel
+    checkpoint: CheckpointRow
+    rehearsal: Rehearsal
+
+
 def report_trust(
     context: PhaseContext,
-    world_model: WorldModel,
-    checkpoint: CheckpointRow,
+    subject: Subject,
     *,
     judge: Judge,
     held_out: Episodes,
     gate: GateDecision | None,
 ) -> dict[str, Any]:
-    """Measure a checkpoint's world model, keep a row of it, and give the document that REST and report share.
+    """Measure a world model, keep a row of it, and give the document that REST and report share.
 
     Args:
         gate: what it said of this checkpoint; None where nothing was to be decided.
@@ -35,14 +43,17 @@ def report_trust(
     Raises:
         LeaseLost: another worker has this phase run by now; no row was kept.
     """
-    question = TrustQuestion(
-        steps=context.spec.steps, threshold=context.spec.trust.max_latent_error, seed=context.spec.seed
+    trust = measure_trust(
+        subject.world_model,
+        judge,
+        subject.rehearsal,
+        threshold=context.spec.trust.max_latent_error,
+        seed=context.spec.seed,
     )
-    trust = measure_trust(world_model, judge, held_out.clips, question=question)
     document = trust_document(trust, tasks={row.instruction: row.task_id for row in held_out.rows})
     every = all_outcomes(trust)
     new = trust_reports.NewTrustReport(
-        checkpoint_id=checkpoint.id,
+        checkpoint_id=subject.checkpoint.id,
         iteration_id=context.iteration_id,
         verdict=verdict_of(gate),
         episodes=len(held_out),

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import Clip, NoWindow
+from daemon.learning.drift import rehearse
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.trust import (
     Outcomes,
-    TrustQuestion,
+    Trust,
     imagination_horizon,
     imagined_ends,
     measure_trust,
@@ -61,15 +62,16 @@ def a_clip(seed: int, *, success: bool | None, steps: int = 5, instruction: str 
     )
 
 
-def question(**changes: float) -> TrustQuestion:
-    return TrustQuestion(**{"steps": 5, "threshold": 1e9, "seed": 0, **changes})  # type: ignore[arg-type]
+def trusted(world_model: WorldModel, judge: Scripted, clips: list[Clip], *, steps: int = 5) -> Trust:
+    rehearsal = rehearse(world_model, clips, steps=steps, seed=0)
+    return measure_trust(world_model, judge, rehearsal, threshold=1e9, seed=0)
 
 
 def test_outcomes_are_counted_by_instruction_and_the_unknown_apart(world_model: WorldModel):
     clips = [a_clip(i, success=real) for i, real in enumerate((True, True, False, False, True))]
     clips.append(a_clip(9, success=False, instruction="close the drawer"))
     judge = Scripted(True, False, True, False, None, True)
-    found = measure_trust(world_model, judge, clips, question=question()).outcomes
+    found = trusted(world_model, judge, clips).outcomes
     assert found == {
         "open the drawer": Outcomes(hits=1, missed=1, false_hopes=1, rightly_failed=1, declined=1),
         "close the drawer": Outcomes(hits=0, missed=0, false_hopes=1, rightly_failed=0, declined=0),
@@ -94,7 +96,7 @@ def test_optimism_is_imagined_minus_real_success(counts, agreement, optimism):
 
 def test_episodes_without_a_label_count_for_drift_alone(world_model: WorldModel):
     clips = [a_clip(0, success=None), a_clip(1, success=True)]
-    trust = measure_trust(world_model, Scripted(True), clips, question=question())
+    trust = trusted(world_model, Scripted(True), clips)
     assert trust.drift.episodes[1] == 2
     assert sum(own.known for own in trust.outcomes.values()) == 1
 
@@ -102,7 +104,7 @@ def test_episodes_without_a_label_count_for_drift_alone(world_model: WorldModel)
 def test_the_judge_sees_the_imagined_end_of_every_episode_whatever_its_length(world_model: WorldModel):
     clips = [a_clip(0, success=True, steps=3), a_clip(1, success=True, steps=6)]
     judge = Scripted(True, True)
-    measure_trust(world_model, judge, clips, question=question(steps=2))
+    trusted(world_model, judge, clips, steps=2)
     ends = imagined_ends(world_model, clips, frames=2, seed=0)
     assert torch.equal(judge.seen[0], torch.stack(ends))
     assert not torch.equal(ends[0], ends[1])
@@ -115,13 +117,13 @@ def test_a_model_that_listens_errs_more_with_a_strangers_actions(world_model: Wo
         clip = a_clip(seed, success=True)
         (film,) = imagined_ends(world_model, [clip], frames=6, seed=seed)
         clips.append(Clip(**{**{k: getattr(clip, k) for k in Clip.__slots__}, "frames": film}))
-    trust = measure_trust(world_model, Scripted(*[True] * 4), clips, question=question())
+    trust = trusted(world_model, Scripted(*[True] * 4), clips)
     assert trust.sensitivity is not None
     assert trust.shuffled.keys() == trust.drift.latents.keys()
 
 
 def test_one_episode_has_no_stranger_to_take_actions_from(world_model: WorldModel):
-    trust = measure_trust(world_model, Scripted(True), [a_clip(0, success=True)], question=question())
+    trust = trusted(world_model, Scripted(True), [a_clip(0, success=True)])
     assert (trust.sensitivity, trust.shuffled) == (None, {})
 
 
@@ -150,11 +152,11 @@ def test_the_horizon_is_the_last_step_before_the_error_reaches_the_threshold(err
 def test_drift_is_measured_at_every_step_as_far_as_asked_and_as_episodes_go(world_model: WorldModel):
     clips = [a_clip(0, success=True, steps=4)]
     for asked, reached in ((3, 3), (40, 4)):
-        trust = measure_trust(world_model, Scripted(True), clips, question=question(steps=asked))
+        trust = trusted(world_model, Scripted(True), clips, steps=asked)
         assert list(trust.drift.latents) == list(range(1, reached + 1))
         assert trust.horizon == reached
 
 
 def test_without_an_episode_there_is_nothing_to_measure(world_model: WorldModel):
     with pytest.raises(NoWindow, match="none of 0 clips"):
-        measure_trust(world_model, Scripted(), [], question=question())
+        trusted(world_model, Scripted(), [])

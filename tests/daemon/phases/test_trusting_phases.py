@@ -191,12 +191,13 @@ def test_numbers_of_an_imagination_that_ran_away_are_told_as_unknown() -> None:
     json.dumps([told, drift_document(drift)], allow_nan=False)
 
 
-def test_a_phase_that_dies_while_measuring_does_not_train_again(lab: Lab) -> None:
+@pytest.mark.parametrize("at", ["new world model, imagining", "measuring how far"])
+def test_a_phase_that_dies_while_measuring_does_not_train_again(lab: Lab, at: str) -> None:
     lab.request({**SMALL, "world_model": {**HARMLESS, "updates": 6}})
     lab.do("collect", collect.run)
     context = lab.context("finetune_world_model")
     with pytest.raises(Crash):
-        finetune_world_model.run(crashing(context, at="measuring on held-out"))
+        finetune_world_model.run(crashing(context, at=at))
     lab.moments.clear()
     finetune_world_model.run(context)
     assert [moment for moment in lab.moments if "loss" in moment] == []
