@@ -18,12 +18,12 @@ SHARD = 240  # episodes per file
 
 POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 1500
-WORLD_MODEL_UPDATES = 2600  # on experts
-OWN_UPDATES = 3000  # then with the supervised policy's own episodes mixed in
-OWN_SHARE = 0.55  # of the windows of those updates
-OWN_LEARNING_RATE = 8e-4
+WORLD_MODEL_UPDATES = 4000
+WORLD_MODEL_LEARNING_RATE = 8e-3  # Muon's
 WORLD_MODEL_BATCH = 16  # windows per update
-DENOISE_STEPS = 1  # the cell is nearly deterministic: one step imagines it as well as two, and faster
+OWN_SHARE = 0.55  # of those windows from the supervised policy's own episodes, the others from experts
+TRAINED_STEPS = 2  # training visits the levels of so many denoise steps
+DENOISE_STEPS = 1  # imagination takes so many: episodes end as well as with two, for two thirds of the cost
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
 JUDGE_UPDATES = 2500
 IMAGINED_PER_STAGE = 960  # episodes that are imagined again to show the judge what imagination looks like

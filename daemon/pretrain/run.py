@@ -45,11 +45,8 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
     autoencoder = stages.trained_autoencoder(
         experts, work / "autoencoder.safetensors", seed=seed, report=report
     )
-    taught_by_experts = stages.trained_world_model(
-        experts, autoencoder, work / "world_model-experts.safetensors", seed=seed, report=report
-    )
-    world_model = stages.world_model_with_failures(
-        (experts, own), taught_by_experts, work / "world_model.safetensors", seed=seed, report=report
+    world_model = stages.trained_world_model(
+        (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, report=report
     )
     judge = stages.trained_judge(
         experts + own, world_model, work / "judge.safetensors", seed=seed, report=report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, 
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
+from daemon.learning.world_model.training_state import Resumable
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
@@ -27,6 +29,7 @@ from robot_bridge.drivers.tasks import task_of
 Report = Callable[[str], None]
 INSTRUCTIONS = tuple(task_of(task).instruction for task in recipe.TASKS)
 TOLD_EVERY = 100  # updates between two lines
+STATE_EVERY_S = 120.0  # an interrupted training of the world model loses at most so much
 LATE_FRAMES = 10  # of an imagined episode that teach the judge: where drift shows and verdicts fall
 
 
@@ -55,45 +58,36 @@ def trained_autoencoder(clips: Sequence[Clip], file: Path, *, seed: int, report:
 
 
 def trained_world_model(
-    experts: Sequence[Clip], autoencoder: Path, file: Path, *, seed: int, report: Report
+    clips: tuple[Sequence[Clip], Sequence[Clip]], autoencoder: Path, file: Path, *, seed: int, report: Report
 ) -> Path:
-    """Learn to predict latents of the frozen autoencoder from perturbed expert episodes."""
+    """Learn to predict latents of the frozen autoencoder.
+
+    Args:
+        clips: of perturbed experts, and of the supervised policy itself, mostly failures.
+    """
     if not file.is_file():
         world_model = blank_world_model(seed)
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
-        config = TrainingConfig(
-            updates=recipe.WORLD_MODEL_UPDATES,
-            batch=recipe.WORLD_MODEL_BATCH,
-            frames=recipe.WORLD_MODEL_FRAMES,
-            seed=seed,
-        )
-        pool = Pool(name="experts", clips=encode_clips(world_model, experts))
-        train_transformer(world_model, [pool], config=config, on_update=teller("world model", report))
-        world_model.save(file, {})
-    return file
-
-
-def world_model_with_failures(
-    clips: tuple[Sequence[Clip], Sequence[Clip]], parent: Path, file: Path, *, seed: int, report: Report
-) -> Path:
-    """Go on with experts (first of `clips`) and the policy's own episodes (second), mostly failures."""
-    if not file.is_file():
-        world_model = WorldModel.load(parent)
         experts, own = (encode_clips(world_model, part) for part in clips)
-        config = TrainingConfig(
-            updates=recipe.OWN_UPDATES,
-            batch=recipe.WORLD_MODEL_BATCH,
-            frames=recipe.WORLD_MODEL_FRAMES,
-            learning_rate=recipe.OWN_LEARNING_RATE,
-            seed=seed + 1,
-        )
         pools = (
             Pool(name="experts", clips=experts, share=1 - recipe.OWN_SHARE),
             Pool(name="own", clips=own, share=recipe.OWN_SHARE),
         )
-        train_transformer(world_model, pools, config=config, on_update=teller("world model, own", report))
+        config = TrainingConfig(
+            updates=recipe.WORLD_MODEL_UPDATES,
+            batch=recipe.WORLD_MODEL_BATCH,
+            frames=recipe.WORLD_MODEL_FRAMES,
+            learning_rate=recipe.WORLD_MODEL_LEARNING_RATE,
+            optimizer="muon",
+            seed=seed,
+        )
+        state = Resumable(file=file.with_suffix(".state"), binding=repr(config), due=every(STATE_EVERY_S))
+        told = teller("world model", report)
+        train_transformer(world_model, pools, config=config, on_update=told, resumable=state)
+        world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
         world_model.save(file, {})
+        state.file.unlink(missing_ok=True)
     return file
 
 
@@ -113,7 +107,7 @@ def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed:
 
 def blank_world_model(seed: int) -> WorldModel:
     world_model = nano_world_model(seed=seed, max_frames=recipe.WORLD_MODEL_FRAMES)
-    world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
+    world_model.sampling = Sampling(denoise_steps=recipe.TRAINED_STEPS)
     return world_model
 
 
@@ -172,6 +166,19 @@ def agreement_at_the_end(
             "real_success": float(labels.float().mean()),
         }
     return found
+
+
+def every(seconds: float) -> Callable[[], bool]:
+    """True once in so many seconds."""
+    last = [time.monotonic()]
+
+    def due() -> bool:
+        if time.monotonic() - last[0] < seconds:
+            return False
+        last[0] = time.monotonic()
+        return True
+
+    return due
 
 
 def teller(stage: str, report: Report) -> Callable[[int, Mapping[str, float]], None]:

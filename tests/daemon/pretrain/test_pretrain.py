@@ -154,19 +154,17 @@ def test_a_stage_whose_file_is_there_is_not_done_again(tmp_path: Path) -> None:
 def test_every_stage_makes_its_file_from_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "OWN", "JUDGE"):
+    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "JUDGE"):
         monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
     sentences = stages.INSTRUCTIONS
     clips = [a_clip(i, success=i % 2 == 0, sentence=sentences[i % 4], steps=14) for i in range(8)]
     policy = stages.supervised_policy(clips, tmp_path / "p", seed=0, report=quiet)
     autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, report=quiet)
-    parent = stages.trained_world_model(clips, autoencoder, tmp_path / "e", seed=0, report=quiet)
-    child = stages.world_model_with_failures(
-        (clips[:4], clips[4:]), parent, tmp_path / "w", seed=0, report=quiet
-    )
-    judge = stages.trained_judge(clips, child, tmp_path / "j", seed=0, report=quiet)
+    parts = clips[:4], clips[4:]
+    world_model = stages.trained_world_model(parts, autoencoder, tmp_path / "w", seed=0, report=quiet)
+    judge = stages.trained_judge(clips, world_model, tmp_path / "j", seed=0, report=quiet)
     assert Policy.load(policy).chunk == 5
-    before, after = (stages.WorldModel.load(file) for file in (parent, child))
+    before, after = (stages.WorldModel.load(file) for file in (autoencoder, world_model))
     same = [
         torch.equal(a, b)
         for a, b in zip(
@@ -180,6 +178,7 @@ def test_every_stage_makes_its_file_from_the_one_before(
     ]
     assert any(moved)
     assert stages.ClassifierJudge.load(judge).frames == 3
+    assert not (tmp_path / "w.state").exists()
 
 
 def test_imagined_examples_carry_the_real_label_of_the_same_moment() -> None:
@@ -235,7 +234,7 @@ def test_the_data_digest_changes_with_any_pixel_or_action() -> None:
 def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "OWN", "JUDGE"):
+    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "JUDGE"):
         monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
     monkeypatch.setattr(recipe, "NOISES", (0.7,))
     for name, cells in (
