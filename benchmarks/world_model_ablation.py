@@ -4,11 +4,12 @@
 
 Every world model starts from nothing and learns from the same expert episodes of the simulated cell. Then the
 base policy's own episodes, in cells that nothing was trained on, are imagined from their first frame with
-their real actions. Printed: squared error of pictures in [0, 1] by steps, and CPU seconds of the training.
+their real actions. Printed: squared error of pictures in [0, 1] by steps, and CPU seconds of the training;
+last, the error of repeating the first frame.
 
 * `shipped`: latents, teacher forcing, Muon, as the recipe of the base checkpoint.
 * `diffusion`: diffusion forcing instead.
-* `adamw`: AdamW instead, at its own best rate of those tried.
+* `adamw`: AdamW instead, at the rate that trainings have unless told otherwise.
 * `pixels`: pictures folded into places instead of latents; the same transformer, with wider ends.
 * `difference`: what is predicted is the difference to the frame before; an untrained one repeats it.
 """
@@ -16,7 +17,7 @@ their real actions. Printed: squared error of pictures in [0, 1] by steps, and C
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from daemon.learning.batch import Clip
+from daemon.learning.drift import AT_ONCE, Drift, Replay, drift_of
 from daemon.learning.world_model.attention import Order
 from daemon.learning.world_model.autoencoder import DOWN
 from daemon.learning.world_model.blocks import Modulations
@@ -41,7 +43,7 @@ from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.recording import Acting, recorded
 
 SHOWN_STEPS = (1, 5, 10, 20, 32)
-ADAMW_RATE = 1e-3
+NAMES = ("shipped", "diffusion", "adamw", "pixels", "difference")
 LEAST_SPREAD = 0.1  # of noise: bounds what nearly clean frames divide by
 
 
@@ -134,7 +136,7 @@ def ways(clips: Sequence[Clip], *, updates: int, batch: int) -> dict[str, Way]:
         optimizer="muon",
         ema=0.98,
     )
-    adamw = replace(shipped, optimizer="adamw", learning_rate=ADAMW_RATE)
+    adamw = replace(shipped, optimizer="adamw", learning_rate=TrainingConfig(updates=0).learning_rate)
     return {
         "shipped": Way(config=shipped, world_model=latent_world_model),
         "diffusion": Way(config=replace(shipped, forcing="diffusion"), world_model=latent_world_model),
@@ -146,31 +148,32 @@ def ways(clips: Sequence[Clip], *, updates: int, batch: int) -> dict[str, Way]:
     }
 
 
-def imagined(world_model: WorldModel, sampler: FrameSampler, clips: Sequence[Clip]) -> Iterator[Tensor]:
-    """Squared error of pictures in [0, 1] at `SHOWN_STEPS`, one row of each clip."""
-    for start in range(0, len(clips), 32):
-        part = clips[start : start + 32]
+def imagined(world_model: WorldModel, sampler: FrameSampler, clips: Sequence[Clip]) -> Drift:
+    """How imagination by this sampler differs from what happened, at `SHOWN_STEPS`."""
+    replays = []
+    for start in range(0, len(clips), AT_ONCE):
+        part = clips[start : start + AT_ONCE]
         first = world_model.encode(torch.stack([clip.frames[0] for clip in part]))
         sampler.start(first, seeds=range(start, start + len(part)))
-        latents = sampler.advance(
-            torch.stack([world_actions(clip.actions[: max(SHOWN_STEPS)]) for clip in part])
-        )
-        for clip, own in zip(part, latents, strict=True):
-            at = torch.tensor(SHOWN_STEPS)
-            pictures = world_model.decode(own[at - 1]).float() / 255
-            yield (pictures - clip.frames[at].float() / 255).square().mean((1, 2, 3))
+        moved = torch.stack([world_actions(clip.actions[: max(SHOWN_STEPS)]) for clip in part])
+        replays.append(Replay(clips=part, latents=torch.cat((first[:, None], sampler.advance(moved)), dim=1)))
+    return drift_of(world_model, replays, horizons=SHOWN_STEPS)
 
 
-def told(name: str, way: Way, clips: Sequence[Clip], measured: Sequence[Clip]) -> None:
+def row(name: str, errors: Mapping[int, float]) -> str:
+    return f"{name:12}" + "".join(f"  {step}: {errors[step]:.5f}" for step in SHOWN_STEPS)
+
+
+def told(name: str, way: Way, clips: Sequence[Clip], measured: Sequence[Clip]) -> Drift:
     """Train one, measure it, print its line."""
     world_model = way.world_model()
     pool = Pool(name="experts", clips=encode_clips(world_model, clips))
     begun = time.process_time()
     train_transformer(world_model, [pool], config=way.config, on_update=lambda *_: None)
     spent = time.process_time() - begun
-    errors = torch.stack(list(imagined(world_model, way.sampler(world_model), measured))).mean(0)
-    row = "".join(f"  {step}: {error:.5f}" for step, error in zip(SHOWN_STEPS, errors.tolist(), strict=True))
-    print(f"{name:12}{row}  {spent:.0f} CPU s", flush=True)
+    drift = imagined(world_model, way.sampler(world_model), measured)
+    print(f"{row(name, drift.pixels)}  {spent:.0f} CPU s", flush=True)
+    return drift
 
 
 def main() -> None:
@@ -178,7 +181,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cells", type=int, default=20, help="training cells, 16 expert episodes of each")
-    parser.add_argument("--only", nargs="*", help="names of ways; all unless told")
+    parser.add_argument("--only", nargs="+", choices=NAMES, help="names of ways; all unless told")
     parser.add_argument("--work", type=Path, help="keeps the recorded episodes for another run")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -191,16 +194,10 @@ def main() -> None:
     acting = Acting(ASSETS / "nano" / "policy.safetensors", temperature=0.0)
     plans = recipe.measuring_plans(episodes_per_cell=2)
     measured = recorded(plans, work, name="measuring-2", report=print, acting=acting)
-    still = torch.stack(
-        [
-            (clip.frames[list(SHOWN_STEPS)] / 255 - clip.frames[0] / 255).square().mean((1, 2, 3))
-            for clip in measured
-        ]
-    ).mean(0)
-    print("frame 0 repeated" + "".join(f"  {s}: {e:.5f}" for s, e in zip(SHOWN_STEPS, still, strict=True)))
     for name, way in ways(clips, updates=arguments.updates, batch=arguments.batch).items():
         if not arguments.only or name in arguments.only:
-            told(name, way, clips, measured)
+            drift = told(name, way, clips, measured)
+    print(row("still", drift.still))
 
 
 if __name__ == "__main__":

@@ -23,20 +23,21 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.world_model_rollout import SIZES
-from daemon.learning.world_model.autoencoder import NanoAutoencoder
+from benchmarks.world_model_rollout import SIZES, world_model
+from daemon.learning.devices import choose_precision
 from daemon.learning.world_model.engine import Engine
 from daemon.learning.world_model.latents import LatentClip, LatentClips
-from daemon.learning.world_model.model import Sampling, WorldModel
+from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
-from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, WorldModelTransformer
+from daemon.learning.world_model.transformer import WORLD_ACTION_DIM
 from daemon.learning.world_model.windows import Pool
 
 SHAPES = {**SIZES, "worldgym": {"in_channels": 16, "dim": 1024, "layers": 16, "heads": 16, "max_frames": 20}}
 LATENT_SIDES = {"tiny": 8, "nano": 8, "worldgym": 32}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 1024}
 AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # relative distance of frames of two engines
+SPREAD = 0.02  # of the random weights: deep ones of more amplify rounding
 TRAINING_BATCH = 4
 UPDATES = 5
 
@@ -50,14 +51,12 @@ class Rollout:
     peak_gib: float
 
 
-def world_model(config: str, device: torch.device) -> WorldModel:
-    """Random weights everywhere, also where training begins with zeros."""
-    torch.manual_seed(0)
-    transformer = WorldModelTransformer(**SHAPES[config])
-    for parameter in transformer.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
-    autoencoder = NanoAutoencoder(latent_channels=transformer.config.in_channels)
-    return WorldModel(transformer.to(device).eval(), autoencoder, sampling=Sampling(denoise_steps=10))
+def random_world_model(config: str, device: torch.device) -> WorldModel:
+    """Of this size, in the precision that the device is fast at."""
+    model = world_model(SHAPES[config], denoise_steps=10, spread=SPREAD)
+    model.transformer.to(device)
+    model.precision = choose_precision(device.type)
+    return model
 
 
 def finished(device: torch.device) -> float:
@@ -111,7 +110,7 @@ def rolled_out(sampler: FrameSampler, first: Tensor, actions: Tensor) -> Rollout
 
 
 def imagination(config: str, *, batch: int, frames: int, device: torch.device, peak: float) -> None:
-    model = world_model(config, device)
+    model = random_world_model(config, device)
     side, channels = LATENT_SIDES[config], SHAPES[config]["in_channels"]
     first = torch.randn(batch, channels, side, side, device=device)
     actions = (torch.randn(batch, frames, WORLD_ACTION_DIM) * 0.3).to(device)
@@ -143,7 +142,7 @@ def finetuning(config: str, *, saves: bool, device: torch.device, peak: float) -
         actions=torch.randn(frames, WORLD_ACTION_DIM) * 0.3,
         episode_id="noise",
     )
-    model, at = world_model(config, device), [finished(device)]
+    model, at = random_world_model(config, device), [finished(device)]
 
     def train(updates: int) -> None:
         train_transformer(
@@ -170,10 +169,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    model_precision = world_model("tiny", device).precision
-    peak = product_rate(device, model_precision)
+    precision = choose_precision(device.type)
+    peak = product_rate(device, precision)
     named = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
-    print(f"{named}, {model_precision}, matrix products at {peak / 1e12:.1f} TFLOP/s")
+    print(f"{named}, {precision}, matrix products at {peak / 1e12:.1f} TFLOP/s")
     imagination(arguments.config, batch=arguments.batch, frames=arguments.frames, device=device, peak=peak)
     for saves in (False, True):
         finetuning(arguments.config, saves=saves, device=device, peak=peak)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.state import CheckpointUnreadable
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
-from daemon.learning.world_model.training_state import Resumable
+from daemon.learning.world_model.training_state import Resumable, every
 from daemon.phases.checkpoints import Made, keep, newest
 from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 LEARNED = 0.6  # share of this phase's time after learning, the gate and the judge: for the bar alone
 GATED = 0.75
 MEASURING = 0.95
-STATE_EVERY = timedelta(seconds=30)  # an interrupted training loses at most so much
+STATE_EVERY_S = 30.0  # an interrupted training loses at most so much
 
 
 def run(context: PhaseContext) -> Outcome:
@@ -71,7 +70,8 @@ def run(context: PhaseContext) -> Outcome:
         )  # fmt: skip
     judge_parent = newest(context, "judge")
     judge = load_judge(context, judge_parent)
-    teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, begun=GATED)
+    share = (GATED, MEASURING)
+    teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=share)
     judge_row = keep_judge(context, judge, material, parent=judge_parent)
     context.report(MEASURING, "measuring how far the world model is to be trusted")
     measure = partial(report_trust, context, judge=judge, held_out=material.held_out)
@@ -150,18 +150,10 @@ def resumable(context: PhaseContext, *, parent: CheckpointRow, episode_ids: list
     folder = context.settings.data_dir / "resume"
     folder.mkdir(parents=True, exist_ok=True)
     binding = {"parent": parent.sha256, "spec": context.spec.digest(), "episodes": sorted(episode_ids)}
-    written: list[datetime] = [context.now()]
-
-    def due() -> bool:
-        if context.now() - written[-1] < STATE_EVERY:
-            return False
-        written.append(context.now())
-        return True
-
     return Resumable(
         file=folder / f"{context.iteration_id}.safetensors",
         binding=json_digest(binding, what="a training's inputs"),
-        due=due,
+        due=every(STATE_EVERY_S, clock=lambda: context.now().timestamp()),
     )
 
 

@@ -34,20 +34,21 @@ def teach_judge(
     *,
     world_model: WorldModel,
     clips: Sequence[Clip],
-    begun: float,
+    share: tuple[float, float],
 ) -> None:
     """Finetune the judge in place on labelled clips.
 
     Args:
-        begun: share of the phase that is done when this starts, for the progress bar.
+        share: of the phase that is done when this starts and when it ends, for the progress bar.
     """
-    spec = context.spec.judge
+    spec, (begun, ended) = context.spec.judge, share
     if not clips or not spec.updates:
         return
 
     def on_update(update: int, metrics: Mapping[str, float]) -> None:
         context.record({"update": update, **{f"judge_{name}": value for name, value in metrics.items()}})
-        context.report(begun, f"judge, update {update} of {spec.updates}")
+        done = begun + (ended - begun) * update / spec.updates
+        context.report(done, f"judge, update {update} of {spec.updates}")
 
     context.report(begun, f"imagining {len(clips)} labelled episodes for the judge")
     config = JudgeConfig(updates=spec.updates, lr=spec.learning_rate, seed=context.spec.seed)

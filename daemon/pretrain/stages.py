@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, 
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
-from daemon.learning.world_model.training_state import Resumable
+from daemon.learning.world_model.training_state import Resumable, every
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
@@ -166,19 +165,6 @@ def agreement_at_the_end(
             "real_success": float(labels.float().mean()),
         }
     return found
-
-
-def every(seconds: float) -> Callable[[], bool]:
-    """True once in so many seconds."""
-    last = [time.monotonic()]
-
-    def due() -> bool:
-        if time.monotonic() - last[0] < seconds:
-            return False
-        last[0] = time.monotonic()
-        return True
-
-    return due
 
 
 def teller(stage: str, report: Report) -> Callable[[int, Mapping[str, float]], None]:

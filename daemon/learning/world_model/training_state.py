@@ -4,6 +4,7 @@ Weights, their moving average, the optimizer's moments, the learning rate's plac
 draws windows, levels and noise. A training that goes on from its file makes the losses it would have made.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,19 @@ class Progress:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.updates, self.average.optimization_step = numbers["updates"], numbers["averaged"]
         self.optimizing.go_to(numbers["rate"])
+
+
+def every(seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Something to ask again and again: true once in so many seconds, first after as many."""
+    last = [clock()]
+
+    def due() -> bool:
+        if clock() - last[0] < seconds:
+            return False
+        last[0] = clock()
+        return True
+
+    return due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
