@@ -20,6 +20,7 @@ from daemon.learning.world_model.model import WorldModel
 AT_ONCE = 64  # rollouts
 BLUR, BLUR_WIDTH = 1.5, 11  # of SSIM's window, pixels
 LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # SSIM's constants, for pictures in [0, 1]
+LATENTS = 2  # place of the latent error among what is compared
 PERFECT_PSNR = 100.0  # what equal pictures get, in place of infinity
 
 
@@ -34,6 +35,7 @@ class Drift:
         latents: squared error of latents, whose standard deviation is about 1.
         still: squared error of repeating the first real picture: of imagining that nothing moves.
         episodes: how many were long enough.
+        latents_by_episode: of each episode in turn, mean over the steps told that it reaches.
     """
 
     pixels: dict[int, float]
@@ -42,6 +44,7 @@ class Drift:
     latents: dict[int, float]
     still: dict[int, float]
     episodes: dict[int, int]
+    latents_by_episode: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,23 +135,21 @@ def measure_drift(
 
 def drift_of(world_model: WorldModel, replays: Iterable[Replay], *, horizons: Sequence[int]) -> Drift:
     """Compare imagined with real frames at these steps; an episode counts for those that it reaches."""
-    sums = {horizon: torch.zeros(4, dtype=torch.float64) for horizon in horizons}
-    counts = dict.fromkeys(horizons, 0)
-    for replay in replays:
-        for horizon in horizons:
-            kept = [place for place, clip in enumerate(replay.clips) if clip.steps >= horizon]
-            if kept:
-                sums[horizon] += _compared(world_model, replay, kept, horizon=horizon)
-                counts[horizon] += len(kept)
-    means = {horizon: (sums[horizon] / max(1, counts[horizon])).tolist() for horizon in horizons}
-    pixels, ssim, latents, still = ({h: mean[i] for h, mean in means.items()} for i in range(4))
+    parts = [_measured(world_model, replay, horizons=horizons) for replay in replays]
+    errors = torch.cat([part.errors for part in parts], dim=2)  # [4, horizons, episodes]
+    reached = torch.cat([part.reached for part in parts], dim=1)  # [horizons, episodes]
+    counts = reached.sum(1)
+    means = errors.sum(2) / counts.clamp_min(1)
+    pixels, ssim, latents, still = (dict(zip(horizons, mean.tolist(), strict=True)) for mean in means)
+    own = errors[LATENTS].sum(0) / reached.sum(0).clamp_min(1)
     return Drift(
         pixels=pixels,
         psnr={horizon: psnr(error) for horizon, error in pixels.items()},
         ssim=ssim,
         latents=latents,
         still=still,
-        episodes=counts,
+        episodes=dict(zip(horizons, counts.tolist(), strict=True)),
+        latents_by_episode=tuple(own[reached.any(0)].tolist()),
     )
 
 
@@ -179,8 +180,29 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     return (light * structure).view(len(a), -1).mean(1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """Pixel error, SSIM, latent error and error of standing still, float64 [4, horizons, episodes].
+
+    They are 0 where an episode ends before, which `reached`, bool [horizons, episodes], tells.
+    """
+
+    errors: Tensor
+    reached: Tensor
+
+
+def _measured(world_model: WorldModel, replay: Replay, *, horizons: Sequence[int]) -> _Measured:
+    reached = torch.tensor([[clip.steps >= horizon for clip in replay.clips] for horizon in horizons])
+    errors = torch.zeros(4, *reached.shape, dtype=torch.float64)
+    for row, horizon in enumerate(horizons):
+        kept = reached[row].nonzero().flatten().tolist()
+        if kept:
+            errors[:, row, kept] = _compared(world_model, replay, kept, horizon=horizon)
+    return _Measured(errors=errors, reached=reached)
+
+
 def _compared(world_model: WorldModel, replay: Replay, kept: Sequence[int], *, horizon: int) -> Tensor:
-    """Sums over these episodes: squared pixel error, SSIM, squared latent error, error of standing still."""
+    """Squared pixel error, SSIM, squared latent error, error of standing still: [4, episodes]."""
     device = world_model.device
     real = torch.stack([replay.clips[place].frames[horizon] for place in kept]).to(device)
     first = torch.stack([replay.clips[place].frames[0] for place in kept]).to(device)
@@ -192,7 +214,7 @@ def _compared(world_model: WorldModel, replay: Replay, kept: Sequence[int], *, h
         _squared(latents, world_model.encode(real)),
         _squared(first / 255, real / 255),
     )
-    return torch.stack([part.sum() for part in parts]).double().cpu()
+    return torch.stack(parts).double().cpu()
 
 
 def _squared(a: Tensor, b: Tensor) -> Tensor:

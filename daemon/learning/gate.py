@@ -1,22 +1,48 @@
 """Whether a finetuned world model may replace the one it came from: a question of numbers alone.
 
-It must imagine held-out episodes of this iteration better, and those of earlier iterations not worse than by
-a stated share. Both models imagine the same episodes with the same noise, so what differs is the model. The
-number compared is the latent error, averaged over all steps that were measured.
+It must imagine held-out episodes of this iteration better, by more than chance would have it, and those of
+earlier iterations not worse than by a stated share. Both models imagine the same episodes with the same
+noise, so what differs is the model, and episodes are compared in pairs. The number compared is the latent
+error of an episode, mean over all of its steps that were measured.
+
+Source: Student 1908 (DOI 10.2307/2331554) for the paired test, one-sided.
 """
 
 import math
 from dataclasses import dataclass
 
+from scipy.special import stdtr
+
 from daemon.learning.drift import Drift
+
+MOST_CHANCE = 0.05  # a candidate that only seems better is accepted at most so often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Mean latent error before and after finetuning on some episodes."""
+    """Latent errors of the same episodes, in the same order, before and after finetuning."""
 
-    before: float
-    after: float
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def means(self) -> tuple[float, float]:
+        return sum(self.before) / len(self.before), sum(self.after) / len(self.after)
+
+    @property
+    def chance(self) -> float | None:
+        """Probability of an improvement at least as clear between models that are equally good.
+
+        None where nothing can be said: a single episode, or errors that are not finite.
+        """
+        gains = [old - new for old, new in zip(self.before, self.after, strict=True)]
+        count, mean = len(gains), sum(gains) / len(gains)
+        if count < 2 or not math.isfinite(mean):
+            return None
+        deviation = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (count - 1))
+        if deviation == 0:
+            return 0.0 if mean > 0 else 1.0
+        return float(stdtr(count - 1, -mean / (deviation / math.sqrt(count))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,30 +56,35 @@ class GateDecision:
 
 
 def decide(fresh: Compared, older: Compared | None, *, older_margin: float) -> GateDecision:
-    """Accept what is better on fresh episodes and not worse than the margin on older ones.
+    """Accept what is surely better on fresh episodes and not worse than the margin on older ones.
 
     Args:
-        older_margin: share of the error before by which it may rise.
+        older_margin: share of the mean error before by which it may rise.
     """
-    better = math.isfinite(fresh.after) and fresh.after < fresh.before
-    reasons = [f"{_told(fresh)} on held-out fresh episodes: {'better' if better else 'not better'}"]
+    chance = fresh.chance
+    better = chance is not None and chance <= MOST_CHANCE
+    reasons = [f"{_told(fresh)} on held-out fresh episodes: {_verdict(chance, better=better)}"]
     kept = True
     if older is not None:
-        kept = math.isfinite(older.after) and older.after <= older.before * (1 + older_margin)
+        before, after = older.means
+        kept = math.isfinite(after) and after <= before * (1 + older_margin)
         side = "within" if kept else "beyond"
         reasons.append(f"{_told(older)} on held-out older episodes: {side} the margin of {older_margin:.0%}")
     return GateDecision(accepted=better and kept, reasons=tuple(reasons), fresh=fresh, older=older)
 
 
 def compared(before: Drift, after: Drift) -> Compared:
-    """The numbers that the gate looks at."""
-    return Compared(before=mean_error(before), after=mean_error(after))
+    """The numbers that the gate looks at, of two models that imagined the same episodes."""
+    return Compared(before=before.latents_by_episode, after=after.latents_by_episode)
 
 
-def mean_error(drift: Drift) -> float:
-    """Latent error, mean over the measured steps."""
-    return sum(drift.latents.values()) / len(drift.latents)
+def _verdict(chance: float | None, *, better: bool) -> str:
+    if chance is None:
+        return "not shown to be better, for which it takes two episodes and finite errors"
+    said = "better" if better else "not shown to be better"
+    return f"{said} (p {chance:.2g}, at most {MOST_CHANCE:.2g} is asked)"
 
 
 def _told(errors: Compared) -> str:
-    return f"latent error {errors.before:.4f} -> {errors.after:.4f}"
+    before, after = errors.means
+    return f"latent error {before:.4f} -> {after:.4f}"

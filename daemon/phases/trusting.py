@@ -101,6 +101,7 @@ def drift_document(drift: Drift) -> dict[str, dict[str, float | None]]:
     return {
         name: {str(step): finite(value) for step, value in curve.items()}
         for name, curve in asdict(drift).items()
+        if isinstance(curve, dict)
     }
 
 
@@ -113,8 +114,11 @@ def all_outcomes(trust: Trust) -> Outcomes:
 def gate_document(gate: GateDecision) -> dict[str, Any]:
     """What the gate compared and decided."""
 
-    def told(errors: Compared | None) -> dict[str, float | None] | None:
-        return None if errors is None else {"before": finite(errors.before), "after": finite(errors.after)}
+    def told(errors: Compared | None) -> dict[str, float | int | None] | None:
+        if errors is None:
+            return None
+        before, after = (finite(mean) for mean in errors.means)
+        return {"before": before, "after": after, "episodes": len(errors.before), "chance": errors.chance}
 
     return {
         "accepted": gate.accepted,

@@ -52,6 +52,16 @@ def test_shorter_episodes_count_only_for_the_horizons_they_reach(untaught: World
     assert both.still[1] != pytest.approx(measure_drift(untaught, [long], horizons=(1,), seed=0).still[1])
 
 
+def test_an_episode_has_its_own_error_over_the_steps_it_reaches(untaught: WorldModel):
+    clips = [a_clip("long", steps=6, seed=1), a_clip("short", steps=2, seed=2), a_clip("b", steps=6, seed=3)]
+    together = measure_drift(untaught, clips, horizons=(1, 2, 6), seed=0)
+    long, short, other = together.latents_by_episode
+    alone = measure_drift(untaught, clips[:1], horizons=(1, 2, 6), seed=0)
+    assert long == pytest.approx(sum(alone.latents.values()) / 3)
+    by_step = [together.latents[step] * together.episodes[step] for step in (1, 2, 6)]
+    assert 3 * long + 2 * short + 3 * other == pytest.approx(sum(by_step))
+
+
 def test_many_episodes_are_measured_in_batches(untaught: WorldModel):
     clips = [a_clip(str(i), steps=1, seed=i) for i in range(70)]
     still = measure_drift(untaught, clips, horizons=(1,), seed=0).still[1]

@@ -185,9 +185,9 @@ def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_l
 
 def drift_of(pixels: dict[int, float], still: dict[int, float]) -> Drift:
     ones = dict.fromkeys(pixels, 1.0)
-    return Drift(
-        pixels=pixels, psnr=ones, ssim=ones, latents=ones, still=still, episodes=dict.fromkeys(pixels, 1)
-    )
+    counts = dict.fromkeys(pixels, 1)
+    rest = {"psnr": ones, "ssim": ones, "latents": ones, "latents_by_episode": (1.0,)}
+    return Drift(pixels=pixels, still=still, episodes=counts, **rest)
 
 
 def test_the_headline_is_the_longest_horizon() -> None:

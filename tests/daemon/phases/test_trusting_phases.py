@@ -59,7 +59,7 @@ def test_one_that_does_not_help_is_kept_as_rejected_and_the_iteration_goes_on_wi
         outcome = finetuned(lab, world_model=USELESS)
     rejected = outcome["rejected"]["world_model"]
     assert "world_model" not in outcome["made"]
-    assert "not better" in outcome["gate"]["reasons"][0]
+    assert "not shown to be better" in outcome["gate"]["reasons"][0]
     assert f"world model rejected iteration=2 checkpoint={rejected}" in caplog.text
     with lab.database.read() as session:
         assert checkpoints.get(session, rejected).parent_id == outcome["read"]["world_model"]
@@ -181,12 +181,13 @@ def test_a_state_that_cannot_be_gone_on_with_is_left_and_the_training_begins_ane
 
 
 def test_numbers_of_an_imagination_that_ran_away_are_told_as_unknown() -> None:
-    gate = decide(Compared(before=0.2, after=float("nan")), None, older_margin=0.1)
+    gate = decide(Compared(before=(0.2,), after=(float("nan"),)), None, older_margin=0.1)
     told = gate_document(gate)
-    assert told["fresh"] == {"before": 0.2, "after": None}
+    assert told["fresh"] == {"before": 0.2, "after": None, "episodes": 1, "chance": None}
     assert (told["accepted"], told["older"]) == (False, None)
     curve = {1: 0.5, 2: float("inf")}
-    drift = Drift(pixels=curve, psnr=curve, ssim=curve, latents=curve, still=curve, episodes={1: 1, 2: 1})
+    curves = dict.fromkeys(("pixels", "psnr", "ssim", "latents", "still"), curve)
+    drift = Drift(**curves, episodes={1: 1, 2: 1}, latents_by_episode=(float("inf"),))
     assert drift_document(drift)["latents"] == {"1": 0.5, "2": None}
     json.dumps([told, drift_document(drift)], allow_nan=False)
 
