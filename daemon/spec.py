@@ -109,10 +109,25 @@ class UpdateSpec(SpecModel):
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 10
     groups: Annotated[int, Field(strict=True, ge=1, le=4096)] = 12
     group_size: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
+    informative_groups: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
+        default=None, description="an update learns from so many, others wait; null learns from all there are"
+    )
+    most_batches: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        default=1, description="of `groups` groups, imagined in an update to find informative ones"
+    )
+    start_curriculum: bool = Field(
+        default=False, description="begin more often where the outcomes of a group have differed"
+    )
     temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
     learning_rate: LearningRate = 2e-5
     clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     clip_high: Annotated[float, Field(gt=0.0, lt=10.0)] = 0.28
+    ratio_of: Literal["token", "chunk"] = Field(
+        default="token", description="chunk: one ratio, the geometric mean, for all tokens of a decision"
+    )
+    kl: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.0, description="weight of the divergence from the policy that the updates began with"
+    )
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     common_noise: bool = Field(
         default=False, description="rollouts of a group share their noise and differ by what they do alone"

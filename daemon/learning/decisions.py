@@ -6,7 +6,7 @@ be cut into minibatches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,9 +50,20 @@ class Decisions:
         )
 
 
+def joined(groups: Sequence[Decisions]) -> Decisions:
+    """The decisions of several groups as one; there must be at least one group."""
+    return Decisions(
+        images=torch.cat([group.images for group in groups]),
+        instructions=tuple(sentence for group in groups for sentence in group.instructions),
+        tokens=torch.cat([group.tokens for group in groups]),
+        log_probs=torch.cat([group.log_probs for group in groups]),
+        advantages=torch.cat([group.advantages for group in groups]),
+    )
+
+
 def decisions_of(
     rollouts: Rollouts, verdicts: Verdicts, *, group_size: int, bounds: tuple[float, float]
-) -> tuple[Decisions, Tensor]:
+) -> tuple[list[Decisions], Tensor]:
     """Keep what teaches: known rollouts of groups whose success lies within bounds and has spread.
 
     Args:
@@ -60,7 +71,7 @@ def decisions_of(
         bounds: lowest and highest mean success of an informative group.
 
     Returns:
-        The decisions, and which groups were informative, bool [N].
+        The decisions of each informative group, and which groups those are, bool [N].
 
     Raises:
         BadTensor: B is no multiple of the group size, or there are not B verdicts.
@@ -74,16 +85,25 @@ def decisions_of(
     known = verdicts.known.cpu().view(-1, group_size)  # [N, G]
     advantages = group_advantages(returns, known)  # [N, G]
     informative = informative_groups(returns, known, low=bounds[0], high=bounds[1])  # [N]
-    rows = (known & informative[:, None]).flatten().nonzero().squeeze(1)  # rollouts that teach
+    groups = [
+        _group(rollouts, known[group], advantages[group], begins=group * group_size)
+        for group in informative.nonzero().squeeze(1).tolist()
+    ]
+    return groups, informative
+
+
+def _group(rollouts: Rollouts, known: Tensor, advantages: Tensor, *, begins: int) -> Decisions:
+    """The decisions of one group's known rollouts; known and advantages are [G]."""
+    own = known.nonzero().squeeze(1)
+    rows = own + begins
     chunks = rollouts.tokens.shape[1]
-    kept = Decisions(
+    return Decisions(
         images=rollouts.images[rows].flatten(0, 1),
         instructions=tuple(rollouts.instructions[row] for row in rows.tolist() for _ in range(chunks)),
         tokens=rollouts.tokens[rows].flatten(0, 1),
         log_probs=rollouts.log_probs[rows].flatten(0, 1),
-        advantages=advantages.flatten()[rows].repeat_interleave(chunks),
+        advantages=advantages[own].repeat_interleave(chunks),
     )
-    return kept, informative
 
 
 def minibatches(decisions: Decisions, size: int, *, generator: torch.Generator) -> Iterator[Decisions]:

@@ -7,9 +7,9 @@ episodes is the pools' business (`world_model/windows.py`); whether it helped is
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.learning.resumable import Resumable
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
-from daemon.learning.world_model.training_state import Resumable
 from daemon.learning.world_model.windows import Pool
 
 OnUpdate = Callable[[int, dict[str, float]], None]

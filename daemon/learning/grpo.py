@@ -5,12 +5,14 @@ only: no world model, no optimizer, no database. Names are those of README, "Wor
 
 Source: Shao et al. 2024 (arXiv:2402.03300) section 4.1 for the advantage; Schulman et al. 2017
 (arXiv:1707.06347) equation 7 for the clipped ratio; Yu et al. 2025 (arXiv:2503.14476) sections 3.1 and 3.2
-for the wider upper clip and for leaving out groups without spread. No KL penalty, as in World-Gymnast.
+for the wider upper clip and for leaving out groups without spread; Zheng et al. 2025 (arXiv:2507.18071)
+equation 7 for one ratio per chunk. World-Gymnast has no KL penalty; here it is a term that may be added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ from daemon.learning.errors import BadTensor, LearningError
 
 MIN_SPREAD = 1e-6  # returns closer than this, in reward units, count as equal
 LOWEST_MEAN, HIGHEST_MEAN = 0.1, 0.9  # World-Gymnast's bounds: with G = 8 groups of 1 to 7 successes
+LEAST_KNOWN = 0.5  # share of a group: what the judge mostly declined on tells little of the rest
+RatioOf = Literal["token", "chunk"]
 ROUNDING = 1e-6  # a float32 mean may miss such a bound by this much and still be on it
 
 
@@ -103,7 +107,8 @@ def informative_groups(
 ) -> Tensor:
     """Groups worth learning from: bool [N], mean return of the known rollouts within [low, high].
 
-    A group with fewer than two known rollouts, or whose known returns are all equal, is never informative.
+    A group of whose rollouts fewer than two, or fewer than half, are known is never informative, nor is one
+    whose known returns are all equal.
 
     Raises:
         GroupTooSmall: returns are not [N, G] with G of at least 2.
@@ -115,11 +120,18 @@ def informative_groups(
     spread = group_advantages(returns, known).abs().sum(dim=1) > 0  # [N]
     count = known.sum(dim=1)
     mean = torch.where(known, returns, 0.0).sum(dim=1) / count.clamp_min(1)
-    return spread & (mean >= low - ROUNDING) & (mean <= high + ROUNDING)
+    enough = count >= LEAST_KNOWN * returns.shape[1]
+    return spread & enough & (mean >= low - ROUNDING) & (mean <= high + ROUNDING)
 
 
 def clipped_policy_loss(
-    log_probs: Tensor, old_log_probs: Tensor, *, advantages: Tensor, valid: Tensor, clip: ClipRange
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    *,
+    advantages: Tensor,
+    valid: Tensor,
+    clip: ClipRange,
+    ratio_of: RatioOf = "token",
 ) -> PolicyLoss:
     """Negated clipped surrogate: mean over the valid tokens of a row, then over the rows that have any.
 
@@ -128,6 +140,8 @@ def clipped_policy_loss(
         old_log_probs: the same under the policy that acted, [B, X].
         advantages: one per row, [B].
         valid: bool [B, X], tokens that count.
+        ratio_of: every token has its own ratio, or all of a row share the geometric mean of theirs: a chunk
+            is decided at once and may be clipped at once.
 
     Returns:
         clip_fraction is the share of valid tokens whose gradient the clip took away; approx_kl the mean of
@@ -136,24 +150,52 @@ def clipped_policy_loss(
     Raises:
         BadTensor: shapes do not fit each other, or no token is valid.
 
-    Source: Schulman et al. 2017, equation 7; for approx_kl, Schulman 2020, "Approximating KL Divergence", k3.
+    Source: Schulman et al. 2017, equation 7; Zheng et al. 2025, equation 7; for approx_kl, Schulman 2020,
+    "Approximating KL Divergence", k3.
     """
     _check_loss_inputs(log_probs, old_log_probs, advantages=advantages, valid=valid)
     log_ratio = torch.where(valid, log_probs - old_log_probs.detach(), 0.0)  # [B, X]
-    ratio = log_ratio.exp()
+    tokens = valid.sum(dim=1)  # [B]
+    moved = log_ratio  # [B, X], by which each token's ratio is told
+    if ratio_of == "chunk":
+        moved = (log_ratio.sum(dim=1, keepdim=True) / tokens.clamp_min(1)[:, None]).expand_as(log_ratio)
+    ratio = moved.exp()
     gain = ratio * advantages[:, None]
     bounded = ratio.clamp(1 - clip.low, 1 + clip.high) * advantages[:, None]
-    tokens = valid.sum(dim=1)  # [B]
     by_row = torch.where(valid, torch.minimum(gain, bounded), 0.0).sum(dim=1) / tokens.clamp_min(1)
     with torch.no_grad():
         clipped = (bounded < gain) & valid
-        divergence = torch.where(valid, ratio - 1 - log_ratio, 0.0)
+        divergence = torch.where(valid, log_ratio.exp() - 1 - log_ratio, 0.0)
         total = valid.sum()
     return PolicyLoss(
         loss=-by_row.sum() / (tokens > 0).sum(),
         clip_fraction=clipped.sum() / total,
         approx_kl=divergence.sum().detach() / total,
     )
+
+
+def kl_penalty(log_probs: Tensor, reference_log_probs: Tensor, *, valid: Tensor) -> Tensor:
+    """How far the policy is from a reference, in nats: mean over the valid tokens of a row, then over rows.
+
+    Args:
+        log_probs: of the tokens that were acted, under the policy that learns, [B, X] with gradient.
+        reference_log_probs: the same under the policy that it should stay near, [B, X].
+        valid: bool [B, X], tokens that count.
+
+    Returns:
+        A scalar with gradient, 0 where both agree and never below.
+
+    Raises:
+        BadTensor: shapes do not fit each other, or no token is valid.
+
+    Source: Shao et al. 2024, equation 4.
+    """
+    rows = log_probs.new_zeros(len(log_probs))
+    _check_loss_inputs(log_probs, reference_log_probs, advantages=rows, valid=valid)
+    to_reference = torch.where(valid, reference_log_probs.detach() - log_probs, 0.0)  # [B, X]
+    tokens = valid.sum(dim=1)  # [B]
+    by_row = (to_reference.exp() - 1 - to_reference).sum(dim=1) / tokens.clamp_min(1)
+    return by_row.sum() / (tokens > 0).sum()
 
 
 def _known(returns: Tensor, known: Tensor | None) -> Tensor:

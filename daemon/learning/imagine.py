@@ -35,20 +35,15 @@ class ImaginedEnv:
 
     Args:
         seed: of the seeds of all rollouts that are not given any.
-        group_size: rollouts next to each other that share their noise, so that what differs between them is
-            what they did (common random numbers); 1 gives every rollout its own.
         engine: how passes are run, see `world_model/engine.py`.
 
     Raises:
         EngineUnavailable: this machine cannot run the engine.
     """
 
-    def __init__(
-        self, world_model: WorldModel, *, seed: int, group_size: int = 1, engine: Engine = "eager"
-    ) -> None:
+    def __init__(self, world_model: WorldModel, *, seed: int, engine: Engine = "eager") -> None:
         self._world_model = world_model
         self._generator = torch.Generator().manual_seed(seed)
-        self._group_size = group_size
         self._sampler = FrameSampler(world_model, engine=engine)
         self._latents: list[Tensor] = []  # frame 0, 1, … each [B, c, h, w]
 
@@ -67,7 +62,8 @@ class ImaginedEnv:
 
         Args:
             images: uint8 [B, 3, H, W].
-            seeds: of each rollout's noise; None draws new ones.
+            seeds: of each rollout's noise, alike for those that are to differ by what they do alone (common
+                random numbers); None draws new ones, all different.
 
         Raises:
             BadTensor: another dtype, shape or size, or not one seed per rollout; the rollouts before stay as
@@ -126,9 +122,8 @@ class ImaginedEnv:
         return self._world_model.encode(images[new])[(new.cumsum(0) - 1).to(self._world_model.device)]
 
     def _drawn_seeds(self, count: int) -> list[int]:
-        groups = -(-count // self._group_size)
-        drawn: list[int] = torch.randint(2**62, (groups,), generator=self._generator).tolist()
-        return [drawn[row // self._group_size] for row in range(count)]
+        drawn: list[int] = torch.randint(2**62, (count,), generator=self._generator).tolist()
+        return drawn
 
     def _imagined(self, asked: str) -> list[Tensor]:
         if not self._latents:

@@ -21,8 +21,11 @@ from daemon.learning.policy.policy import Policy
 class Env(Protocol):
     """A batch of environments that move in step: B images in, then chunks of actions, B images out."""
 
-    def reset(self, images: Tensor) -> None:
-        """Start B episodes from first observations uint8 [B, 3, H, W]."""
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
+        """Start B episodes from first observations uint8 [B, 3, H, W].
+
+        Where the environment has noise of its own, `seeds` says which, one for each; a real one has its own.
+        """
 
     def step(self, actions: Tensor) -> Tensor:
         """Execute a chunk float32 [B, L, A]; the observation after it, uint8 [B, 3, H, W]."""
@@ -86,16 +89,26 @@ class Rollouts:
 
 
 def rollout(
-    policy: Policy, env: Env, starts: Starts, *, plan: RolloutPlan, generator: torch.Generator | None = None
+    policy: Policy,
+    env: Env,
+    starts: Starts,
+    *,
+    plan: RolloutPlan,
+    generator: torch.Generator | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Rollouts:
     """Act K chunks from every start, open loop within a chunk.
+
+    Args:
+        generator: of the policy's draws.
+        seeds: of the environment's noise, one per start.
 
     Raises:
         BadTensor: the environment answers with another shape than it was started with, or the policy's
             logits are not finite.
     """
     images, seen, decisions = starts.images.to(policy.device), [], []
-    env.reset(images)
+    env.reset(images, seeds)
     for _ in range(plan.chunks):
         chunk = policy.act(
             images, starts.instructions, temperature=plan.temperature, generator=generator

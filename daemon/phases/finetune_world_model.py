@@ -15,11 +15,10 @@ from typing import Any
 
 from daemon.learning.devices import choose_device
 from daemon.learning.finetune import FinetunedWorldModel, finetune_world_model
+from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
-from daemon.learning.state import CheckpointUnreadable
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
-from daemon.learning.world_model.training_state import Resumable, every
 from daemon.phases.checkpoints import Made, keep, newest
 from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
@@ -27,11 +26,11 @@ from daemon.phases.film import film_strips
 from daemon.phases.gating import face_the_gate
 from daemon.phases.judging import load_judge, teach_judge
 from daemon.phases.material import Episodes, Material, gather, pools_of
+from daemon.phases.resuming import resumable, resumed
 from daemon.phases.trusting import Subject, gate_document, report_trust
 from daemon.spec import FinetuneSpec
 from storage import checkpoints
 from storage.array_cache import ArrayCache
-from storage.canonical import json_digest
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def run(context: PhaseContext) -> Outcome:
     parent = newest(context, "world_model")
     before = load_world_model(context, parent)
     material = gather(context, shelf, size=before.image_size)
-    state = resumable(context, parent=parent, episode_ids=material.learned_from(context.spec.world_model))
+    state = state_of(context, material, parent=parent)
     done = learn(context, shelf, before, material=material, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
     gate, error = faced.decision, faced.error
@@ -119,12 +118,7 @@ def learn(
     def attempt() -> FinetunedWorldModel:
         return finetune_world_model(world_model, pools, config=config, on_update=on_update, resumable=state)
 
-    try:
-        return attempt()
-    except CheckpointUnreadable as refused:
-        log.warning("training begins anew phase_run=%s reason=%s", context.phase_run_id, refused)
-        state.file.unlink()
-        return attempt()
+    return resumed(context, state, attempt)
 
 
 def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingConfig:
@@ -145,16 +139,11 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
     )
 
 
-def resumable(context: PhaseContext, *, parent: CheckpointRow, episode_ids: list[str]) -> Resumable:
-    """Where a training that was interrupted goes on from: a file per iteration, outside of attempts."""
-    folder = context.settings.data_dir / "resume"
-    folder.mkdir(parents=True, exist_ok=True)
-    binding = {"parent": parent.sha256, "spec": context.spec.digest(), "episodes": sorted(episode_ids)}
-    return Resumable(
-        file=folder / f"{context.iteration_id}.safetensors",
-        binding=json_digest(binding, what="a training's inputs"),
-        due=every(STATE_EVERY_S, clock=lambda: context.now().timestamp()),
-    )
+def state_of(context: PhaseContext, material: Material, *, parent: CheckpointRow) -> Resumable:
+    """Where this training goes on from when it is interrupted."""
+    episodes = sorted(material.learned_from(context.spec.world_model))
+    inputs = {"parent": parent.sha256, "episodes": episodes}
+    return resumable(context, "world_model", inputs=inputs, every_s=STATE_EVERY_S)
 
 
 def keep_candidate(

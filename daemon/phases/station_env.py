@@ -6,6 +6,7 @@ The same rollout loop that imagines also acts on the robot. The batch is one: th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -43,8 +44,10 @@ class StationEnv:
         """Actions executed so far."""
         return len(self._frames) - 1
 
-    def reset(self, images: Tensor) -> None:
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
         """Begin. The scene was set when the episode was created, so the images must be its own.
+
+        `seeds` change nothing: the world's noise is its own.
 
         Raises:
             BadTensor: other images, or an episode that has begun.

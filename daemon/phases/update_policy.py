@@ -16,12 +16,14 @@ from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.grpo import ClipRange
 from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.policy.policy import Policy
-from daemon.learning.policy_update import ImaginedSuccess, PolicyUpdateConfig, update_policy
+from daemon.learning.policy_report import ImaginedSuccess, PolicyUpdateReport
+from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
 from storage.tables import CheckpointRow
 
@@ -42,20 +44,27 @@ def run(context: PhaseContext) -> Outcome:
     policy = Policy.load(files["policy"], device=device, precision=precision)
     judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
     world_model = WorldModel.load(files["world_model"], device=device)
-    env = imagined_env(context, world_model)
+    env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
     starts, tasks = real_starts(context, size=world_model.image_size)
     horizon = trusted_steps(context, rows["world_model"])
-    report = update_policy(
-        policy,
-        env,
-        judge,
-        starts=starts,
-        config=config_of(context, chunk=policy.chunk, steps=horizon),
-        on_update=lambda update, metrics: told(context, update, metrics),
+    arena, config = (
+        Arena(env=env, judge=judge, starts=starts),
+        config_of(context, policy.chunk, steps=horizon),
     )
+    inputs = {"read": {kind: row.sha256 for kind, row in rows.items()}, "steps": horizon}
+    state = resumable(context, "policy", inputs=inputs, every_s=0.0)
+
+    def attempt() -> PolicyUpdateReport:
+        def on_update(update: int, metrics: Mapping[str, float]) -> None:
+            told(context, update, metrics)
+
+        return update_policy(policy, arena, config=config, on_update=on_update, resumable=state)
+
+    report = resumed(context, state, attempt)
     imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
     card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
     row = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card))
+    state.file.unlink(missing_ok=True)
     return {
         "imagined_success": rates(imagined),
         "imagined_steps": horizon,
@@ -65,6 +74,7 @@ def run(context: PhaseContext) -> Outcome:
         "optimizer_steps": report.optimizer_steps,
         "known_share": report.known_share,
         "informative_share": report.informative_share,
+        "wasted_rollouts": report.wasted_rollouts,
     }
 
 
@@ -75,17 +85,6 @@ def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
     if made is not None:
         return made
     return newest(context, kind)
-
-
-def imagined_env(context: PhaseContext, world_model: WorldModel) -> ImaginedEnv:
-    """Where rollouts happen, run as this machine's settings say."""
-    spec = context.spec.policy
-    return ImaginedEnv(
-        world_model,
-        seed=context.spec.seed,
-        group_size=spec.group_size if spec.common_noise else 1,
-        engine=context.settings.imagination_engine,
-    )
 
 
 def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
@@ -111,16 +110,22 @@ def real_starts(context: PhaseContext, *, size: int) -> tuple[Starts, dict[str, 
     return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
 
 
-def config_of(context: PhaseContext, *, chunk: int, steps: int) -> PolicyUpdateConfig:
+def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:
     spec = context.spec.policy
     return PolicyUpdateConfig(
         updates=spec.updates,
         groups=spec.groups,
         group_size=spec.group_size,
         chunks=max(1, steps // chunk),
+        informative_groups=spec.informative_groups,
+        most_batches=spec.most_batches,
+        by_promise=spec.start_curriculum,
+        common_noise=spec.common_noise,
         temperature=spec.temperature,
         lr=spec.learning_rate,
         clip=ClipRange(low=spec.clip_low, high=spec.clip_high),
+        ratio_of=spec.ratio_of,
+        kl=spec.kl,
         epochs=spec.epochs,
         seed=context.spec.seed,
     )

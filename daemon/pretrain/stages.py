@@ -12,6 +12,7 @@ from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
 from daemon.learning.drift import replayed
 from daemon.learning.policy.policy import new_policy
+from daemon.learning.resumable import Resumable, every
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
 from daemon.learning.sft import SftConfig, train_policy
@@ -19,7 +20,6 @@ from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, 
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
-from daemon.learning.world_model.training_state import Resumable, every
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of

@@ -51,7 +51,7 @@ def test_any_difference_changes_the_digest(change):
     [
         ({"sead": 1}, "sead"),
         ({"collect": {"episodes": 4}}, "collect.episodes"),
-        ({"policy": {"group_size": 4, "kl": 0.1}}, "policy.kl"),
+        ({"policy": {"group_size": 4, "kl_beta": 0.1}}, "policy.kl_beta"),
         ({"collect": {"episodes": 4}, "seed": -1}, "collect.episodes"),
     ],
 )

@@ -54,13 +54,16 @@ def in_the_middle_of(client: DaemonClient, phase: str, lab: Path) -> Callable[[]
             return False
         if phase == "collect":
             return len(stored_episodes(lab)) >= 2
-        curves = sorted(
-            (lab / "data" / "runs").glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime
-        )
-        updates = curves[-1].read_text().count("\n") if curves else 0
-        return len(curves) == PHASES.index(phase) and updates >= 2
+        updates = updates_by_attempt(lab)
+        return len(updates) == PHASES.index(phase) and updates[-1] >= 2
 
     return look
+
+
+def updates_by_attempt(lab: Path) -> list[int]:
+    """How many moments each phase run recorded in its curves, oldest first."""
+    curves = (lab / "data" / "runs").glob("*/metrics.jsonl")
+    return [path.read_text().count("\n") for path in sorted(curves, key=lambda path: path.stat().st_mtime)]
 
 
 def stored_episodes(lab: Path) -> list[tuple[str, str, bool]]:
@@ -89,6 +92,8 @@ def test_an_iteration_survives_kill_9_of_its_worker(phase: str, tmp_path: Path) 
     assert record["state"] == "finished"
     states = [run["state"] for run in attempts_at(record, phase)]
     assert states == ["abandoned", "finished"]
+    if phase == "update_policy":
+        assert updates_by_attempt(lab)[-1] < SPEC["policy"]["updates"], "it went on where it was killed"
     for other in set(PHASES) - {phase}:
         assert [run["state"] for run in attempts_at(record, other)] == ["finished"]
     stored = stored_episodes(lab)

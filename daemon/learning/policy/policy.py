@@ -6,6 +6,7 @@ checkpoint of kind "policy". Training lives in `sft.py` and `policy_update.py`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +97,11 @@ class Policy:
     def chunk(self) -> int:
         """L, the number of actions decided at once."""
         return int(self.model.config.chunk)
+
+    def frozen_copy(self) -> Policy:
+        """The policy as it is now, for comparing with later; nobody trains it."""
+        model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        return Policy(model, self.tokenizer, binning=self.binning, precision=self.precision)
 
     @torch.no_grad()
     def act(

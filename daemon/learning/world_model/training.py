@@ -13,12 +13,13 @@ from torch import Tensor
 
 from daemon.learning.devices import autocast
 from daemon.learning.errors import NonFiniteLoss
+from daemon.learning.resumable import Resumable
 from daemon.learning.world_model.adapters import with_adapters, without_adapters
 from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.objective import Forcing, ForcingWay, forcing_loss, place_weights
 from daemon.learning.world_model.optimizing import OptimizerName, Optimizing, stepped
-from daemon.learning.world_model.training_state import Progress, Resumable
+from daemon.learning.world_model.training_state import Progress
 from daemon.learning.world_model.windows import Pool, WindowSource
 
 OnUpdate = Callable[[int, dict[str, float]], None]

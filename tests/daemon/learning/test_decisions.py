@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from daemon.learning.decisions import Decisions, decisions_of, minibatches
+from daemon.learning.decisions import Decisions, decisions_of, joined, minibatches
 from daemon.learning.errors import BadTensor
 from daemon.learning.grpo import GroupTooSmall
 from daemon.learning.reward.judge import Verdicts
@@ -36,10 +36,14 @@ def verdicts(success: list[int], known: list[int] | None = None) -> Verdicts:
     )
 
 
-def kept(success: list[int], known: list[int] | None = None, *, group_size: int = 4) -> Decisions:
+def groups_of(success: list[int], known: list[int] | None = None, *, group_size: int = 4) -> list[Decisions]:
     return decisions_of(
         rollouts(len(success)), verdicts(success, known), group_size=group_size, bounds=BOUNDS
     )[0]
+
+
+def kept(success: list[int], known: list[int] | None = None, *, group_size: int = 4) -> Decisions:
+    return joined(groups_of(success, known, group_size=group_size))
 
 
 def numbers(decisions: Decisions) -> list[int]:
@@ -47,14 +51,24 @@ def numbers(decisions: Decisions) -> list[int]:
 
 
 def test_only_groups_with_spread_are_kept() -> None:
-    decisions, informative = decisions_of(
+    groups, informative = decisions_of(
         rollouts(12),
         verdicts([0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1]),
         group_size=4,
         bounds=BOUNDS,
     )
     assert informative.tolist() == [False, True, False]
-    assert numbers(decisions) == [40, 41, 42, 50, 51, 52, 60, 61, 62, 70, 71, 72]
+    assert [numbers(group) for group in groups] == [[40, 41, 42, 50, 51, 52, 60, 61, 62, 70, 71, 72]]
+
+
+def test_groups_come_one_by_one_in_their_order() -> None:
+    groups = groups_of([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1])
+    assert [numbers(group)[0] for group in groups] == [0, 80]
+    assert [len(group) for group in groups] == [12, 12]
+    together = joined(groups)
+    assert numbers(together) == numbers(groups[0]) + numbers(groups[1])
+    assert together.instructions == groups[0].instructions + groups[1].instructions
+    assert together.advantages.tolist() == groups[0].advantages.tolist() + groups[1].advantages.tolist()
 
 
 def test_each_decision_carries_the_advantage_of_its_rollout() -> None:
@@ -78,20 +92,19 @@ def test_rollouts_on_which_the_judge_declined_are_left_out() -> None:
 
 
 def test_a_group_that_is_uneven_only_in_unknown_verdicts_is_dropped() -> None:
-    assert len(kept([1, 1, 1, 0], [1, 1, 1, 0])) == 0
+    assert groups_of([1, 1, 1, 0], [1, 1, 1, 0]) == []
 
 
 def test_nothing_informative_leaves_nothing() -> None:
-    decisions = kept([0] * 8)
-    assert len(decisions) == 0
-    assert list(minibatches(decisions, 4, generator=torch.Generator())) == []
+    assert groups_of([0] * 8) == []
 
 
 def test_bounds_decide_what_informs() -> None:
-    wide, informative = decisions_of(rollouts(4), verdicts([1, 0, 0, 0]), group_size=4, bounds=(0.0, 1.0))
-    assert (len(wide), informative.tolist()) == (12, [True])
-    narrow, informative = decisions_of(rollouts(4), verdicts([1, 0, 0, 0]), group_size=4, bounds=(0.4, 0.6))
-    assert (len(narrow), informative.tolist()) == (0, [False])
+    one = verdicts([1, 0, 0, 0])
+    wide, informative = decisions_of(rollouts(4), one, group_size=4, bounds=(0.0, 1.0))
+    assert ([len(group) for group in wide], informative.tolist()) == ([12], [True])
+    narrow, informative = decisions_of(rollouts(4), one, group_size=4, bounds=(0.4, 0.6))
+    assert (narrow, informative.tolist()) == ([], [False])
 
 
 @pytest.mark.parametrize(("count", "group_size"), [(6, 4), (4, 0), (3, 2)])

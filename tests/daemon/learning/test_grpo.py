@@ -13,9 +13,11 @@ from daemon.learning.grpo import (
     ClipRangeInvalid,
     GroupTooSmall,
     PolicyLoss,
+    RatioOf,
     clipped_policy_loss,
     group_advantages,
     informative_groups,
+    kl_penalty,
 )
 
 WIDE = ClipRange(low=0.99, high=1e6)
@@ -33,6 +35,7 @@ def loss_of(
     old: torch.Tensor | None = None,
     valid: torch.Tensor | None = None,
     clip: ClipRange | None = None,
+    ratio_of: RatioOf = "token",
 ) -> PolicyLoss:
     return clipped_policy_loss(
         log_probs,
@@ -40,6 +43,7 @@ def loss_of(
         advantages=torch.tensor(advantages),
         valid=torch.ones_like(log_probs, dtype=torch.bool) if valid is None else valid,
         clip=clip or ClipRange(low=0.1, high=0.3),
+        ratio_of=ratio_of,
     )
 
 
@@ -168,6 +172,13 @@ def test_only_known_rollouts_count_towards_a_group() -> None:
         [[True, True, False, False], [True, False, True, False], [True, False, False, False]]
     )
     assert informative_groups(returns, known).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("judged", "informative"), [(3, False), (4, True)])
+def test_a_group_of_which_less_than_half_is_known_does_not_inform(judged: int, informative: bool) -> None:
+    returns = torch.tensor([[1.0, 0.0] * 4])
+    known = torch.arange(8)[None] < judged
+    assert informative_groups(returns, known).tolist() == [informative]
 
 
 # ---- the loss
@@ -312,3 +323,73 @@ def test_a_senseless_clip_range_is_refused(low: float, high: float) -> None:
 
 def test_the_default_range_is_that_of_the_paper() -> None:
     assert ClipRange() == ClipRange(low=0.2, high=0.28)
+
+
+# ---- one ratio for a chunk
+
+
+def test_the_ratio_of_a_chunk_is_the_geometric_mean_of_its_tokens() -> None:
+    log_probs = torch.tensor([[1.6, 0.9], [1.0, 1.0]]).log()
+    result = loss_of(log_probs, [1.0, 1.0], ratio_of="chunk", clip=ClipRange(low=0.1, high=0.5))
+    assert result.loss.item() == pytest.approx(-(1.2 + 1.0) / 2)  # sqrt(1.6 · 0.9) = 1.2
+    assert result.clip_fraction == 0  # although one of its tokens has moved by 60 %
+
+
+def test_a_chunk_is_clipped_whole() -> None:
+    log_probs = torch.tensor([[1.9, 1.0], [1.0, 1.0]]).log().requires_grad_()
+    result = loss_of(log_probs, [1.0, 1.0], ratio_of="chunk")  # sqrt(1.9) = 1.38
+    result.loss.backward()
+    assert log_probs.grad is not None
+    assert log_probs.grad[0].tolist() == [0.0, 0.0]
+    assert result.clip_fraction == 0.5
+    by_token = loss_of(log_probs.detach().requires_grad_(), [1.0, 1.0])
+    assert by_token.clip_fraction == 0.25
+
+
+def test_the_ratio_of_a_chunk_does_not_see_invalid_tokens() -> None:
+    log_probs = torch.tensor([[1.2, 1.2, 5.0]]).log()
+    valid = torch.tensor([[True, True, False]])
+    result = loss_of(log_probs, [1.0], valid=valid, ratio_of="chunk")
+    assert result.loss.item() == pytest.approx(-1.2)
+
+
+def test_at_the_first_step_both_ratios_have_the_same_gradient() -> None:
+    gradients = []
+    for ratio_of in ("token", "chunk"):
+        log_probs = torch.tensor([[-1.0, -2.0], [-0.5, -3.0]], requires_grad=True)
+        loss_of(log_probs, [1.5, -0.5], old=log_probs.detach().clone(), ratio_of=ratio_of).loss.backward()
+        gradients.append(log_probs.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+# ---- staying near a reference
+
+
+def test_the_divergence_worked_by_hand() -> None:
+    log_probs, reference = torch.tensor([[0.5, 0.2]]).log(), torch.tensor([[0.25, 0.4]]).log()
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    by_hand = [(0.5 - 1 - math.log(0.5)), (2.0 - 1 - math.log(2.0))]
+    assert kl_penalty(log_probs, reference, valid=valid).item() == pytest.approx(sum(by_hand) / 2)
+
+
+def test_agreeing_with_the_reference_costs_nothing_and_leaving_it_either_way_costs() -> None:
+    reference, valid = torch.tensor([[-1.0]]), torch.ones(1, 1, dtype=torch.bool)
+    costs = [kl_penalty(reference + off, reference, valid=valid).item() for off in (-0.5, 0.0, 0.5)]
+    assert costs[1] == 0
+    assert min(costs[0], costs[2]) > 0
+
+
+def test_descending_the_divergence_leads_back_to_the_reference() -> None:
+    reference, valid = torch.tensor([[-1.0]]), torch.ones(1, 1, dtype=torch.bool)
+    for off in (-0.5, 0.5):
+        log_probs = (reference + off).requires_grad_()
+        kl_penalty(log_probs, reference, valid=valid).backward()
+        assert log_probs.grad is not None
+        assert math.copysign(1, log_probs.grad.item()) == math.copysign(1, off)
+
+
+def test_invalid_tokens_do_not_count_towards_the_divergence() -> None:
+    log_probs, reference = torch.tensor([[-1.0, -9.0]]), torch.tensor([[-1.2, -0.1]])
+    valid = torch.tensor([[True, False]])
+    alone = kl_penalty(log_probs[:, :1], reference[:, :1], valid=valid[:, :1])
+    torch.testing.assert_close(kl_penalty(log_probs, reference, valid=valid), alone)

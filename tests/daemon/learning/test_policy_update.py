@@ -5,6 +5,7 @@ last picture. So a rise in success is learning, and nothing else.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +14,13 @@ from daemon.learning.batch import Clip
 from daemon.learning.errors import NonFiniteLoss
 from daemon.learning.grpo import ClipRange, GroupTooSmall
 from daemon.learning.policy.policy import Policy, new_policy
-from daemon.learning.policy_update import (
-    PolicyUpdateConfig,
-    PolicyUpdateReport,
-    balanced_rows,
-    update_policy,
-)
+from daemon.learning.policy_report import PolicyUpdateReport
+from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
+from daemon.learning.resumable import Resumable
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.rollout import Starts
 from daemon.learning.sft import SftConfig, train_policy
+from daemon.learning.state import CheckpointUnreadable
 
 LEFT, RIGHT = "push it left", "push it right"
 COLUMNS = torch.arange(64.0)
@@ -49,8 +48,10 @@ class SquareEnv:
         self.places = torch.empty(0)
         self.frames: list[torch.Tensor] = []
         self.resets = 0
+        self.seeds: list[list[int]] = []
 
-    def reset(self, images: torch.Tensor) -> None:
+    def reset(self, images: torch.Tensor, seeds: Sequence[int] | None = None) -> None:
+        self.seeds.append(list(seeds or ()))
         self.resets += 1
         self.places = places_of(images)
         self.frames = [images]
@@ -121,11 +122,10 @@ def updated(policy: Policy, **changes: object) -> tuple[PolicyUpdateReport, list
     parts = {"env": SquareEnv(), "judge": SideJudge(), "starts": starts(), **changes}
     report = update_policy(
         policy,
-        parts["env"],  # type: ignore[arg-type]
-        parts["judge"],  # type: ignore[arg-type]
-        starts=parts["starts"],  # type: ignore[arg-type]
+        Arena(**{name: parts[name] for name in ("env", "judge", "starts")}),  # type: ignore[arg-type]
         config=parts.get("config", config()),  # type: ignore[arg-type]
         on_update=lambda _, metrics: told.append(metrics),
+        resumable=parts.get("resumable"),  # type: ignore[arg-type]
     )
     return report, told
 
@@ -224,6 +224,10 @@ def test_every_update_is_told_with_all_its_measurements() -> None:
         f"imagined_success/{RIGHT}",
         "known_share",
         "informative_share",
+        "groups_learned",
+        "groups_carried",
+        "groups_dropped",
+        "wasted_rollouts",
         "optimizer_steps",
         "loss",
         "clip_fraction",
@@ -343,19 +347,104 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_weights() -> None:
     assert same(before, weights(policy))
 
 
-def test_instructions_take_turns_and_starts_come_round_before_they_repeat() -> None:
-    draws = balanced_rows((RIGHT,) * 5 + (LEFT,) * 2, torch.Generator().manual_seed(0))
-    drawn = [next(draws) for _ in range(20)]
-    assert [row >= 5 for row in drawn] == [False, True] * 10
-    assert sorted(drawn[0:10:2]) == [0, 1, 2, 3, 4]
-    assert sorted(drawn[10:20:2]) == [0, 1, 2, 3, 4]
-    assert [sorted(drawn[place : place + 4 : 2]) for place in (1, 5, 9)] == [[5, 6]] * 3
+def test_groups_that_an_update_has_no_room_for_wait_for_the_next() -> None:
+    _, told = updated(a_policy(), config=config(informative_groups=1, updates=3))
+    informative = [round(metrics["informative_share"] * 4) for metrics in told]
+    assert min(informative) > 1, "or there is nothing to carry"
+    assert [metrics["groups_learned"] for metrics in told] == [1.0] * 3
+    waiting = [metrics["groups_carried"] for metrics in told]
+    assert waiting[:2] == [informative[0] - 1, sum(informative[:2]) - 2]
 
 
-def test_draws_are_shuffled_by_the_seed() -> None:
-    def first_ten(seed: int) -> list[int]:
-        draws = balanced_rows((RIGHT,) * 10, torch.Generator().manual_seed(seed))
-        return [next(draws) for _ in range(10)]
+def test_a_group_that_waited_too_long_is_given_up() -> None:
+    _, told = updated(a_policy(), config=config(informative_groups=1, updates=4))
+    informative = [round(metrics["informative_share"] * 4) for metrics in told]
+    dropped = [metrics["groups_dropped"] - (4 - n) for metrics, n in zip(told, informative, strict=True)]
+    assert dropped[:3] == [0, 0, 0]
+    assert dropped[3] == informative[0] - 3, "three of the first were learned from, the others were too old"
 
-    assert first_ten(0) == first_ten(0)
-    assert first_ten(0) != first_ten(1)
+
+def test_batches_are_imagined_until_enough_groups_inform() -> None:
+    env = SquareEnv()
+    _, told = updated(a_policy(), env=env, config=config(updates=1, informative_groups=7, most_batches=5))
+    assert 2 <= env.resets < 5
+    assert told[0]["groups_learned"] == 7
+    few = SquareEnv()
+    _, told = updated(
+        a_policy(),
+        env=few,
+        judge=SteadyJudge(),
+        config=config(updates=1, informative_groups=7, most_batches=3),
+    )
+    assert (few.resets, told[0]["groups_learned"]) == (3, 0)
+
+
+def test_wasted_rollouts_are_those_that_nobody_learns_from() -> None:
+    _, told = updated(a_policy(), judge=SteadyJudge())
+    assert [metrics["wasted_rollouts"] for metrics in told] == [24.0] * 3
+    _, told = updated(a_policy(), judge=SideJudge(declines=[0]), config=config(updates=1))
+    uninformative = 4 - round(told[0]["informative_share"] * 4)
+    assert told[0]["wasted_rollouts"] in (6 * uninformative, 6 * uninformative + 1)
+
+
+def test_rollouts_of_a_group_can_share_the_noise_of_the_world() -> None:
+    shared, own = SquareEnv(), SquareEnv()
+    updated(a_policy(), env=shared, config=config(updates=1, common_noise=True))
+    updated(a_policy(), env=own, config=config(updates=1))
+    assert [len(set(shared.seeds[0][group : group + 6])) for group in (0, 6, 12, 18)] == [1] * 4
+    assert len(set(shared.seeds[0])) == 4
+    assert len(set(own.seeds[0])) == 24
+
+
+def test_a_policy_can_be_kept_near_the_one_it_began_with() -> None:
+    def moved(kl: float) -> tuple[float, list[dict[str, float]]]:
+        policy = a_policy()
+        before = policy.act(starts().images, starts().instructions)
+        _, told = updated(policy, config=config(updates=6, kl=kl, max_approx_kl=1e9))
+        now = policy.log_probs(starts().images, starts().instructions, before.tokens, temperature=1.0)
+        return float((now - before.log_probs).abs().mean().detach()), told
+
+    free, told = moved(0.0)
+    assert all("kl" not in metrics for metrics in told)
+    held, told = moved(3.0)
+    assert held < 0.7 * free
+    assert told[-1]["kl"] > 0
+
+
+class Crash(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("extra", [{}, {"informative_groups": 1, "by_promise": True, "kl": 0.5}])
+def test_interrupted_updates_go_on_as_if_nothing_had_happened(
+    tmp_path: Path, extra: dict[str, object]
+) -> None:
+    asked = config(updates=5, **extra)
+    whole_policy, policy = a_policy(), a_policy()
+    whole, told_whole = updated(whole_policy, config=asked, starts=starts(both=True))
+    state = Resumable(file=tmp_path / "state", binding="these", due=lambda: True)
+
+    class BreakingEnv(SquareEnv):
+        def step(self, actions: torch.Tensor) -> torch.Tensor:
+            if self.resets == 4:
+                raise Crash
+            return super().step(actions)
+
+    with pytest.raises(Crash):
+        updated(policy, config=asked, starts=starts(both=True), env=BreakingEnv(), resumable=state)
+    again = a_policy()
+    report, told = updated(again, config=asked, starts=starts(both=True), resumable=state)
+    assert told == told_whole[3:]
+    assert report == whole
+    assert same(weights(again), weights(whole_policy))
+
+
+def test_a_state_of_other_updates_is_refused(tmp_path: Path) -> None:
+    def state(binding: str) -> Resumable:
+        return Resumable(file=tmp_path / "state", binding=binding, due=lambda: True)
+
+    updated(a_policy(), resumable=state("one"))
+    policy = a_policy()
+    with pytest.raises(CheckpointUnreadable, match="the training two"):
+        updated(policy, resumable=state("two"))
+    assert same(weights(policy), weights(a_policy()))

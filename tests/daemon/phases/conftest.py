@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,25 @@ def tiny_models(folder: Path) -> dict[str, Path]:
     nano_world_model(seed=0, **shape).save(files["world_model"], {})
     new_judge(sentences, seed=0, width=8).save(files["judge"], {})
     return files
+
+
+class Crash(Exception):
+    """Stands for a worker that dies."""
+
+
+def crashing(context: PhaseContext, *, at: str) -> PhaseContext:
+    """The same context, whose worker dies when a progress phrase begins so; time passes at every look."""
+    clock = iter(context.now() + timedelta(minutes=i) for i in range(10_000))
+
+    def report(share: float, text: str) -> None:
+        context.report(share, text)
+        if text.startswith(at):
+            raise Crash
+
+    def now() -> datetime:
+        return next(clock)
+
+    return replace(context, report=report, now=now)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from daemon.phases.material import gather
 from storage import checkpoints, replay
 from storage.array_cache import ArrayCache
 from storage.errors import BlobCorrupt
-from tests.daemon.phases.conftest import SMALL, Lab
+from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing
 
 
 def a_clip(steps: int, *, success: bool, seed: int = 0) -> Clip:
@@ -134,6 +134,19 @@ def test_the_next_iteration_acts_with_the_updated_policy_and_learns_from_both(
         {row.id for row in part.rows} for part in (material.fresh, material.older, material.held_out_older)
     ]
     assert len(set.union(*ids)) == 6
+
+
+def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None:
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "updates": 4}})
+    lab.do("collect", collect.run)
+    context = lab.context("update_policy")
+    with pytest.raises(Crash):
+        update_policy.run(crashing(context, at="update 3"))
+    lab.moments.clear()
+    outcome = update_policy.run(context)
+    assert [moment["update"] for moment in lab.moments] == [3, 4], "at most the one update is made again"
+    assert outcome["updates"] == 4
+    assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
 
 
 def test_learning_without_episodes_says_what_is_missing(lab: Lab) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,11 +13,10 @@ from daemon.learning.drift import Drift
 from daemon.learning.gate import Compared, decide
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.checkpoints import current
-from daemon.phases.context import PhaseContext
 from daemon.phases.trusting import drift_document, gate_document
 from storage import checkpoints, replay, trust_reports
 from storage.tables import TrustReportRow
-from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
+from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing, wall_clock
 
 HARMLESS = {**SMALL["world_model"], "updates": 30, "learning_rate": 3e-3}
 USELESS = {**SMALL["world_model"], "updates": 0}  # as good as before is not better
@@ -127,25 +124,6 @@ def test_clips_from_outside_teach_only_an_iteration_that_asks_for_them(
         found = checkpoints.episode_ids(session, made)
     assert len(found) == learned
     assert (foreign_id in found) is (share > 0)
-
-
-class Crash(Exception):
-    pass
-
-
-def crashing(context: PhaseContext, *, at: str) -> PhaseContext:
-    """The same context, whose worker dies when a progress phrase begins so; time passes at every look."""
-    clock = iter(context.now() + timedelta(minutes=i) for i in range(10_000))
-
-    def report(share: float, text: str) -> None:
-        context.report(share, text)
-        if text.startswith(at):
-            raise Crash
-
-    def now() -> datetime:
-        return next(clock)
-
-    return replace(context, report=report, now=now)
 
 
 def test_a_training_that_was_killed_goes_on_where_it_was(lab: Lab) -> None:

@@ -10,11 +10,11 @@ import torch
 
 from daemon.learning.batch import Clip, NoWindow
 from daemon.learning.errors import NonFiniteLoss
+from daemon.learning.resumable import Resumable
 from daemon.learning.state import CheckpointUnreadable
 from daemon.learning.world_model.latents import LatentClip, LatentClips, encode_clips
 from daemon.learning.world_model.model import WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
-from daemon.learning.world_model.training_state import Resumable
 from daemon.learning.world_model.windows import Pool
 
 

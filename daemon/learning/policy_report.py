@@ -1,0 +1,122 @@
+"""What updates of a policy amounted to: one update as numbers, and all of them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+REPORTED_SHARE = 0.25  # share of the updates, at the end, that "last" success is measured over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImaginedSuccess:
+    """Share of judged rollouts that succeeded, None where none was judged.
+
+    `first` is the first update's, before any learning; `last` that of the last quarter of the updates.
+    """
+
+    first: float | None
+    last: float | None
+    rollouts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """What became of an update's groups.
+
+    Attributes:
+        imagined: in this update.
+        informative: of those, worth learning from.
+        learned: groups that this update learned from, carried ones included.
+        carried: wait for the next update.
+        expired: had waited too long, and were given up.
+        wasted_rollouts: those of groups that taught nothing or expired, and those without a verdict.
+    """
+
+    imagined: int
+    informative: int
+    learned: int
+    carried: int
+    expired: int
+    wasted_rollouts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateOutcome:
+    """One update as numbers: rollouts judged and succeeded by instruction; `learned` is a mean over steps."""
+
+    judged: dict[str, int]
+    succeeded: dict[str, int]
+    known_share: float
+    groups: Groups
+    optimizer_steps: int
+    learned: dict[str, float]
+
+    @property
+    def informative_share(self) -> float:
+        return self.groups.informative / self.groups.imagined if self.groups.imagined else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """For curves; loss and its kin are absent when there was nothing to learn from."""
+        by_instruction = {
+            f"imagined_success/{sentence}": self.succeeded[sentence] / count
+            for sentence, count in self.judged.items()
+            if count
+        }
+        judged = sum(self.judged.values())
+        overall = {"imagined_success": sum(self.succeeded.values()) / judged} if judged else {}
+        return {
+            **overall,
+            **by_instruction,
+            "known_share": self.known_share,
+            "informative_share": self.informative_share,
+            "groups_learned": float(self.groups.learned),
+            "groups_carried": float(self.groups.carried),
+            "groups_dropped": float(self.groups.imagined - self.groups.informative + self.groups.expired),
+            "wasted_rollouts": float(self.groups.wasted_rollouts),
+            "optimizer_steps": float(self.optimizer_steps),
+            **self.learned,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyUpdateReport:
+    """What the updates amounted to; shares are means over all updates."""
+
+    updates: int
+    optimizer_steps: int
+    imagined_success: dict[str, ImaginedSuccess]  # by instruction
+    known_share: float
+    informative_share: float
+    wasted_rollouts: int
+
+
+def report_of(history: Sequence[UpdateOutcome]) -> PolicyUpdateReport:
+    """All updates together."""
+    tail = history[-math.ceil(len(history) * REPORTED_SHARE) :] if history else []
+    sentences = list(dict.fromkeys(sentence for outcome in history for sentence in outcome.judged))
+    return PolicyUpdateReport(
+        updates=len(history),
+        optimizer_steps=sum(outcome.optimizer_steps for outcome in history),
+        imagined_success={
+            sentence: ImaginedSuccess(
+                first=_success(history[:1], sentence),
+                last=_success(tail, sentence),
+                rollouts=sum(outcome.judged.get(sentence, 0) for outcome in history),
+            )
+            for sentence in sentences
+        },
+        known_share=_mean([outcome.known_share for outcome in history]),
+        informative_share=_mean([outcome.informative_share for outcome in history]),
+        wasted_rollouts=sum(outcome.groups.wasted_rollouts for outcome in history),
+    )
+
+
+def _success(outcomes: Sequence[UpdateOutcome], sentence: str) -> float | None:
+    judged = sum(outcome.judged.get(sentence, 0) for outcome in outcomes)
+    return sum(outcome.succeeded.get(sentence, 0) for outcome in outcomes) / judged if judged else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
