@@ -1,0 +1,212 @@
+"""`gymnastd bench learning`: does the loop make the real robot better? Success per iteration, with a control.
+
+A lab in a folder runs K iterations over REST through its own station and daemon, then one that only measures
+the last policy. The *control* is the same loop with the world model and the judge left as they were. Both go
+on where they were stopped. What is told is real success on the station, from the table that labs read.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from daemon.client import DaemonClient
+from daemon.console import follow
+from daemon.demo import rate_text, write_text
+from daemon.lab import servers
+from daemon.learning_figure import Line, figure
+
+Record = Mapping[str, Any]
+Arm = Literal["loop", "control"]
+
+NOTHING_LEARNED: Final[Record] = {
+    "world_model": {"updates": 0},
+    "judge": {"updates": 0},
+    "policy": {"updates": 0},
+}
+CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  # the loop without its model
+PRESETS: Final[Mapping[str, Record]] = {
+    "nano": {
+        "collect": {"episodes_per_task": 24, "held_out_every": 4},
+        "world_model": {"updates": 200},
+        "policy": {"updates": 20},
+    }
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One proof: how many iterations, on which cell, by which spec."""
+
+    iterations: int
+    cell_seed: int
+    seed: int
+    spec: Record
+
+    def document(self, index: int, arm: Arm) -> dict[str, Any]:
+        """The spec of the index-th iteration from 0; the one after the last only measures."""
+        changes = NOTHING_LEARNED if index == self.iterations else (CUT if arm == "control" else {})
+        return {**merged(self.spec, changes), "seed": self.seed + index}
+
+
+def prove_learning(plan: Plan, *, out: Path, arms: Sequence[Arm] = ("loop",)) -> int:
+    """Run or go on with the proof; leaves `learning.json`, `learning.md` and `learning.svg` in `out`.
+
+    Returns:
+        0 when every iteration finished.
+
+    Raises:
+        DemoFailed: a server did not start.
+        IterationFailed: an iteration did not finish; its reason is in the message.
+    """
+    console = Console()
+    found: dict[str, Any] = {"cell_seed": plan.cell_seed, "seed": plan.seed, "spec": dict(plan.spec)}
+    for arm in arms:
+        found[arm] = run_arm(plan, out / arm, arm=arm, console=console)
+        console.print(learning_table(found[arm], title=arm))
+    write_text(out / "learning.json", json.dumps(found, indent=2) + "\n")
+    write_text(out / "learning.md", "\n\n".join(markdown(found[arm], title=arm) for arm in arms) + "\n")
+    write_text(out / "learning.svg", figure(lines(found, arms), title=f"real success, cell {plan.cell_seed}"))
+    for sentence in verdicts(found["loop"]) if "loop" in arms else ():
+        console.print(sentence, markup=False, highlight=False)
+    console.print(f"wrote {out / 'learning.md'}, {out / 'learning.json'} and {out / 'learning.svg'}")
+    return 0
+
+
+def run_arm(plan: Plan, lab: Path, *, arm: Arm, console: Console) -> dict[str, Any]:
+    """All iterations of one arm, each asked for once however often this is run, and what they cost."""
+    lab.mkdir(parents=True, exist_ok=True)
+    before = cpu_seconds()
+    with servers(lab.resolve(), plan.cell_seed) as (_, daemon_url):
+        client = DaemonClient(daemon_url)
+        records = []
+        for index in range(plan.iterations + 1):
+            asked = client.request_iteration(plan.document(index, arm), idempotency_key=f"{arm}-{index}")
+            console.print(f"{arm}, iteration {asked['number']} of {plan.iterations + 1}")
+            records.append(follow(client, asked["number"], console=console))
+    ledger = lab / "cpu_seconds.json"
+    spent = (json.loads(ledger.read_text()) if ledger.is_file() else 0.0) + cpu_seconds() - before
+    write_text(ledger, json.dumps(spent))
+    return {"points": points_of(records), "cpu_minutes": spent / 60}
+
+
+def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What each iteration says of the policy it began with, and of the world that the next was taught in."""
+    points: list[dict[str, Any]] = []
+    episodes = 0
+    for record in records:
+        episodes += record["overall"]["episodes"]
+        trust = record["world_model"]["trust"] or {}
+        points.append(
+            {
+                "iteration": record["number"],
+                "real": record["success"],
+                "mean": record["overall"],
+                "imagined": record["imagined_success"],
+                "overall": trust.get("overall"),
+                "outcomes": trust.get("outcomes"),
+                "horizon": trust.get("horizon"),
+                "world_model_accepted": (record["world_model"]["gate"] or {}).get("accepted"),
+                "robot_episodes": episodes,
+            }
+        )
+    return points
+
+
+def learning_table(arm: Record, *, title: str) -> Table:
+    """One row per iteration."""
+    shown = Table(title=f"{title}: {arm['cpu_minutes']:.1f} CPU minutes", title_justify="left")
+    for column in columns_of(arm["points"]):
+        shown.add_column(column)
+    for row in rows_of(arm["points"]):
+        shown.add_row(*row)
+    return shown
+
+
+def markdown(arm: Record, *, title: str) -> str:
+    """The same as a table for a document."""
+    columns, rows = columns_of(arm["points"]), rows_of(arm["points"])
+    lines = [columns, ["---"] * len(columns), *rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("\\[", "[")
+    return f"{title}, {arm['cpu_minutes']:.1f} CPU minutes\n\n{table}"
+
+
+def columns_of(points: Sequence[Record]) -> list[str]:
+    tasks = sorted({task for point in points for task in point["real"]})
+    return ["iteration", *tasks, "all", "imagined", "agreement", "optimism", "robot episodes"]
+
+
+def rows_of(points: Sequence[Record]) -> list[list[str]]:
+    """Real success of the policy that acted; imagined success at the end of its update."""
+    tasks = sorted({task for point in points for task in point["real"]})
+    return [
+        [
+            str(point["iteration"]),
+            *(rate_text(point["real"].get(task)) for task in tasks),
+            rate_text(point["mean"]),
+            number(imagined_mean(point)),
+            number((point["overall"] or {}).get("agreement")),
+            number((point["overall"] or {}).get("optimism"), signed=True),
+            str(point["robot_episodes"]),
+        ]
+        for point in points
+    ]
+
+
+def imagined_mean(point: Record) -> float | None:
+    """Imagined success over the last updates, mean of the tasks that were imagined."""
+    known = [own["last"] for own in point["imagined"].values() if own["last"] is not None]
+    return sum(known) / len(known) if known else None
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.2f}" if signed else f"{value:.2f}"
+
+
+def verdicts(arm: Record) -> list[str]:
+    """Whether the last policy is better than the first beyond the intervals, in all and task by task."""
+    first, last = arm["points"][0], arm["points"][-1]
+    risen = last["mean"]["wilson_low"] > first["mean"]["wilson_high"]
+    said = [
+        f"all tasks: {rate_text(first['mean'])} -> {rate_text(last['mean'])}: "
+        + ("better beyond the intervals" if risen else "the intervals overlap")
+    ]
+    for task, before in sorted(first["real"].items()):
+        after = last["real"][task]
+        fallen = after["wilson_high"] < before["wilson_low"]
+        change = f"{task}: {rate_text(before)} -> {rate_text(after)}"
+        said.append(f"{change}{', worse beyond the intervals' if fallen else ''}")
+    return [sentence.replace("\\[", "[") for sentence in said]
+
+
+def lines(found: Record, arms: Sequence[Arm]) -> list[Line]:
+    """Curves of the figure: every task of the loop, the mean of each arm, what was imagined."""
+    drawn: list[Line] = []
+    for arm in arms:
+        points = found[arm]["points"]
+        drawn.append(Line.of_rates(f"{arm}, all tasks", [point["mean"] for point in points], strong=True))
+        if arm == "loop":
+            for task in sorted(points[0]["real"]):
+                drawn.append(Line.of_rates(task, [point["real"][task] for point in points]))
+        drawn.append(Line.of_values(f"{arm}, imagined", [imagined_mean(point) for point in points]))
+    return drawn
+
+
+def merged(spec: Record, changes: Record) -> dict[str, Any]:
+    """The spec with these entries of its sections changed."""
+    return {**spec, **{name: {**spec.get(name, {}), **own} for name, own in changes.items()}}
+
+
+def cpu_seconds() -> float:
+    """Processor time of all ended processes that this one started, and that those started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

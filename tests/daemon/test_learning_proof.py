@@ -1,0 +1,182 @@
+"""The learning proof: what it asks of the loop, what it tells of it, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli import app
+from daemon.learning_figure import HEIGHT, TOP, Line, figure
+from daemon.learning_proof import (
+    PRESETS,
+    Plan,
+    columns_of,
+    markdown,
+    merged,
+    points_of,
+    prove_learning,
+    rows_of,
+    verdicts,
+)
+from daemon.spec import parse_spec
+from daemon.statistics import wilson_interval
+
+SMALL: dict[str, Any] = {
+    "steps": 10,
+    "tasks": ["open_drawer", "close_drawer"],
+    "collect": {"episodes_per_task": 2, "held_out_every": 2},
+    "world_model": {"updates": 2, "batch": 2, "frames": 6},
+    "judge": {"updates": 1},
+    "policy": {"updates": 1, "groups": 2, "group_size": 2, "epochs": 1},
+}
+
+
+def rate(successes: int, episodes: int) -> dict[str, Any]:
+    interval = wilson_interval(successes, episodes)
+    return {
+        "successes": successes,
+        "episodes": episodes,
+        "wilson_low": interval.low,
+        "wilson_high": interval.high,
+    }
+
+
+def a_record(number: int, *, drawer: int, eggplant: int, imagined: float | None = 0.5) -> dict[str, Any]:
+    """Twenty episodes of each of two tasks."""
+    return {
+        "number": number,
+        "success": {"open_drawer": rate(drawer, 20), "put_eggplant_blue_sink": rate(eggplant, 20)},
+        "overall": rate(drawer + eggplant, 40),
+        "imagined_success": {"open_drawer": {"first": 0.2, "last": imagined, "rollouts": 96}},
+        "world_model": {
+            "gate": {"accepted": True},
+            "trust": {"overall": {"agreement": 0.9, "optimism": 0.05}, "outcomes": {}, "horizon": 31},
+        },
+    }
+
+
+def an_arm(*records: dict[str, Any]) -> dict[str, Any]:
+    return {"points": points_of(records), "cpu_minutes": 12.0}
+
+
+def test_every_iteration_has_its_own_seed_and_the_last_one_only_measures() -> None:
+    plan = Plan(iterations=2, cell_seed=5, seed=10, spec={"steps": 30, "policy": {"updates": 7, "kl": 0.1}})
+    documents = [plan.document(index, "loop") for index in range(3)]
+    assert [document["seed"] for document in documents] == [10, 11, 12]
+    assert documents[0] == documents[1] | {"seed": 10} == {**plan.spec, "seed": 10}
+    assert documents[2]["policy"] == {"updates": 0, "kl": 0.1}
+    assert [documents[2][part]["updates"] for part in ("world_model", "judge")] == [0, 0]
+
+
+def test_the_control_leaves_the_world_model_and_the_judge_as_they_were_and_updates_the_policy() -> None:
+    document = Plan(iterations=2, cell_seed=5, seed=0, spec=SMALL).document(0, "control")
+    assert (document["world_model"]["updates"], document["judge"]["updates"]) == (0, 0)
+    assert document["policy"] == SMALL["policy"]
+    assert document["world_model"]["batch"] == 2
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_presets_are_specs_the_daemon_takes(preset: str) -> None:
+    plan = Plan(iterations=1, cell_seed=0, seed=0, spec=PRESETS[preset])
+    for index in range(2):
+        for arm in ("loop", "control"):
+            parse_spec(plan.document(index, arm))
+    assert parse_spec(PRESETS[preset]).collect.episodes_per_task >= 20
+    assert parse_spec(PRESETS[preset]).collect.temperature == 0
+
+
+def test_merging_changes_what_is_named_and_nothing_else() -> None:
+    spec = {"a": {"x": 1, "y": 2}, "b": 3}
+    assert merged(spec, {"a": {"y": 5}, "c": {"z": 6}}) == {"a": {"x": 1, "y": 5}, "b": 3, "c": {"z": 6}}
+    assert spec == {"a": {"x": 1, "y": 2}, "b": 3}
+
+
+def test_a_row_tells_real_success_with_intervals_imagined_success_and_trust() -> None:
+    arm = an_arm(a_record(1, drawer=10, eggplant=2), a_record(2, drawer=20, eggplant=9, imagined=None))
+    assert columns_of(arm["points"])[1:3] == ["open_drawer", "put_eggplant_blue_sink"]
+    first, second = rows_of(arm["points"])
+    assert first[0] == "1"
+    assert first[1].startswith("10/20")
+    assert first[3].startswith("12/40")
+    assert first[4:] == ["0.50", "0.90", "+0.05", "40"]
+    assert (second[4], second[-1]) == ("–", "80"), "nothing imagined, and episodes add up"
+
+
+def test_the_table_for_documents_has_a_line_per_iteration() -> None:
+    arm = an_arm(a_record(1, drawer=10, eggplant=2), a_record(2, drawer=20, eggplant=9))
+    table = [line for line in markdown(arm, title="loop").splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert "10/20  [30, 70] %" in table[2]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [((20, 16), "better beyond the intervals"), ((12, 4), "the intervals overlap")],
+)
+def test_progress_is_called_progress_only_beyond_the_intervals(last: tuple[int, int], said: str) -> None:
+    arm = an_arm(
+        a_record(1, drawer=10, eggplant=2), a_record(2, drawer=0, eggplant=0),
+        a_record(3, drawer=last[0], eggplant=last[1]),
+    )  # fmt: skip
+    sentences = verdicts(arm)
+    assert said in sentences[0]
+    assert not any("worse" in sentence for sentence in sentences[1:])
+
+
+def test_a_task_that_fell_is_named() -> None:
+    sentences = verdicts(an_arm(a_record(1, drawer=19, eggplant=2), a_record(2, drawer=5, eggplant=12)))
+    assert [("worse" in sentence) for sentence in sentences[1:]] == [True, False]
+
+
+def test_the_figure_is_a_picture_whose_heights_are_the_shares() -> None:
+    line = Line.of_rates("open & close", [rate(0, 20), rate(20, 20)], strong=True)
+    picture = ElementTree.fromstring(figure([line], title="a <title>"))  # noqa: S314
+    (curve,) = picture.findall("{*}polyline")
+    heights = [float(corner.split(",")[1]) for corner in curve.attrib["points"].split()]
+    assert heights == pytest.approx([TOP + HEIGHT, TOP])
+    assert "open & close" in [text.text for text in picture.findall("{*}text")]
+
+
+def test_moments_without_a_number_are_left_out_of_a_curve() -> None:
+    line = Line.of_values("imagined", [0.5, None, 1.0])
+    picture = ElementTree.fromstring(figure([line], title=""))  # noqa: S314
+    (curve,) = picture.findall("{*}polyline")
+    assert len(curve.attrib["points"].split()) == 2
+    assert Line.of_rates("x", [rate(0, 0)]).points == (None,)
+
+
+def test_a_spec_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for text in ('{"polcy": {}}', "no json", '{"steps": 1}'):
+        file = tmp_path / "spec.json"
+        file.write_text(text)
+        result = CliRunner().invoke(
+            app, ["bench", "learning", "--out", str(tmp_path / "o"), "--spec", str(file)]
+        )
+        assert result.exit_code != 0
+        assert type(result.exception).__name__ in {"SpecUnknownField", "SpecInvalid"}
+        assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    plan = Plan(iterations=1, cell_seed=5, seed=1, spec=SMALL)
+    assert prove_learning(plan, out=tmp_path, arms=("loop", "control")) == 0
+    first = json.loads((tmp_path / "learning.json").read_text())
+    for arm in ("loop", "control"):
+        points = first[arm]["points"]
+        assert [point["iteration"] for point in points] == [1, 2]
+        assert [point["mean"]["episodes"] for point in points] == [4, 4]
+        assert points[1]["imagined"] == {}, "the last iteration only measures"
+    assert first["control"]["points"][0]["world_model_accepted"] is False, "nothing was learned"
+    assert prove_learning(plan, out=tmp_path) == 0
+    again = json.loads((tmp_path / "learning.json").read_text())
+    assert again["loop"]["points"] == first["loop"]["points"], "the same iterations, not new ones"
+    assert again["loop"]["cpu_minutes"] > first["loop"]["cpu_minutes"]
+    for name in ("learning.md", "learning.svg"):
+        assert (tmp_path / name).read_text()
