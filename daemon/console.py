@@ -88,7 +88,7 @@ def show_iteration(record: Record, *, console: Console | None = None) -> None:
     held_out = record["world_model"]["held_out_error"]
     if held_out:
         out.print(f"world model, held-out error: before {held_out['before']}, after {held_out['after']}")
-    for line in trust_lines(record["world_model"]):
+    for line in (*trial_lines(record["trial"]), *trust_lines(record["world_model"])):
         out.print(line, markup=False, highlight=False)
     rates = [
         {"iteration": record["number"], "task": task, **rate} for task, rate in record["success"].items()
@@ -109,6 +109,24 @@ def trust_lines(world_model: Record) -> list[str]:
         lines.append(f"rollouts of at most {trust['horizon']} steps are trusted; held-out episodes end")
         lines += [f"  {task}: {outcome_text(own)}" for task, own in sorted(trust["outcomes"].items())]
     return lines
+
+
+def trial_lines(trial: Record | None) -> list[str]:
+    """What became of the candidate, with its successes beside the champion's."""
+    if trial is None:
+        return []
+    if "by_task" not in trial:
+        return [f"candidate {trial['decision']} without a trial"]
+    by_task = sorted(trial["by_task"].items())
+    counts = "; ".join(
+        f"{task} {told(own['candidate'])} against {told(own['champion'])}" for task, own in by_task
+    )
+    what = "champion rolled back" if trial["decision"] == "rolled_back" else f"candidate {trial['decision']}"
+    return [f"{what}, better with probability {trial['probability_better']:.2f}: {counts}"]
+
+
+def told(count: Record) -> str:
+    return f"{count['successes']}/{count['episodes']}"
 
 
 def outcome_text(own: Record) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.client import DaemonClient
-from daemon.console import follow, trust_lines
+from daemon.console import follow, trial_lines, trust_lines
 from daemon.errors import DemoFailed
 from daemon.lab import Via, fresh_lab, servers
 from daemon.report import Curve, FilmStrip, curves_of, render_report
@@ -71,7 +71,8 @@ def run_demo(
     write_text(out / "report.html", render_report(summary, strips=strips, curves=curves))
     console.print(success_table(summary))
     for record in records:
-        for line in (error_line(record), *trust_lines(record["world_model"])):
+        said = (*trial_lines(record["trial"]), error_line(record), *trust_lines(record["world_model"]))
+        for line in said:
             console.print(line, markup=False, highlight=False)
     console.print(f"wrote {out / 'summary.json'} and {out / 'report.html'}")
     return 0
@@ -108,7 +109,16 @@ def agreement(records: Sequence[Record], jobs: Sequence[JobRow]) -> str:
 
 def summarise(records: Sequence[Record], *, cell_seed: int, seed: int) -> dict[str, Any]:
     """What `summary.json` holds: the iterations as REST tells them, and how the demo was started."""
-    kept = ("number", "state", "success", "overall", "world_model", "imagined_success", "checkpoints")
+    kept = (
+        "number",
+        "state",
+        "success",
+        "overall",
+        "trial",
+        "world_model",
+        "imagined_success",
+        "checkpoints",
+    )
     return {
         "cell_seed": cell_seed,
         "seed": seed,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from daemon.errors import PageNotFound
 from daemon.statistics import wilson_interval
-from storage import episodes, iterations, metrics, phase_runs
+from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
 from storage.db import serialise
 from storage.states import move
 from storage.tables import IterationRow, PhaseRunRow
@@ -106,6 +106,7 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "overall": overall_success(success),
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
+        "trial": _last(outcomes, "trial"),
         "checkpoints": {
             "read": _merged(
                 list(reversed(outcomes)), "read"
@@ -117,9 +118,22 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
 
 
 def success_by_task(session: Session, iteration_id: str) -> dict[str, Record]:
-    """Real success of each task that has a valid, labelled episode in this iteration."""
-    counts = episodes.success_counts(session, iteration_id)
+    """Real success of each task that has a valid, labelled episode in this iteration.
+
+    Where a candidate was tried against the champion, it is that of the policy that goes on; until that is
+    decided, the champion's.
+    """
+    counts = episodes.success_counts(session, iteration_id, checkpoint_id=_told_of(session, iteration_id))
     return {task: success_rate(successes, judged) for task, (successes, judged) in sorted(counts.items())}
+
+
+def _told_of(session: Session, iteration_id: str) -> str | None:
+    """The policy whose success an iteration tells; None where only one acted."""
+    for row in trials.of_iteration(session, iteration_id):
+        if row.decision in {trials.PROMOTED, trials.REJECTED, trials.UNDECIDED}:
+            return row.goes_on_id
+    acted = checkpoints.acted_in(session, iteration_id)
+    return acted[0].id if len(acted) > 1 else None
 
 
 def overall_success(by_task: Mapping[str, Record]) -> Record:

@@ -102,12 +102,13 @@ def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
     episodes = 0
     for record in records:
-        episodes += record["overall"]["episodes"]
+        episodes += episodes_of(record)
         trust = record["world_model"]["trust"] or {}
         points.append(
             {
                 "iteration": record["number"],
                 "real": record["success"],
+                "trial": record["trial"],
                 "mean": record["overall"],
                 "imagined": record["imagined_success"],
                 "overall": trust.get("overall"),
@@ -118,6 +119,14 @@ def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:
             }
         )
     return points
+
+
+def episodes_of(record: Record) -> int:
+    """Judged episodes that an iteration took of the robot's time, those of both policies of a trial."""
+    by_task = (record["trial"] or {}).get("by_task")
+    if not by_task:
+        return int(record["overall"]["episodes"])
+    return sum(own[arm]["episodes"] for own in by_task.values() for arm in ("champion", "candidate"))
 
 
 def learning_table(arm: Record, *, title: str) -> Table:
@@ -140,17 +149,18 @@ def markdown(arm: Record, *, title: str) -> str:
 
 def columns_of(points: Sequence[Record]) -> list[str]:
     tasks = sorted({task for point in points for task in point["real"]})
-    return ["iteration", *tasks, "all", "imagined", "agreement", "optimism", "robot episodes"]
+    return ["iteration", *tasks, "all", "candidate", "imagined", "agreement", "optimism", "robot episodes"]
 
 
 def rows_of(points: Sequence[Record]) -> list[list[str]]:
-    """Real success of the policy that acted; imagined success at the end of its update."""
+    """Real success of the policy that goes on; imagined success at the end of its update."""
     tasks = sorted({task for point in points for task in point["real"]})
     return [
         [
             str(point["iteration"]),
             *(rate_text(point["real"].get(task)) for task in tasks),
             rate_text(point["mean"]),
+            (point["trial"] or {}).get("decision", "–"),
             number(imagined_mean(point)),
             number((point["overall"] or {}).get("agreement")),
             number((point["overall"] or {}).get("optimism"), signed=True),

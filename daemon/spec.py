@@ -103,6 +103,29 @@ class JudgeSpec(SpecModel):
     learning_rate: LearningRate = 5e-5
 
 
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class TrialSpec(SpecModel):
+    """When a candidate takes the champion's place, by the probability that it is the better one.
+
+    Each policy acts `collect.episodes_per_task` times at most; see `benchmarks/trial_errors.py` for how often
+    these numbers decide wrongly.
+    """
+
+    enabled: bool = Field(default=True, description="false adopts every candidate untried")
+    promote: Probability = Field(default=0.99, description="at this much, at once; a rollback needs it too")
+    reject: Probability = Field(default=0.01, description="at this little, at once")
+    settle_promote: Probability = Field(default=0.9, description="suffices once all episodes are there")
+    settle_reject: Probability = Field(default=0.5, description="so little too; between, nobody knows")
+
+    @model_validator(mode="after")
+    def _thresholds_are_in_order(self) -> Self:
+        if not self.reject <= self.settle_reject <= self.settle_promote <= self.promote:
+            raise ValueError("reject <= settle_reject <= settle_promote <= promote must hold")
+        return self
+
+
 class UpdateSpec(SpecModel):
     """GRPO updates of the policy inside the world model."""
 
@@ -147,6 +170,7 @@ class IterationSpec(SpecModel):
     trust: TrustSpec = TrustSpec()
     judge: JudgeSpec = JudgeSpec()
     policy: UpdateSpec = UpdateSpec()
+    trial: TrialSpec = TrialSpec()
 
     @model_validator(mode="after")
     def _tasks_are_named_once(self) -> Self:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.errors import LabelSourceInvalid, RowMissing
-from storage.tables import EpisodeRow, LabelRow
+from storage.tables import EpisodeRow, IterationRow, LabelRow
 
 SOURCES = ("human", "sim_predicate", "classifier", "vlm")  # most trusted first
 
@@ -72,13 +72,25 @@ def history(session: Session, episode_id: str) -> list[LabelRow]:
     return list(session.scalars(query))
 
 
-def success_counts(session: Session, iteration_id: str) -> dict[str, tuple[int, int]]:
-    """Real success of one iteration: task id to (successes, episodes).
+def success_counts(
+    session: Session,
+    iteration_id: str | None = None,
+    *,
+    checkpoint_id: str | None = None,
+    after: int | None = None,
+) -> dict[str, tuple[int, int]]:
+    """Real success by task: task id to (successes, episodes).
 
-    Counts the episodes that the iteration collected, that are valid for judging a policy and that have a
-    verdict. Held-out episodes count too: they are kept from training, not from the robot.
+    Counts episodes that were collected, that are valid for judging a policy and that have a verdict. Held-out
+    episodes count too: they are kept from training, not from the robot.
+
+    Args:
+        iteration_id: of this iteration alone.
+        checkpoint_id: of episodes that this policy acted in alone.
+        after: of iterations with a higher number alone.
     """
-    ranked = _ranked(LabelRow.episode_id == EpisodeRow.id, EpisodeRow.iteration_id == iteration_id)
+    which = _counted(iteration_id, checkpoint_id=checkpoint_id, after=after)
+    ranked = _ranked(LabelRow.episode_id == EpisodeRow.id, *which)
     query = (
         sa.select(
             EpisodeRow.task_id,
@@ -88,7 +100,7 @@ def success_counts(session: Session, iteration_id: str) -> dict[str, tuple[int, 
         .join(LabelRow, LabelRow.episode_id == EpisodeRow.id)
         .join(ranked, ranked.c.id == LabelRow.id)
         .where(
-            EpisodeRow.iteration_id == iteration_id,
+            *which,
             EpisodeRow.origin == "collect",
             EpisodeRow.valid_for_policy_eval.is_(True),
             ranked.c.rank == 1,
@@ -97,6 +109,20 @@ def success_counts(session: Session, iteration_id: str) -> dict[str, tuple[int, 
         .order_by(EpisodeRow.task_id)
     )
     return {task: (int(successes), int(episodes)) for task, successes, episodes in session.execute(query)}
+
+
+def _counted(
+    iteration_id: str | None, *, checkpoint_id: str | None, after: int | None
+) -> list[sa.ColumnElement[bool]]:
+    which: list[sa.ColumnElement[bool]] = []
+    if iteration_id is not None:
+        which.append(EpisodeRow.iteration_id == iteration_id)
+    if checkpoint_id is not None:
+        which.append(EpisodeRow.checkpoint_id == checkpoint_id)
+    if after is not None:
+        later = sa.select(IterationRow.id).where(IterationRow.number > after)
+        which.append(EpisodeRow.iteration_id.in_(later))
+    return which
 
 
 def _ranked(*which: sa.ColumnElement[bool]) -> sa.Subquery:

@@ -142,6 +142,33 @@ class TrustReportRow(Row):
     measured_at: Mapped[datetime]
 
 
+class TrialRow(Row):
+    """What became of the question which policy is the champion; one row per answer, never changed.
+
+    `goes_on_id` is the champion from then on. `evidence` holds the counts that the answer rests on.
+    """
+
+    __tablename__ = "trials"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "decision IN ('promoted', 'rejected', 'undecided', 'rolled_back', 'adopted')",
+            name="decision_is_known",
+        ),
+        sa.CheckConstraint("goes_on_id IN (champion_id, candidate_id)", name="one_of_both_goes_on"),
+        sa.UniqueConstraint("number"),
+    )
+
+    id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
+    number: Mapped[int]
+    iteration_id: Mapped[str | None] = id_column("iterations.id", nullable=True)
+    champion_id: Mapped[str] = id_column("checkpoints.id")
+    candidate_id: Mapped[str] = id_column("checkpoints.id")
+    goes_on_id: Mapped[str] = id_column("checkpoints.id")
+    decision: Mapped[str] = mapped_column(sa.String(16))
+    evidence: Mapped[dict[str, Any]]
+    decided_at: Mapped[datetime]
+
+
 class AutoEvalJobRow(Row):
     """One job at AutoEval's public cells, there before it is submitted and found there by its `description`.
 

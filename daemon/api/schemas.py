@@ -70,13 +70,18 @@ class IterationSummary(BaseModel):
 
 
 class IterationRecord(IterationSummary):
-    """Everything that is known of one iteration. `success` is real, `imagined_success` is not."""
+    """Everything that is known of one iteration. `success` is real, `imagined_success` is not.
+
+    Where a candidate was tried against the champion, `success` is that of the policy that goes on, and
+    `trial` has the counts of both and what was decided.
+    """
 
     phases: list[PhaseRecord]
     success: dict[str, SuccessRate]
     overall: SuccessRate
     world_model: WorldModelRecord
     imagined_success: dict[str, Any]
+    trial: dict[str, Any] | None
     checkpoints: CheckpointUse
 
 

@@ -54,13 +54,25 @@ def current(database: Database, blobs: BlobStore, kind: str, *, preset: str, now
         StorageError: the store cannot take or read it.
     """
     with database.read() as session:
-        found = _newest_finished(session, kind)
-    return found if found is not None else _register_base(database, blobs, kind, preset=preset, now=now)
+        found = adoptable(session, kind)
+    return found[0] if found else _register_base(database, blobs, kind, preset=preset, now=now)
 
 
 def newest(context: PhaseContext, kind: str) -> CheckpointRow:
     """`current`, asked by a phase."""
     return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
+
+
+def adoptable(session: Session, kind: str) -> list[CheckpointRow]:
+    """Checkpoints that may be gone on from: brought in, or made by a finished phase; newest first."""
+    finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
+    made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
+    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind)
+    return [
+        row
+        for row in session.scalars(query.order_by(CheckpointRow.number.desc()))
+        if row.id in made or (row.iteration_id is None and not row.card.get(CANDIDATE))
+    ]
 
 
 def made_by(session: Session, iteration_id: str, *, phase: str, kind: str) -> CheckpointRow | None:
@@ -90,16 +102,6 @@ def keep(context: PhaseContext, model: Savable, made: Made) -> CheckpointRow:
     with context.database.write() as session:
         phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
         return checkpoints.save(session, context.blobs, new, file=file, now=context.now())
-
-
-def _newest_finished(session: Session, kind: str) -> CheckpointRow | None:
-    finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
-    made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
-    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind)
-    for row in session.scalars(query.order_by(CheckpointRow.number.desc())):
-        if row.id in made or (row.iteration_id is None and not row.card.get(CANDIDATE)):
-            return row
-    return None
 
 
 def _register_base(

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 
-from daemon.learning.devices import choose_device, choose_precision
-from daemon.learning.policy.policy import Policy
-from daemon.phases.checkpoints import newest
+from daemon.phases.arms import Arms, load_arms
 from daemon.phases.collectors.autoeval import AutoEvalCollector
 from daemon.phases.collectors.autoeval_link import autoeval_link
 from daemon.phases.collectors.callback import CallbackDrive
@@ -23,6 +21,7 @@ from daemon.phases.collectors.collector import Collector
 from daemon.phases.collectors.station import Drive, StationCollector
 from daemon.phases.collectors.stepped import SteppedDrive
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import Slot, slots_of
 from daemon.phases.todo import Todo
@@ -30,16 +29,16 @@ from daemon.policy_server.serve import running_policy_server
 from daemon.policy_server.sessions import PolicySessions
 from daemon.settings import Settings
 from robot_bridge.client import StationClient
-from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
-from storage import checkpoints, phase_runs, stations, tasks
-from storage.tables import CheckpointRow
+from storage import phase_runs, stations, tasks, trials
 
 log = logging.getLogger(__name__)
 
 
 def run(context: PhaseContext) -> Outcome:
     """Fill every slot of the iteration with a valid episode, as far as the robots let us.
+
+    Where there is a candidate, it acts beside the champion, and in the end it is decided which one goes on.
 
     Raises:
         UnknownTask: the spec names a task that no robot offers.
@@ -48,19 +47,22 @@ def run(context: PhaseContext) -> Outcome:
         LeaseLost: another worker has this phase run by now.
     """
     begun = time.monotonic()
-    row = newest(context, "policy")
-    device = choose_device()
-    policy = Policy.load(
-        checkpoints.path(row, context.blobs), device=device, precision=choose_precision(device.type)
-    )
-    with robots(context, policy, row) as (sink, collectors):
+    arms = load_arms(context)
+    referee = Referee(context, arms)
+    with robots(context, arms) as (sink, collectors):
         for collector in collectors:
             collector.take_home()
-        todo = Todo(sink.wanted(), total=len(sink.slots))
+        todo = Todo(sink.wanted(), total=len(sink.slots), settled=referee.look)
+        referee.look(todo)  # an attempt before may have seen enough
         collect_all(collectors, todo)
         unfilled = len(sink.wanted())
+    trial = referee.conclude()
+    if trial is None or trial["decision"] != trials.PROMOTED:
+        trial = roll_back(context, arms.champion.row) or trial
     return {
-        "read": {"policy": row.id},
+        "read": {"policy": arms.champion.row.id},
+        "acted": {arm.name: arm.row.id for arm in arms.every},
+        "trial": trial,
         "slots": len(sink.slots),
         "filled": len(sink.slots) - unfilled,
         "robots": [collector.name for collector in collectors],
@@ -69,25 +71,20 @@ def run(context: PhaseContext) -> Outcome:
 
 
 @contextmanager
-def robots(
-    context: PhaseContext, policy: Policy, row: CheckpointRow
-) -> Iterator[tuple[EpisodeSink, list[Collector]]]:
-    """Every robot of the settings, ready to collect with this policy, and where their episodes go."""
-    ref = PolicyRef(name="policy", version=row.id, digest=f"sha256:{row.sha256}")
+def robots(context: PhaseContext, arms: Arms) -> Iterator[tuple[EpisodeSink, list[Collector]]]:
+    """Every robot of the settings, ready to collect with these policies, and where their episodes go."""
     sink = EpisodeSink(context)
     with ExitStack() as stack:
         if context.settings.collect_via == "autoeval":
-            found = list(at_autoeval(stack, sink, policy=policy, ref=ref))
+            found = list(at_autoeval(stack, sink, arms=arms))
         else:
-            drive = stack.enter_context(driven(context, policy, ref))
-            found = list(reachable(stack, sink, drive=drive, policy=ref))
-        sink.slots = plan(context, found)
+            drive = stack.enter_context(driven(context, arms))
+            found = list(reachable(stack, sink, drive=drive, arms=arms))
+        sink.slots = plan(context, found, arms=arms)
         yield sink, found
 
 
-def at_autoeval(
-    stack: ExitStack, sink: EpisodeSink, *, policy: Policy, ref: PolicyRef
-) -> Iterator[Collector]:
+def at_autoeval(stack: ExitStack, sink: EpisodeSink, *, arms: Arms) -> Iterator[Collector]:
     """AutoEval's robots, all answered by one gateway.
 
     Raises:
@@ -95,28 +92,30 @@ def at_autoeval(
         GatewayBusy: another worker answers.
     """
     temperature = sink.context.spec.collect.temperature
-    sessions = PolicySessions(policy, ref, temperature=temperature)
-    link = stack.enter_context(autoeval_link(sink.context.settings, sessions))
+    policies = {
+        arm.row.id: PolicySessions(arm.policy, arm.ref, temperature=temperature) for arm in arms.every
+    }
+    link = stack.enter_context(autoeval_link(sink.context.settings, policies))
     for robot in link.robots().values():
-        yield AutoEvalCollector(robot, link, sink, policy=ref)
+        yield AutoEvalCollector(robot, link, sink, arms=arms)
 
 
 @contextmanager
-def driven(context: PhaseContext, policy: Policy, ref: PolicyRef) -> Iterator[Drive]:
-    """How episodes are run on stations: by us, or by them against a server of our policy."""
+def driven(context: PhaseContext, arms: Arms) -> Iterator[Drive]:
+    """How episodes are run on stations: by us, or by them against a server of our policies."""
     settings, temperature = context.settings, context.spec.collect.temperature
     if settings.collect_via == "stepped":
-        yield SteppedDrive(policy, temperature=temperature)
+        yield SteppedDrive(arms, temperature=temperature)
         return
-    sessions = PolicySessions(policy, ref, temperature=temperature)
+    sessions = PolicySessions(arms.champion.policy, arms.champion.ref, temperature=temperature)
     host, _, port = settings.policy_bind.rpartition(":")
     with running_policy_server(
         sessions, host=host, port=int(port), trust_network=settings.trust_network
     ) as url:
-        yield CallbackDrive(settings.policy_public_url or url)
+        yield CallbackDrive(settings.policy_public_url or url, sessions, arms)
 
 
-def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef) -> Iterator[Collector]:
+def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> Iterator[Collector]:
     """The stations that answer.
 
     Raises:
@@ -126,7 +125,7 @@ def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, policy: Poli
     for url in settings.stations:
         client = stack.enter_context(closing(station_client(settings, url)))
         try:
-            yield StationCollector(client, sink, drive=drive, policy=policy)
+            yield StationCollector(client, sink, drive=drive, arms=arms)
             found += 1
         except StationUnreachable as gone:
             log.warning("station left out url=%s reason=%s", url, gone)
@@ -142,7 +141,7 @@ def station_client(settings: Settings, url: str) -> StationClient:
     return StationClient(url, token=token, verify=verify)
 
 
-def plan(context: PhaseContext, collectors: Sequence[Collector]) -> list[Slot]:
+def plan(context: PhaseContext, collectors: Sequence[Collector], *, arms: Arms) -> list[Slot]:
     """The slots of this iteration; robots and tasks get their rows here.
 
     Raises:
@@ -165,6 +164,7 @@ def plan(context: PhaseContext, collectors: Sequence[Collector]) -> list[Slot]:
         episodes_per_task=context.spec.collect.episodes_per_task,
         held_out_every=context.spec.collect.held_out_every,
         seed=context.spec.seed,
+        arms=[arm.name for arm in arms.every],
     )
 
 

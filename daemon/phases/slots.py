@@ -15,6 +15,8 @@ import numpy as np
 
 MAX_TRIES = 3  # how often one slot is tried before its task goes on with fewer episodes
 
+CHAMPION = "champion"  # the arm whose slots have no arm in their name
+
 ITERATION_KEY = "iteration_id"  # metadata of an episode, so that one found in a station's spool finds home
 SLOT_KEY = "slot"
 HELD_OUT_KEY = "held_out"
@@ -22,17 +24,21 @@ HELD_OUT_KEY = "held_out"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One wanted episode: the index-th of a task in an iteration. Held-out ones are never trained on."""
+    """One wanted episode: the index-th of a task in an iteration, by one of the policies that act in it.
+
+    Held-out ones are never trained on.
+    """
 
     iteration_id: str
     task_id: str
     index: int
     seed: int
     held_out: bool
+    arm: str = CHAMPION
 
     @property
     def name(self) -> str:
-        return f"{self.task_id}/{self.index}"
+        return f"{self.task_id}/{self.index}" + ("" if self.arm == CHAMPION else f"/{self.arm}")
 
     def episode_id(self, attempt: int) -> str:
         """The same slot and try always get the same id, whoever asks."""
@@ -40,20 +46,35 @@ class Slot:
 
 
 def slots_of(
-    iteration_id: str, tasks: Sequence[str], *, episodes_per_task: int, held_out_every: int, seed: int
+    iteration_id: str,
+    tasks: Sequence[str],
+    *,
+    episodes_per_task: int,
+    held_out_every: int,
+    seed: int,
+    arms: Sequence[str] = (CHAMPION,),
 ) -> list[Slot]:
-    """All slots of an iteration, tasks in turn, so that a drift of the cell hits all tasks alike."""
-    return [
-        Slot(
-            iteration_id=iteration_id,
-            task_id=task,
-            index=index,
-            seed=scene_seed(seed, task=task, index=index),
-            held_out=index % held_out_every == held_out_every - 1,
-        )
-        for index in range(episodes_per_task)
-        for task in tasks
-    ]
+    """All slots of an iteration, tasks in turn, so that a drift of the cell hits all tasks alike.
+
+    Each policy gets so many of each task. Policies act one after the other in the same scene, where the
+    robot's can be chosen, and which comes first is left to chance: nobody at the robot can guess it.
+    """
+    slots = []
+    for index in range(episodes_per_task):
+        for task in tasks:
+            scene = scene_seed(seed, task=task, index=index)
+            for arm in arms if scene % 2 else reversed(arms):
+                slots.append(
+                    Slot(
+                        iteration_id=iteration_id,
+                        task_id=task,
+                        index=index,
+                        seed=scene,
+                        held_out=index % held_out_every == held_out_every - 1,
+                        arm=arm,
+                    )
+                )
+    return slots
 
 
 def scene_seed(seed: int, *, task: str, index: int) -> int:

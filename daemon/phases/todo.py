@@ -6,7 +6,7 @@ A robot takes a slot that it offers the task of, and puts it back when it cannot
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from daemon.phases.slots import Slot
@@ -21,10 +21,22 @@ class Wanted:
 
 
 class Todo:
-    """Wanted slots in order. `total` is how many slots the iteration has, filled ones included."""
+    """Wanted slots in order.
 
-    def __init__(self, wanted: Sequence[Wanted], *, total: int) -> None:
+    Args:
+        total: how many slots the iteration has, filled ones included.
+        settled: told after every slot that is filled or given up, in the thread of the robot that did it.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        total: int,
+        settled: Callable[[Todo], None] = lambda todo: None,
+    ) -> None:
         self.total = total
+        self._settled = settled
         self._lock = threading.Lock()
         self._waiting = list(wanted)
         self._done = total - len(wanted)
@@ -37,11 +49,26 @@ class Todo:
                     return self._waiting.pop(place)
         return None
 
-    def take_task(self, tasks: Container[str], *, at_most: int) -> list[Wanted]:
-        """Waiting slots that all have one of these tasks, the first one's; none when there is none left."""
+    def take_task(self, tasks: Container[str], *, at_most: int, arm: str | None = None) -> list[Wanted]:
+        """Waiting slots of one of these tasks and one policy, the first one's; none when there is none left.
+
+        Args:
+            arm: of this policy; None takes the first one's.
+        """
+
+        def fits(each: Wanted) -> bool:
+            return each.slot.task_id in tasks and arm in {None, each.slot.arm}
+
         with self._lock:
-            task = next((each.slot.task_id for each in self._waiting if each.slot.task_id in tasks), None)
-            taken = [wanted for wanted in self._waiting if wanted.slot.task_id == task][:at_most]
+            first = next((each.slot for each in self._waiting if fits(each)), None)
+            if first is None:
+                return []
+            alike = [
+                each
+                for each in self._waiting
+                if (each.slot.task_id, each.slot.arm) == (first.task_id, first.arm)
+            ]
+            taken = alike[:at_most]
             self._waiting = [wanted for wanted in self._waiting if wanted not in taken]
         return taken
 
@@ -54,6 +81,16 @@ class Todo:
         """One slot is filled or given up."""
         with self._lock:
             self._done += 1
+        self._settled(self)
+
+    def give_up(self, which: Callable[[Slot], bool]) -> int:
+        """Nobody is to fill these of the waiting slots any more; how many."""
+        with self._lock:
+            kept = [wanted for wanted in self._waiting if not which(wanted.slot)]
+            given_up = len(self._waiting) - len(kept)
+            self._waiting = kept
+            self._done += given_up
+        return given_up
 
     @property
     def share(self) -> float:

@@ -1,7 +1,7 @@
 """Phase 3: the policy acts in groups inside the refreshed world model, the judge rewards, GRPO updates.
 
 Starts are the real first observations of this iteration's episodes. The world model and the judge are those
-that this iteration made; the policy is the one that acted on the robot.
+that this iteration made; the policy is the champion.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_poli
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts
 from daemon.learning.world_model.model import WorldModel
+from daemon.phases.arms import champion
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.resuming import resumable, resumed
@@ -79,7 +80,9 @@ def run(context: PhaseContext) -> Outcome:
 
 
 def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
-    """What this iteration's finetuning made, else what is current."""
+    """The champion; of the others what this iteration's finetuning made, else what is current."""
+    if kind == "policy":
+        return champion(context)
     with context.database.read() as session:
         made = made_by(session, context.iteration_id, phase="finetune_world_model", kind=kind)
     if made is not None:

@@ -92,6 +92,7 @@ class PolicySessions:
         _require_usable(policy)
         self.temperature = temperature
         self._newest = policy, ref
+        self._reserved: dict[str, tuple[Policy, PolicyRef]] = {}
         self._sessions_max = sessions_max
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._table = threading.Lock()  # never held while a policy thinks
@@ -121,8 +122,18 @@ class PolicySessions:
             "policy swapped from=%s:%s to=%s:%s", before.name, before.version, ref.name, ref.version
         )  # fmt: skip
 
+    def reserve(self, session_id: str, policy: Policy, ref: PolicyRef) -> None:
+        """Let the session of this name, once it is begun, have this policy and not the newest.
+
+        Raises:
+            BadTensor: the policy decides no chunk that the protocol can carry.
+        """
+        _require_usable(policy)
+        with self._table:
+            self._reserved[session_id] = policy, ref
+
     def reset(self, request: PolicyResetRequest) -> PolicyReadyAnswer:
-        """Begin a session with the newest policy; the same request again finds it as it is.
+        """Begin a session with its reserved policy, or the newest; the same request again finds it as it is.
 
         Raises:
             IdempotencyMismatch: the session exists, begun with other contents.
@@ -170,7 +181,7 @@ class PolicySessions:
         return Decision(answer=answer, thought_ms=thought_ms)
 
     def _begin(self, request: PolicyResetRequest) -> _Session:
-        policy, ref = self._newest
+        policy, ref = self._reserved.pop(request.session, self._newest)
         session = _Session(
             request=request,
             policy=policy,

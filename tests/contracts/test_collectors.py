@@ -15,6 +15,7 @@ import pytest
 
 from daemon.lab import free_port
 from daemon.phases import collect
+from daemon.phases.arms import load_arms
 from daemon.phases.checkpoints import newest
 from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.collectors.collector import Collector
@@ -27,7 +28,7 @@ from storage.array_cache import ArrayCache
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
 from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator
-from tests.daemon.phases.conftest import Lab, lab, model_files, toy_station  # noqa: F401 - fixtures
+from tests.daemon.phases.conftest import Lab, lab, make_policy, model_files, toy_station  # noqa: F401 - fixtures
 
 WAYS = ("stepped", "callback", "autoeval")
 
@@ -43,9 +44,7 @@ class Bench:
     def collector(self, **changes: Any) -> Iterator[tuple[EpisodeSink, Collector]]:
         """The robot of this bench that is at the drawer, ready."""
         context = replace(self.context, **changes)
-        row = newest(context, "policy")
-        policy = collect.Policy.load(collect.checkpoints.path(row, self.lab.blobs))
-        with collect.robots(context, policy, row) as (sink, robots):
+        with collect.robots(context, load_arms(context)) as (sink, robots):
             yield sink, next(robot for robot in robots if "open_drawer" in robot.offers)
 
     def run(self, **changes: Any) -> Todo:
@@ -98,6 +97,19 @@ def test_every_slot_is_filled_by_an_episode_that_names_slot_policy_station_and_v
     assert all(row.valid_for_policy_eval for row in rows)
     with bench.collector() as (_, robot):
         assert {row.station_id for row in rows} == {robot.name}
+
+
+def test_a_candidate_acts_as_often_as_the_champion_and_episodes_name_who_acted(bench: Bench) -> None:
+    old, new = newest(bench.context, "policy").id, make_policy(bench.lab)
+    todo = bench.run()
+    assert todo.left == ()
+    rows = bench.stored()
+    acted = {json.loads(row.manifest)["metadata"]["slot"]: row.checkpoint_id for row in rows}
+    for task in ("open_drawer", "close_drawer"):
+        for index in range(2):
+            assert acted[f"{task}/{index}"] == old
+            assert acted[f"{task}/{index}/candidate"] == new
+    assert len(rows) == 8
 
 
 def test_collecting_again_finds_nothing_to_do_and_stores_nothing(bench: Bench) -> None:

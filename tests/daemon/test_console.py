@@ -12,6 +12,7 @@ from daemon.console import (
     show_iteration,
     show_iterations,
     show_success_rates,
+    trial_lines,
     trust_lines,
 )
 from daemon.errors import IterationFailed
@@ -43,6 +44,7 @@ def a_record(**changes):
         "success": {},
         "overall": {"successes": 0, "episodes": 0, "wilson_low": 0.0, "wilson_high": 1.0},
         "world_model": {"held_out_error": None, "gate": None, "trust": None},
+        "trial": None,
     }
     return {**record, **changes}
 
@@ -167,3 +169,16 @@ def test_what_the_gate_said_and_how_far_the_world_model_is_trusted_is_shown():
         "  close_drawer: as imagined 0 of 0, 0 not judged",
         "  open_drawer: as imagined 9 of 12 (optimism +0.08), 3 not judged",
     ]
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [("promoted", "candidate promoted"), ("rolled_back", "champion rolled back")],
+)
+def test_what_became_of_a_candidate_is_told_with_both_counts(decision, said):
+    counts = {name: {"successes": won, "episodes": 10} for name, won in (("champion", 4), ("candidate", 9))}
+    trial = {"decision": decision, "probability_better": 0.987, "by_task": {"open_drawer": counts}}
+    (line,) = trial_lines(trial)
+    assert line == f"{said}, better with probability 0.99: open_drawer 9/10 against 4/10"
+    assert trial_lines(None) == []
+    assert trial_lines({"decision": "adopted"}) == ["candidate adopted without a trial"]

@@ -15,7 +15,7 @@ from daemon.iteration import (
     success_rate,
 )
 from daemon.spec import parse_spec
-from storage import episodes, iterations, metrics, phase_runs
+from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
 
 TTL_S = 10.0
 
@@ -178,6 +178,40 @@ def test_real_success_is_counted_from_labelled_episodes_with_its_interval(databa
     assert record["success"]["close_drawer"] == success_rate(1, 1), "no label is no failure"
     assert record["overall"] == success_rate(2, 3)
     assert record["success"]["open_drawer"]["wilson_low"] == pytest.approx(0.0945, abs=1e-4)
+
+
+@pytest.fixture
+def a_trial(database, blobs, now, an_episode, tmp_path):
+    """An iteration in which two policies acted: the old one won 1 of 2, the new one 2 of 2."""
+    row, made = asked(database, now), []
+    with database.write() as session:
+        for name in ("old", "new"):
+            file = tmp_path / name
+            file.write_bytes(name.encode())
+            new = checkpoints.NewCheckpoint(kind="policy", spec_digest="5" * 64)
+            made.append(checkpoints.save(session, blobs, new, file=file, now=now).id)
+        for number, (policy, success) in enumerate([(0, True), (0, False), (1, True), (1, True)]):
+            origin = episodes.Provenance(origin="collect", iteration_id=row.id, checkpoint_id=made[policy])
+            episode = an_episode(number, task_id="open_drawer", success=success)
+            episodes.commit(session, blobs, episode, provenance=origin, now=now)
+    return row.id, made
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [(None, (1, 2)), ("promoted", (2, 2)), ("rejected", (1, 2)), ("undecided", (1, 2))],
+)
+def test_success_is_that_of_the_policy_that_goes_on(database, now, a_trial, decision, told):
+    """Before anything is decided that is the champion, which is the older one."""
+    iteration_id, (old, new) = a_trial
+    if decision:
+        trial = trials.NewTrial(
+            iteration_id=iteration_id, champion_id=old, candidate_id=new, decision=decision, evidence={}
+        )
+        with database.write() as session:
+            trials.save(session, trial, now=now)
+    with database.read() as session:
+        assert success_by_task(session, iteration_id) == {"open_drawer": success_rate(*told)}
 
 
 def test_episodes_of_another_iteration_do_not_count(database, blobs, now, an_episode):

@@ -53,6 +53,7 @@ def a_record(number: int, *, drawer: int, eggplant: int, imagined: float | None 
         "success": {"open_drawer": rate(drawer, 20), "put_eggplant_blue_sink": rate(eggplant, 20)},
         "overall": rate(drawer + eggplant, 40),
         "imagined_success": {"open_drawer": {"first": 0.2, "last": imagined, "rollouts": 96}},
+        "trial": None,
         "world_model": {
             "gate": {"accepted": True},
             "trust": {"overall": {"agreement": 0.9, "optimism": 0.05}, "outcomes": {}, "horizon": 31},
@@ -103,8 +104,17 @@ def test_a_row_tells_real_success_with_intervals_imagined_success_and_trust() ->
     assert first[0] == "1"
     assert first[1].startswith("10/20")
     assert first[3].startswith("12/40")
-    assert first[4:] == ["0.50", "0.90", "+0.05", "40"]
-    assert (second[4], second[-1]) == ("–", "80"), "nothing imagined, and episodes add up"
+    assert first[4:] == ["–", "0.50", "0.90", "+0.05", "40"]
+    assert (second[5], second[-1]) == ("–", "80"), "nothing imagined, and episodes add up"
+
+
+def test_episodes_of_both_policies_of_a_trial_took_the_robots_time() -> None:
+    record = a_record(1, drawer=10, eggplant=2)
+    both = {"champion": {"successes": 1, "episodes": 7}, "candidate": {"successes": 1, "episodes": 9}}
+    record["trial"] = {"decision": "promoted", "by_task": {"open_drawer": both}}
+    (point,) = points_of([record])
+    assert point["robot_episodes"] == 16
+    assert rows_of([point])[0][4] == "promoted"
 
 
 def test_the_table_for_documents_has_a_line_per_iteration() -> None:

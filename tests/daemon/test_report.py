@@ -43,6 +43,7 @@ def a_summary(**changes: object) -> dict[str, Any]:
             "open_drawer": {"successes": 7, "episodes": 10, "wilson_low": 0.3968, "wilson_high": 0.8922}
         },
         "imagined_success": {"open_drawer": {"first": 0.25, "last": 0.5}},
+        "trial": None,
         "world_model": {
             "held_out_error": {
                 "before": 0.02,

@@ -42,6 +42,7 @@ def a_record(number: int, **changes: Any) -> dict[str, Any]:
         "overall": rate,
         "world_model": {"held_out_error": error, "gate": None, "trust": None},
         "imagined_success": {},
+        "trial": None,
         "checkpoints": {"read": {}, "made": {}, "rejected": {}},
         "phases": [],
         **changes,
@@ -91,7 +92,11 @@ def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
         assert set(rejected) == {"world_model"} - set(made), "only the gate rejects"
         assert set(iteration["world_model"]["trust"]["outcomes"]) == set(TASKS)
     first, second = summary["iterations"]
-    assert second["checkpoints"]["read"]["policy"] == first["checkpoints"]["made"]["policy"]
+    assert first["trial"] is None
+    assert second["trial"]["decision"] in {"promoted", "rejected", "undecided"}
+    tried = second["trial"]["by_task"]
+    assert {task: own["candidate"]["episodes"] for task, own in tried.items()} == dict.fromkeys(TASKS, 2)
+    assert second["checkpoints"]["read"]["policy"] == first["checkpoints"]["read"]["policy"]
     page = (out / "report.html").read_text()
     assert len(re.findall(r'src="data:image/jpeg', page)) == 2 * 2 * len(TASKS)  # real and imagined
     assert page.count("<polyline") > 4

@@ -138,3 +138,42 @@ def test_rows_of_the_release_before_outlive_the_jobs_at_autoeval_in_both_directi
         with empty_database.read() as session:
             assert session.execute(sa.text("SELECT id, instruction FROM tasks")).all() == [("t", "do")]
     assert "autoeval_jobs" not in sa.inspect(empty_database.engine).get_table_names()
+
+
+def test_a_store_of_the_release_before_goes_on_with_the_policy_that_would_have_acted(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0003")
+    insert_policy = (
+        "INSERT INTO checkpoints (id, kind, number, sha256, size_bytes, spec_digest, card, created_at) "
+        "VALUES (:id, 'policy', :number, 'x', 1, 'x', '{}', :at)"
+    )
+    insert_iteration = (
+        "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+        "VALUES ('i', 1, 'finished', '{}', 'x', :at)"
+    )
+    insert_run = (
+        "INSERT INTO phase_runs "
+        "(id, iteration_id, phase, attempt, state, progress, progress_text, queued_at, outcome) "
+        "VALUES ('r', 'i', 'update_policy', 1, 'finished', 1, '', :at, :outcome)"
+    )
+    at = {"at": "2026-01-01 00:00:00"}
+    with empty_database.write() as session:
+        for number, name in enumerate(("one", "two", "killed"), 1):
+            session.execute(sa.text(insert_policy), {**at, "id": name, "number": number})
+        session.execute(sa.text(insert_iteration), at)
+        session.execute(sa.text(insert_run), {**at, "outcome": '{"made": {"policy": "two"}}'})
+    empty_database.upgrade("0004")
+    with empty_database.read() as session:
+        rows = session.execute(sa.text("SELECT number, goes_on_id, decision FROM trials")).all()
+    assert rows == [(1, "two", "adopted")]
+    empty_database.downgrade("0003")
+    with empty_database.read() as session:
+        kept = session.execute(sa.text("SELECT id FROM checkpoints ORDER BY number")).scalars().all()
+    assert kept == ["one", "two", "killed"]
+
+
+def test_a_fresh_store_has_no_champion_yet(empty_database: Database) -> None:
+    empty_database.upgrade()
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT count(*) FROM trials")).scalar() == 0

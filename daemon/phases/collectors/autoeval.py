@@ -13,14 +13,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid5
 
+from daemon.phases.arms import Arms
 from daemon.phases.collectors.autoeval_job import JobRun, Tell
 from daemon.phases.collectors.autoeval_link import AutoEvalLink
 from daemon.phases.sink import EpisodeSink, slot_metadata
-from daemon.phases.slots import ITERATION_KEY, MAX_TRIES, Slot
+from daemon.phases.slots import CHAMPION, ITERATION_KEY, MAX_TRIES, Slot
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.autoeval.scheduler import RobotStatus, description_of
 from robot_bridge.autoeval.tasks import EPISODES_MAX, TASKS
-from robot_bridge.episode import Episode, PolicyRef
+from robot_bridge.episode import Episode
 from storage import autoeval_jobs, iterations
 from storage.autoeval_jobs import JobPlan
 from storage.tables import AutoEvalJobRow
@@ -33,10 +34,8 @@ ONGOING = ("requested", "running")
 class AutoEvalCollector:
     """One robot behind AutoEval's scheduler. Obeys `Collector`."""
 
-    def __init__(
-        self, robot: RobotStatus, link: AutoEvalLink, sink: EpisodeSink, *, policy: PolicyRef
-    ) -> None:
-        self._robot, self._link, self._sink, self._policy = robot, link, sink, policy
+    def __init__(self, robot: RobotStatus, link: AutoEvalLink, sink: EpisodeSink, *, arms: Arms) -> None:
+        self._robot, self._link, self._sink, self._arms = robot, link, sink, arms
 
     @property
     def name(self) -> str:
@@ -74,13 +73,14 @@ class AutoEvalCollector:
     def collect(self, todo: Todo, *, stop: threading.Event) -> None:
         for row in self._open_jobs():
             if row.iteration_id == self._sink.context.iteration_id:
-                taken = todo.take_task({row.task_id}, at_most=row.num_episodes)
+                arm = self._arms.version(str(row.checkpoint_id)).name
+                taken = todo.take_task({row.task_id}, at_most=row.num_episodes, arm=arm)
                 self._fill(row, taken, todo, stop=stop)
         while not stop.is_set():
             taken = todo.take_task(self.offers, at_most=EPISODES_MAX)
             if not taken:
                 return
-            number = self._next_number(taken[0].slot.task_id)
+            number = self._next_number(taken[0].slot)
             if number > MAX_TRIES:
                 self._give_up(taken, todo)
             else:
@@ -106,15 +106,17 @@ class AutoEvalCollector:
     def _planned(self, taken: Sequence[Wanted], number: int) -> AutoEvalJobRow:
         """The row of a new job, there before anything is sent."""
         slot, context = taken[0].slot, self._sink.context
-        job_id = str(uuid5(UUID(slot.iteration_id), f"autoeval/{slot.task_id}/{number}"))
+        policy = self._arms.named(slot.arm).ref
+        name = f"autoeval/{slot.task_id}/{number}" + ("" if slot.arm == CHAMPION else f"/{slot.arm}")
+        job_id = str(uuid5(UUID(slot.iteration_id), name))
         job = JobPlan(
             id=job_id,
             iteration_id=slot.iteration_id,
             phase_run_id=context.phase_run_id,
             station_id=self.name,
             task_id=slot.task_id,
-            checkpoint_id=self._policy.version,
-            description=description_of(job_id, self._policy.digest),
+            checkpoint_id=policy.version,
+            description=description_of(job_id, policy.digest),
             robot=self._robot.robot,
             num_episodes=len(taken),
             max_steps=context.spec.steps,
@@ -128,10 +130,11 @@ class AutoEvalCollector:
         with self._sink.context.database.read() as session:
             return [row for row in autoeval_jobs.open_jobs(session) if row.station_id == self.name]
 
-    def _next_number(self, task_id: str) -> int:
+    def _next_number(self, slot: Slot) -> int:
+        policy = self._arms.named(slot.arm).row.id
         with self._sink.context.database.read() as session:
             rows = autoeval_jobs.of_iteration(session, self._sink.context.iteration_id)
-        return 1 + sum(row.task_id == task_id for row in rows)
+        return 1 + sum((row.task_id, row.checkpoint_id) == (slot.task_id, policy) for row in rows)
 
     def _give_up(self, taken: Sequence[Wanted], todo: Todo) -> None:
         for wanted in taken:

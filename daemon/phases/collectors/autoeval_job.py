@@ -68,7 +68,8 @@ class JobRun:
             LeaseLost, StorageError: as the sink.
         """
         if self._row.state in GATEWAY_OPEN:
-            self._link.gateway.open(self._gateway_job(), self._link.policy)
+            policy = self._link.policies[str(self._row.checkpoint_id)]
+            self._link.gateway.open(self._gateway_job(), policy)
         if self._row.state in {"planned", "submitting"}:
             self._submit(stop)
         if self._row.state in {"queued", "running"}:

@@ -8,7 +8,7 @@ again: the gateway listens where the settings say, and its folder outlives the p
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ class AutoEvalLink:
     settings: Settings
     gateway: Gateway
     public_url: str
-    policy: PolicyLink
+    policies: Mapping[str, PolicyLink]  # by checkpoint id
     submitter_id: str
 
     def scheduler(self) -> SchedulerClient:
@@ -78,7 +78,7 @@ class AutoEvalLink:
 
 
 @contextmanager
-def autoeval_link(settings: Settings, policy: PolicyLink) -> Iterator[AutoEvalLink]:
+def autoeval_link(settings: Settings, policies: Mapping[str, PolicyLink]) -> Iterator[AutoEvalLink]:
     """Serve the gateway while jobs are looked after; those of an earlier attempt can be opened in it again.
 
     Raises:
@@ -93,7 +93,7 @@ def autoeval_link(settings: Settings, policy: PolicyLink) -> Iterator[AutoEvalLi
             settings=settings,
             gateway=gateway,
             public_url=settings.gateway_public_url or url,
-            policy=policy,
+            policies=policies,
             submitter_id=submitter_id(folder),
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
+from daemon.phases.arms import Arms
+from daemon.policy_server.sessions import PolicySessions
 from robot_bridge.client import StationClient, StillRunning
 from robot_bridge.protocol import EpisodeMode, EpisodeRequest
 
@@ -16,10 +18,13 @@ class CallbackDrive:
 
     mode: EpisodeMode = "callback"
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, sessions: PolicySessions, arms: Arms) -> None:
         self.endpoint: str | None = endpoint
+        self._sessions, self._arms = sessions, arms
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
+        arm = self._arms.version(request.policy.version)
+        self._sessions.reserve(str(request.episode_id), arm.policy, arm.ref)
         client.create_episode(request)
         client.start(request.episode_id)
         while not stop.is_set():

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from daemon.phases.arms import Arms
 from daemon.phases.sink import EpisodeSink, slot_metadata
 from daemon.phases.slots import Slot
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.client import StationClient
-from robot_bridge.episode import Episode, PolicyRef
+from robot_bridge.episode import Episode
 from robot_bridge.errors import (
     DriverError,
     FenceStale,
@@ -67,11 +68,11 @@ class Drive(Protocol):
 class StationCollector:
     """One station under one lease. Obeys `Collector`."""
 
-    def __init__(self, client: StationClient, sink: EpisodeSink, *, drive: Drive, policy: PolicyRef) -> None:
+    def __init__(self, client: StationClient, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> None:
         self._client = client
         self._sink = sink
         self._drive = drive
-        self._policy = policy
+        self._arms = arms
         self._described = client.station()
 
     @property
@@ -167,7 +168,7 @@ class StationCollector:
             mode=self._drive.mode,
             policy_endpoint=self._drive.endpoint,
             max_steps=self._sink.context.spec.steps,
-            policy=self._policy,
+            policy=self._arms.named(slot.arm).ref,
             seed=slot.seed,
             metadata=slot_metadata(slot),
         )

@@ -6,8 +6,8 @@ import threading
 
 import torch
 
-from daemon.learning.policy.policy import Policy
 from daemon.learning.rollout import RolloutPlan, rollout
+from daemon.phases.arms import Arms
 from daemon.phases.station_env import StationEnv
 from robot_bridge.client import StationClient
 from robot_bridge.protocol import EpisodeMode, EpisodeRequest
@@ -19,15 +19,16 @@ class SteppedDrive:
     mode: EpisodeMode = "stepped"
     endpoint = None
 
-    def __init__(self, policy: Policy, *, temperature: float) -> None:
-        self._policy = policy
+    def __init__(self, arms: Arms, *, temperature: float) -> None:
+        self._arms = arms
         self._temperature = temperature
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
+        policy = self._arms.version(request.policy.version).policy
         env = StationEnv(client, client.create_episode(request))
         plan = RolloutPlan(
-            chunks=request.max_steps // self._policy.chunk, temperature=self._temperature, final_frames=1
+            chunks=request.max_steps // policy.chunk, temperature=self._temperature, final_frames=1
         )
         generator = torch.Generator().manual_seed(request.seed)
-        rollout(self._policy, env, env.starts, plan=plan, generator=generator)
+        rollout(policy, env, env.starts, plan=plan, generator=generator)
         client.finish(request.episode_id)

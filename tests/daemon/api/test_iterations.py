@@ -65,7 +65,7 @@ def test_a_key_that_cannot_be_kept_is_refused(client, key):
     ("body", "code", "field"),
     [
         ({"sead": 1}, "spec_unknown_field", "sead"),
-        ({"policy": {"kl": 1}}, "spec_unknown_field", "policy.kl"),
+        ({"policy": {"kl_beta": 1}}, "spec_unknown_field", "policy.kl_beta"),
         ({"seed": -1}, "spec_invalid", "seed"),
         ({"tasks": ["juggle"]}, "spec_invalid", "tasks.0"),
         ({"collect": None}, "spec_invalid", "collect"),

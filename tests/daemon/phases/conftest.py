@@ -14,6 +14,8 @@ import pytest
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.reward.classifier import new_judge
 from daemon.learning.world_model.model import nano_world_model
+from daemon.phases.arms import champion
+from daemon.phases.checkpoints import Made, keep
 from daemon.phases.context import PhaseContext
 from daemon.settings import Settings
 from daemon.spec import parse_spec
@@ -111,6 +113,17 @@ def tiny_models(folder: Path) -> dict[str, Path]:
     nano_world_model(seed=0, **shape).save(files["world_model"], {})
     new_judge(sentences, seed=0, width=8).save(files["judge"], {})
     return files
+
+
+def make_policy(lab: Lab) -> str:
+    """What an update made: a policy of a finished phase, unlike any other."""
+    context = lab.context("update_policy")
+    number = len(lab.told)
+    lab.told.append((0.0, "one more policy"))
+    policy = new_policy(tuple(TASKS.values()), seed=100 + number, width=16, layers=1)
+    row = keep(context, policy, Made(kind="policy", parent=champion(context), card={}))
+    lab.end(context, {"made": {"policy": row.id}})
+    return row.id
 
 
 class Crash(Exception):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from daemon.learning.batch import resize_frames
+from daemon.learning.policy.policy import Policy
 from daemon.phases import collect
 from daemon.phases.slots import ITERATION_KEY
 from daemon.spec import parse_spec
@@ -92,9 +93,7 @@ def test_an_attempt_after_a_crash_adds_only_what_is_missing(lab: Lab) -> None:
 
 def test_an_episode_that_was_finished_but_not_fetched_is_taken_home(lab: Lab) -> None:
     context = lab.context("collect")
-    row = collect.newest(context, "policy")
-    policy = collect.Policy.load(collect.checkpoints.path(row, lab.blobs))
-    with collect.robots(context, policy, row) as (sink, (collector,)):
+    with collect.robots(context, collect.load_arms(context)) as (sink, (collector,)):
         client = collector._client
         with client.leased("a worker that dies now", 20.0):
             left_behind = collector.act(sink.slots[0], attempt=1, stop=threading.Event())
@@ -142,14 +141,13 @@ def test_both_ways_of_running_an_episode_fill_every_slot_with_the_same_actions(l
     assert collect.run(replace(context, settings=settings))["filled"] == 4
     rows = stored(lab)
     assert {json.loads(row.manifest)["mode"] for row in rows} == {mode}
-    row = collect.newest(context, "policy")
-    policy = collect.Policy.load(collect.checkpoints.path(row, lab.blobs))
+    policy = collect.load_arms(context).champion.policy
     with lab.database.read() as session:
         for row in rows:
             assert_drawn_by(policy, episodes.load(session, lab.blobs, row.id))
 
 
-def assert_drawn_by(policy: collect.Policy, episode: Episode) -> None:
+def assert_drawn_by(policy: Policy, episode: Episode) -> None:
     """Its raw actions are what the policy decides from its pictures and seed: chunk by chunk, open loop."""
     generator = torch.Generator().manual_seed(int(episode.manifest.metadata["seed"]))
     for t in range(0, episode.manifest.T, policy.chunk):

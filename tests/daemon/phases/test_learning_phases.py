@@ -119,21 +119,21 @@ def test_the_policy_update_reads_what_this_iteration_made(finetuned: tuple[Lab, 
         assert checkpoints.get(session, outcome["made"]["policy"]).parent_id == outcome["read"]["policy"]
 
 
-def test_the_next_iteration_acts_with_the_updated_policy_and_learns_from_both(
+def test_the_next_iteration_tries_the_updated_policy_and_learns_from_both_policies(
     finetuned: tuple[Lab, dict[str, Any]],
 ) -> None:
     lab, _ = finetuned
     updated = lab.do("update_policy", update_policy.run)
     lab.request({**SMALL, "seed": 4})
     again = lab.do("collect", collect.run)
-    assert again["read"]["policy"] == updated["made"]["policy"]
+    assert again["acted"] == {"champion": again["read"]["policy"], "candidate": updated["made"]["policy"]}
     material = gather(lab.context("finetune_world_model"), shelf_of(lab), size=64)
-    assert [len(part) for part in (material.fresh, material.older, material.base)] == [2, 2, 0]
-    assert [len(part) for part in (material.held_out, material.held_out_older)] == [2, 2]
+    assert [len(part) for part in (material.fresh, material.older, material.base)] == [4, 2, 0]
+    assert [len(part) for part in (material.held_out, material.held_out_older)] == [4, 2]
     ids = [
         {row.id for row in part.rows} for part in (material.fresh, material.older, material.held_out_older)
     ]
-    assert len(set.union(*ids)) == 6
+    assert len(set.union(*ids)) == 8
 
 
 def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None:

@@ -55,6 +55,38 @@ def test_a_job_gets_slots_of_one_task_as_many_as_it_may_have() -> None:
     assert todo.take_task({"open_drawer", "close_drawer"}, at_most=9) == []
 
 
+def test_a_job_gets_slots_of_one_policy() -> None:
+    slots = slots_of(
+        ITERATION,
+        ("open_drawer",),
+        episodes_per_task=3,
+        held_out_every=2,
+        seed=1,
+        arms=("champion", "candidate"),
+    )
+    todo = Todo([Wanted(slot=slot, tries=(1,)) for slot in slots], total=6)
+    taken = todo.take_task({"open_drawer"}, at_most=2, arm="candidate")
+    assert [one.slot.arm for one in taken] == ["candidate"] * 2
+    rest = todo.take_task({"open_drawer"}, at_most=9)
+    assert len({one.slot.arm for one in rest}) == 1
+    assert len(rest) + len(todo.left) == 4
+
+
+def test_slots_can_be_given_up_and_count_as_done() -> None:
+    todo = Todo(wanted(2), total=4)
+    assert todo.give_up(lambda slot: slot.task_id == "close_drawer") == 2
+    assert [slot.name for slot in todo.left] == ["open_drawer/0", "open_drawer/1"]
+    assert todo.share == 0.5
+
+
+def test_whoever_wants_to_know_is_told_of_every_slot_that_is_settled() -> None:
+    told: list[float] = []
+    todo = Todo(wanted(2), total=4, settled=lambda todo: told.append(todo.share))
+    todo.settle()
+    todo.settle()
+    assert told == [0.25, 0.5]
+
+
 def test_a_slot_that_was_put_back_is_the_next_one() -> None:
     todo = Todo(wanted(2), total=4)
     first = todo.take({"open_drawer"})

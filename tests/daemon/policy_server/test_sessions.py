@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -76,7 +76,7 @@ class Slides:
         jpeg = encode_jpeg(a_picture(sum(a.shape[1] for a in self.actions)))
         return resize_frames(decode_jpeg(jpeg, width=SIDE, height=SIDE)[None])
 
-    def reset(self, images: Tensor) -> None:
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
         self.actions = []
 
     def step(self, actions: Tensor) -> Tensor:
@@ -376,3 +376,20 @@ def test_a_header_that_asks_for_gigabytes_gets_none(sessions: PolicySessions, si
     sessions.reset(a_reset())
     with pytest.raises(BadObservation):
         sessions.act(an_act(0, jpeg=bytes(jpeg)))
+
+
+def test_a_reserved_session_gets_its_own_policy_and_all_others_the_newest() -> None:
+    sessions, other = PolicySessions(a_policy(), FIRST), a_policy(seed=1)
+    sessions.reserve("episode-2", other, SECOND)
+    begun = [sessions.reset(a_reset(session=f"episode-{number}")) for number in (1, 2, 3)]
+    assert [ready.policy for ready in begun] == [FIRST, SECOND, FIRST]
+    again = sessions.reset(a_reset(session="episode-2"))
+    assert again.policy == SECOND, "asked again, it is the session that was begun"
+
+
+def test_a_policy_that_cannot_be_used_cannot_be_reserved_for() -> None:
+    sessions = PolicySessions(a_policy(), FIRST)
+    long = new_policy((SENTENCE,), seed=0, width=16, layers=1, chunk=65)
+    with pytest.raises(BadTensor, match="chunk"):
+        sessions.reserve("episode-1", long, SECOND)
+    assert sessions.reset(a_reset(session="episode-1")).policy == FIRST

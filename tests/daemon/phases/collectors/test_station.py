@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.lab import free_port
+from daemon.phases.arms import load_arms
 from daemon.phases.collectors import station as station_module
 from daemon.phases.collectors.station import StationCollector
 from daemon.phases.sink import EpisodeSink
@@ -19,7 +20,6 @@ from daemon.phases.todo import Todo
 from robot_bridge.client import StationClient
 from robot_bridge.drivers.fault_plan import FaultKind
 from robot_bridge.drivers.faults import FaultPlan, FaultyDriver
-from robot_bridge.episode import PolicyRef
 from robot_bridge.errors import (
     DriverError,
     EpisodeState,
@@ -69,7 +69,8 @@ class Cell:
         self.driver = FaultyDriver(ToyDriver(), plan=FaultPlan(reset_reboots=True))
         self.drive = Scripted()
         self.binding = Binding(port=free_port())
-        self.sink = EpisodeSink(lab.context("collect"))
+        context = lab.context("collect")
+        self.sink = EpisodeSink(context)
         self.sink.slots = slots_of(
             lab.iteration_id, ("open_drawer",), episodes_per_task=2, held_out_every=2, seed=3
         )
@@ -77,8 +78,7 @@ class Cell:
         self.start()
         self.client = StationClient(self.url)
         stack.callback(self.client.close)
-        policy = PolicyRef(name="walker")
-        self.collector = StationCollector(self.client, self.sink, drive=self.drive, policy=policy)
+        self.collector = StationCollector(self.client, self.sink, drive=self.drive, arms=load_arms(context))
 
     def start(self) -> None:
         self.running = ExitStack()

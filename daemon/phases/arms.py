@@ -1,0 +1,135 @@
+"""Who acts in a collect phase: the champion, and a candidate that wants to take its place.
+
+The champion is what the newest decision says (`storage.trials`). The candidate is the newest policy after it
+that a finished phase made, or that was brought in, and about which nothing was decided yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.policy.policy import Policy
+from daemon.phases.checkpoints import adoptable, newest
+from daemon.phases.context import PhaseContext
+from daemon.phases.slots import CHAMPION
+from robot_bridge.episode import PolicyRef
+from storage import checkpoints, phase_runs, trials
+from storage.tables import CheckpointRow
+
+CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One of the policies that act. The robot and whoever judges there see an id, not which arm it is."""
+
+    name: str
+    row: CheckpointRow
+    policy: Policy
+
+    @property
+    def ref(self) -> PolicyRef:
+        return PolicyRef(name="policy", version=self.row.id, digest=f"sha256:{self.row.sha256}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """The policies of one collect phase."""
+
+    champion: Arm
+    candidate: Arm | None = None
+
+    @property
+    def every(self) -> tuple[Arm, ...]:
+        return (self.champion,) if self.candidate is None else (self.champion, self.candidate)
+
+    def named(self, name: str) -> Arm:
+        return next(arm for arm in self.every if arm.name == name)
+
+    def version(self, checkpoint_id: str) -> Arm:
+        """The arm whose policy is this checkpoint."""
+        return next(arm for arm in self.every if arm.row.id == checkpoint_id)
+
+
+def champion(context: PhaseContext) -> CheckpointRow:
+    """The policy to act and to go on from; the preset's committed base where nothing was decided yet.
+
+    Raises:
+        AssetMissing: this installation has no base checkpoint of the preset.
+        StorageError: the store cannot take or read it.
+    """
+    with context.database.read() as session:
+        decided = trials.latest(session)
+        if decided is not None:
+            return checkpoints.get(session, decided.goes_on_id)
+        first = adoptable(session, "policy")[-1:]
+    return first[0] if first else newest(context, "policy")
+
+
+def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow | None:
+    """The policy to be tried against the champion; None when there is none."""
+    with context.database.read() as session:
+        for row in adoptable(session, "policy"):
+            if row.number > champion.number and not trials.was_tried(session, row.id):
+                return row
+    return None
+
+
+def load_arms(context: PhaseContext) -> Arms:
+    """The policies that act in this iteration, the same ones however often its collect phase is attempted.
+
+    Without trials (`spec.trial.enabled` false) a candidate is adopted before it acts.
+
+    Raises:
+        AssetMissing, StorageError, CheckpointUnreadable: a policy is not there, or damaged.
+        LeaseLost: another worker has this phase run by now.
+    """
+    with context.database.read() as session:
+        decided = trials.of_iteration(session, context.iteration_id)
+        asked = [(row.champion_id, row.candidate_id) for row in decided if row.decision != trials.ROLLED_BACK]
+        if asked and decided[0].decision != trials.ADOPTED:
+            old, new = (checkpoints.get(session, id_) for id_ in asked[0])
+            return Arms(champion=_arm(context, CHAMPION, old), candidate=_arm(context, CANDIDATE, new))
+    old = champion(context)
+    newer = candidate(context, old)
+    if newer is None:
+        return Arms(champion=_arm(context, CHAMPION, old))
+    if not context.spec.trial.enabled:
+        record(context, old, newer, decision=trials.ADOPTED, evidence={})
+        return Arms(champion=_arm(context, CHAMPION, newer))
+    return Arms(champion=_arm(context, CHAMPION, old), candidate=_arm(context, CANDIDATE, newer))
+
+
+def record(
+    context: PhaseContext,
+    champion: CheckpointRow,
+    candidate: CheckpointRow,
+    *,
+    decision: str,
+    evidence: Mapping[str, Any],
+) -> None:
+    """Keep a decision; it is in force at once.
+
+    Raises:
+        LeaseLost: another worker has this phase run by now; nothing was decided.
+    """
+    new = trials.NewTrial(
+        iteration_id=context.iteration_id,
+        champion_id=champion.id,
+        candidate_id=candidate.id,
+        decision=decision,
+        evidence=evidence,
+    )
+    with context.database.write() as session:
+        phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
+        trials.save(session, new, now=context.now())
+
+
+def _arm(context: PhaseContext, name: str, row: CheckpointRow) -> Arm:
+    device = choose_device()
+    file = checkpoints.path(row, context.blobs)
+    policy = Policy.load(file, device=device, precision=choose_precision(device.type))
+    return Arm(name=name, row=row, policy=policy)

@@ -1,0 +1,121 @@
+"""Candidate against champion on the real robot: when is one better, how sure is that, when to stop.
+
+A *trial* compares two policies by their real successes, task by task. Each success rate has a beta
+posterior under Jeffreys' prior, Beta(1/2 + successes, 1/2 + failures). What is asked is the mean over tasks
+of candidate minus champion; its posterior, a sum of independent betas, is taken as normal with their exact
+mean and variance. `decide` may be asked after every episode: early stops want much, the end of the budget
+settles for less. What that costs in wrong decisions is simulated (`benchmarks/trial_errors.py`).
+
+Source: Brown, Cai and DasGupta 2001 (DOI 10.1214/ss/1009213286), section 4.3, for Jeffreys' prior.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from daemon.errors import CountsInvalid
+
+PRIOR = 0.5  # of success and of failure each
+FEWEST = 5  # episodes of each policy and task before an early stop
+WORSE_TASK = 0.95  # sure to be worse at one task: not promoted, whatever the others say
+
+Decision = Literal["promoted", "rejected", "undecided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Successes among judged episodes.
+
+    Raises:
+        CountsInvalid: negative, or more successes than episodes.
+    """
+
+    successes: int
+    episodes: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.successes <= self.episodes:
+            raise CountsInvalid(successes=self.successes, episodes=self.episodes)
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance of the posterior success rate."""
+        a, b = PRIOR + self.successes, PRIOR + self.episodes - self.successes
+        return a / (a + b), a * b / ((a + b) ** 2 * (a + b + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """Probabilities of being better that decide.
+
+    Attributes:
+        promote, reject: stop early at or beyond these.
+        settle_promote, settle_reject: once the budget is spent, these suffice; between them nobody knows.
+    """
+
+    promote: float = 0.99
+    reject: float = 0.01
+    settle_promote: float = 0.9
+    settle_reject: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Real successes of both policies by task."""
+
+    champion: Mapping[str, Count]
+    candidate: Mapping[str, Count]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks that both were tried at."""
+        return sorted(self.champion.keys() & self.candidate.keys())
+
+    def better(self) -> float:
+        """Probability that the candidate has the higher mean success over tasks; 1/2 without evidence."""
+        return _above_zero([self._difference(task) for task in self.tasks])
+
+    def better_at(self, task: str) -> float:
+        """The same for one task."""
+        return _above_zero([self._difference(task)])
+
+    @property
+    def fewest(self) -> int:
+        """Episodes of the policy and task that has the fewest."""
+        counts = [side[task].episodes for side in (self.champion, self.candidate) for task in self.tasks]
+        return min(counts, default=0)
+
+    def _difference(self, task: str) -> tuple[float, float]:
+        (old, old_spread), (new, new_spread) = self.champion[task].moments, self.candidate[task].moments
+        return new - old, old_spread + new_spread
+
+
+def decide(evidence: Evidence, thresholds: Thresholds, *, spent: bool) -> Decision | None:
+    """What is to become of the candidate.
+
+    Args:
+        spent: the budget of episodes is used up, so that something has to be decided.
+
+    Returns:
+        The decision, or None: go on.
+    """
+    better = evidence.better()
+    early = evidence.fewest >= FEWEST
+    worse_somewhere = any(evidence.better_at(task) <= 1 - WORSE_TASK for task in evidence.tasks)
+    if (early and better >= thresholds.promote) or (spent and better >= thresholds.settle_promote):
+        if not worse_somewhere:
+            return "promoted"
+        return "rejected" if spent else None
+    if (early and better <= thresholds.reject) or (spent and better <= thresholds.settle_reject):
+        return "rejected"
+    return "undecided" if spent else None
+
+
+def _above_zero(differences: list[tuple[float, float]]) -> float:
+    mean = sum(mean for mean, _ in differences)
+    spread = math.sqrt(sum(variance for _, variance in differences))
+    return NormalDist().cdf(mean / spread) if spread else 0.5

@@ -1,0 +1,86 @@
+"""Which policy is the champion, and how it became so: one row per decision, never changed.
+
+A candidate is tried against the champion on the robot; what is decided, and by which numbers, is the daemon's
+business. The champion is what the newest decision says goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from storage import checkpoints
+from storage.canonical import as_json
+from storage.db import serialise
+from storage.tables import TrialRow
+
+PROMOTED, REJECTED, UNDECIDED = "promoted", "rejected", "undecided"
+ROLLED_BACK, ADOPTED = "rolled_back", "adopted"
+CHANGES = (PROMOTED, ROLLED_BACK, ADOPTED)  # after these the candidate goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTrial:
+    """A decision, and what it rests on.
+
+    Attributes:
+        champion_id: the policy that was champion.
+        candidate_id: the one that was to take its place; after a rollback, the champion of before.
+    """
+
+    iteration_id: str | None
+    champion_id: str
+    candidate_id: str
+    decision: str
+    evidence: Mapping[str, Any]
+
+
+def save(session: Session, new: NewTrial, *, now: datetime) -> TrialRow:
+    """Add a decision; it is in force at once.
+
+    Raises:
+        RowMissing: there is no such checkpoint.
+        NotJson: the evidence holds something that JSON cannot, such as NaN.
+    """
+    serialise(session, "trials")
+    for checkpoint_id in (new.champion_id, new.candidate_id):
+        checkpoints.get(session, checkpoint_id)
+    row = TrialRow(
+        number=1 + (session.scalar(sa.select(sa.func.max(TrialRow.number))) or 0),
+        iteration_id=new.iteration_id,
+        champion_id=new.champion_id,
+        candidate_id=new.candidate_id,
+        goes_on_id=new.candidate_id if new.decision in CHANGES else new.champion_id,
+        decision=new.decision,
+        evidence=as_json(new.evidence, what="the evidence of a trial"),
+        decided_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def latest(session: Session) -> TrialRow | None:
+    """The decision that is in force."""
+    return session.scalars(sa.select(TrialRow).order_by(TrialRow.number.desc()).limit(1)).first()
+
+
+def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
+    """What an iteration decided, in order."""
+    query = sa.select(TrialRow).where(TrialRow.iteration_id == iteration_id)
+    return list(session.scalars(query.order_by(TrialRow.number)))
+
+
+def crowning(session: Session, champion_id: str) -> TrialRow | None:
+    """The decision by which this policy last became champion."""
+    query = sa.select(TrialRow).where(TrialRow.goes_on_id == champion_id, TrialRow.decision.in_(CHANGES))
+    return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
+
+
+def was_tried(session: Session, checkpoint_id: str) -> bool:
+    """Whether something was decided about this policy as a candidate."""
+    query = sa.select(TrialRow.id).where(TrialRow.candidate_id == checkpoint_id)
+    return session.scalars(query.limit(1)).first() is not None

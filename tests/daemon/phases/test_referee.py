@@ -1,0 +1,217 @@
+"""Trials of real phases: who acts, in which order, who goes on, and that a worse champion goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from daemon.phases import collect, update_policy
+from daemon.phases.arms import Arms, candidate, champion, load_arms
+from daemon.phases.context import PhaseContext
+from daemon.phases.referee import Referee, roll_back
+from daemon.phases.slots import slots_of
+from daemon.phases.todo import Todo, Wanted
+from storage import episodes, replay, trials
+from storage.episodes import Provenance
+from storage.tables import CheckpointRow
+from tests.daemon.phases.conftest import SMALL, Lab, make_policy, wall_clock
+from tests.storage.conftest import build_episode, some_label
+
+Counts = Mapping[str, tuple[int, int]]  # task: successes, episodes
+
+
+@pytest.fixture
+def acted(lab: Lab) -> Callable[[CheckpointRow, Counts], None]:
+    """Put judged episodes of a policy into the store, as if the robot had run them in this iteration."""
+    number = iter(range(1000, 100_000))
+
+    def put(row: CheckpointRow, counts: Counts) -> None:
+        for task, (won, judged) in counts.items():
+            for index in range(judged):
+                episode = build_episode(next(number), task_id=task, labels=(some_label(index < won),))
+                origin = Provenance(origin="collect", iteration_id=lab.iteration_id, checkpoint_id=row.id)
+                with lab.database.write() as session:
+                    episodes.commit(session, lab.blobs, episode, provenance=origin, now=wall_clock())
+
+    return put
+
+
+def a_trial(lab: Lab, **trial: Any) -> tuple[PhaseContext, Arms]:
+    """An iteration in which a new policy is to be tried."""
+    make_policy(lab)
+    lab.request({**SMALL, "seed": len(lab.told), "trial": trial})
+    context = lab.context("collect")
+    return context, load_arms(context)
+
+
+def decisions(lab: Lab) -> list[str]:
+    with lab.database.read() as session:
+        return [row.decision for row in trials.of_iteration(session, lab.iteration_id)]
+
+
+def test_the_first_champion_is_the_base_and_nobody_challenges_it(lab: Lab) -> None:
+    context = lab.context("collect")
+    arms = load_arms(context)
+    assert arms.candidate is None
+    assert Referee(context, arms).conclude() is None
+    assert decisions(lab) == []
+
+
+def test_what_an_update_made_is_tried_against_the_one_it_came_from(lab: Lab) -> None:
+    base = champion(lab.context("collect"))
+    made = make_policy(lab)
+    lab.request({**SMALL, "seed": 4})
+    outcome = lab.do("collect", collect.run)
+    assert outcome["acted"] == {"champion": base.id, "candidate": made}
+    assert outcome["slots"] == 8, "two of each task by each policy"
+    with lab.database.read() as session:
+        query = replay.EpisodeQuery(iteration_ids=(lab.iteration_id,), valid_for_world_model=None)
+        rows = replay.select(session, query)
+    assert sorted(row.checkpoint_id for row in rows) == sorted([base.id, made] * 4)
+    assert outcome["trial"]["decision"] in {"promoted", "rejected", "undecided"}
+    assert set(outcome["trial"]["by_task"]) == {"open_drawer", "close_drawer"}
+    assert decisions(lab) == [outcome["trial"]["decision"]]
+
+
+def test_the_robot_is_not_told_which_arm_acts(lab: Lab) -> None:
+    _, arms = a_trial(lab)
+    assert {arm.ref.name for arm in arms.every} == {"policy"}
+    assert all(arm.name not in str(arm.ref) for arm in arms.every)
+
+
+def test_policies_meet_the_same_scenes_and_chance_says_who_comes_first() -> None:
+    iteration = "5a0f6a34-9df5-4a4e-9d86-2f5b6c2f5d11"
+    slots = slots_of(
+        iteration, ("a", "b"), episodes_per_task=20, held_out_every=4, seed=1, arms=("champion", "candidate")
+    )
+    pairs = [(one, two) for one, two in zip(slots[::2], slots[1::2], strict=True)]
+    assert all(one.seed == two.seed and one.held_out == two.held_out for one, two in pairs)
+    assert all({one.arm, two.arm} == {"champion", "candidate"} for one, two in pairs)
+    first = [one.arm for one, _ in pairs]
+    assert 10 <= first.count("candidate") <= 30
+    assert len({slot.episode_id(1) for slot in slots}) == len(slots)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "decision"), [(2, 11, "promoted"), (11, 2, "rejected"), (6, 7, "undecided")]
+)
+def test_who_did_better_goes_on(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None], old: int, new: int, decision: str
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (old, 12), "close_drawer": (old, 12)})
+    acted(arms.candidate.row, {"open_drawer": (new, 12), "close_drawer": (new, 12)})
+    told = Referee(context, arms).conclude()
+    assert told is not None
+    assert told["decision"] == decision
+    assert told["by_task"]["open_drawer"]["candidate"] == {"successes": new, "episodes": 12}
+    wanted = arms.candidate.row.id if decision == "promoted" else arms.champion.row.id
+    assert champion(context).id == wanted
+    assert candidate(context, champion(context)) is None, "nobody is tried twice"
+
+
+def test_an_attempt_after_the_decision_finds_the_same_arms_and_decides_nothing_new(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (0, 12)})
+    acted(arms.candidate.row, {"open_drawer": (12, 12)})
+    first = Referee(context, arms).conclude()
+    again = load_arms(context)
+    assert [arm.row.id for arm in again.every] == [arm.row.id for arm in arms.every]
+    assert Referee(context, again).conclude() == first
+    assert decisions(lab) == ["promoted"]
+
+
+def test_once_it_is_clear_the_slots_of_the_loser_are_given_up(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    slots = slots_of(
+        lab.iteration_id, ("open_drawer",), episodes_per_task=10, held_out_every=5, seed=1,
+        arms=[arm.name for arm in arms.every],
+    )  # fmt: skip
+    todo = Todo([Wanted(slot=slot, tries=(1,)) for slot in slots], total=20)
+    referee = Referee(context, arms)
+    acted(arms.champion.row, {"open_drawer": (3, 6)})
+    acted(arms.candidate.row, {"open_drawer": (4, 6)})
+    referee.look(todo)
+    assert len(todo.left) == 20, "nothing is clear yet"
+    acted(arms.champion.row, {"close_drawer": (6, 6)})
+    acted(arms.candidate.row, {"close_drawer": (0, 6)})
+    referee.look(todo)
+    assert {slot.arm for slot in todo.left} == {"champion"}
+    assert len(todo.left) == 10
+    assert todo.share == 0.5
+    told = referee.conclude()
+    assert told is not None
+    assert told["decision"] == "rejected"
+
+
+def test_without_trials_a_candidate_is_adopted_before_it_acts(lab: Lab) -> None:
+    context, arms = a_trial(lab, enabled=False)
+    assert arms.candidate is None
+    assert decisions(lab) == ["adopted"]
+    assert champion(context).id == arms.champion.row.id
+    again = load_arms(context)
+    assert (again.champion.row.id, again.candidate) == (arms.champion.row.id, None)
+
+
+def test_the_next_update_starts_from_the_champion_and_not_from_a_rejected_candidate(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (12, 12)})
+    acted(arms.candidate.row, {"open_drawer": (0, 12)})
+    Referee(context, arms).conclude()
+    assert update_policy.refreshed(context, "policy").id == arms.champion.row.id
+
+
+def promoted(lab: Lab, acted: Callable[[CheckpointRow, Counts], None]) -> Arms:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (6, 12)})
+    acted(arms.candidate.row, {"open_drawer": (12, 12)})
+    Referee(context, arms).conclude()
+    lab.end(context, {})
+    return arms
+
+
+@pytest.mark.parametrize(("later", "goes_back"), [((0, 12), True), ((7, 12), False)])
+def test_a_champion_that_does_worse_later_is_rolled_back(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None], later: tuple[int, int], goes_back: bool
+) -> None:
+    arms = promoted(lab, acted)
+    assert arms.candidate is not None
+    lab.request({**SMALL, "seed": 50})
+    context = lab.context("collect")
+    now = champion(context)
+    assert now.id == arms.candidate.row.id
+    acted(now, {"open_drawer": later})
+    told = roll_back(context, now)
+    assert (told is not None) is goes_back
+    assert champion(context).id == (arms.champion.row.id if goes_back else now.id)
+    if goes_back:
+        assert decisions(lab) == ["rolled_back"]
+        assert candidate(context, champion(context)) is None, "the one that failed is not tried again"
+        assert roll_back(context, champion(context)) is None, "nor is there anything to go back to"
+
+
+def test_the_episodes_that_chose_a_champion_do_not_speak_for_it_later(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    promoted(lab, acted)
+    lab.request({**SMALL, "seed": 50})
+    context = lab.context("collect")
+    now = champion(context)
+    assert roll_back(context, now) is None, "no episode yet after its trial"
+    acted(now, {"open_drawer": (0, 5)})
+    told = roll_back(context, now)
+    assert told is not None
+    assert told["by_task"]["open_drawer"]["champion"] == {"successes": 0, "episodes": 5}
