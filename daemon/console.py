@@ -88,7 +88,7 @@ def show_iteration(record: Record, *, console: Console | None = None) -> None:
     held_out = record["world_model"]["held_out_error"]
     if held_out:
         out.print(f"world model, held-out error: before {held_out['before']}, after {held_out['after']}")
-    for line in (*trial_lines(record["trial"]), *trust_lines(record["world_model"])):
+    for line in learning_lines(record):
         out.print(line, markup=False, highlight=False)
     rates = [
         {"iteration": record["number"], "task": task, **rate} for task, rate in record["success"].items()
@@ -109,6 +109,27 @@ def trust_lines(world_model: Record) -> list[str]:
         lines.append(f"rollouts of at most {trust['horizon']} steps are trusted; held-out episodes end")
         lines += [f"  {task}: {outcome_text(own)}" for task, own in sorted(trust["outcomes"].items())]
     return lines
+
+
+def learning_lines(record: Record) -> list[str]:
+    """What became of the candidate, of the world model, of the judge, and of tasks that were not trusted."""
+    return [
+        *trial_lines(record["trial"]),
+        *trust_lines(record["world_model"]),
+        *audit_lines(record["judge_audit"]),
+        *(f"{task} left out: {reason}" for task, reason in sorted(record["tasks_left_out"].items())),
+    ]
+
+
+def audit_lines(audit: Record | None) -> list[str]:
+    """How the judge did on real held-out episodes, in one line."""
+    if not audit:
+        return []
+    said = []
+    for task, own in sorted(audit.items()):
+        right = own["hits"] + own["rightly_failed"]
+        said.append(f"{task} {right} of {right + own['false_hopes'] + own['missed']}")
+    return [f"the judge says what the label says: {'; '.join(said)}"]
 
 
 def trial_lines(trial: Record | None) -> list[str]:

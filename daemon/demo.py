@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.client import DaemonClient
-from daemon.console import follow, trial_lines, trust_lines
+from daemon.console import follow, learning_lines
 from daemon.errors import DemoFailed
 from daemon.lab import Via, fresh_lab, servers
 from daemon.report import Curve, FilmStrip, curves_of, render_report
@@ -71,8 +71,7 @@ def run_demo(
     write_text(out / "report.html", render_report(summary, strips=strips, curves=curves))
     console.print(success_table(summary))
     for record in records:
-        said = (*trial_lines(record["trial"]), error_line(record), *trust_lines(record["world_model"]))
-        for line in said:
+        for line in (error_line(record), *learning_lines(record)):
             console.print(line, markup=False, highlight=False)
     console.print(f"wrote {out / 'summary.json'} and {out / 'report.html'}")
     return 0

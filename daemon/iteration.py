@@ -107,6 +107,8 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
+        "judge_audit": _last(outcomes, "judge_audit"),
+        "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {
             "read": _merged(
                 list(reversed(outcomes)), "read"

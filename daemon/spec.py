@@ -94,13 +94,19 @@ class TrustSpec(SpecModel):
         default=0.1,
         description="share by which the error on older held-out episodes may rise before the gate rejects",
     )
+    min_agreement: Share = Field(
+        default=0.6, description="of imagined with real ends; a task surely below it is not updated"
+    )
 
 
 class JudgeSpec(SpecModel):
-    """Training of the judge on every labelled real frame, after the world model."""
+    """Training of the judge on every labelled real frame, after the world model, and what is asked of it."""
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60
     learning_rate: LearningRate = 5e-5
+    min_agreement: Share = Field(
+        default=0.75, description="of verdicts on real held-out ends; a task surely below it is not updated"
+    )
 
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from daemon.learning.batch import Clip
 from daemon.learning.drift import Drift, Rehearsal, Replay, measure_drift, replayed
-from daemon.learning.reward.judge import Judge
+from daemon.learning.reward.judge import Judge, Verdicts
 from daemon.learning.world_model.model import WorldModel
 
 LEAST_ERROR = 1e-12  # keeps a ratio finite where imagination is perfect
@@ -132,12 +132,25 @@ def outcomes_of(world_model: WorldModel, judge: Judge, replays: Iterable[Replay]
         clips = [replay.clips[row] for row in rows]
         ends = ends_of(world_model, replay, rows, frames=judge.frames)
         verdicts = judge.judge(ends, [clip.instruction for clip in clips])
-        for clip, said, known in zip(clips, verdicts.success, verdicts.known, strict=True):
-            name = _outcome(bool(said), known=bool(known), real=bool(clip.success))
+        for clip, name in zip(clips, _names(verdicts, [clip.success for clip in clips]), strict=True):
             counts.setdefault(clip.instruction, Counter())[name] += 1
     return {
         instruction: Outcomes(**{name: own[name] for name in OUTCOMES}) for instruction, own in counts.items()
     }
+
+
+def counted(verdicts: Verdicts, real: Sequence[bool | None]) -> Outcomes:
+    """Verdicts beside labels; an episode without a label is left out."""
+    own = Counter(_names(verdicts, real))
+    return Outcomes(**{name: own[name] for name in OUTCOMES})
+
+
+def _names(verdicts: Verdicts, real: Sequence[bool | None]) -> list[str]:
+    return [
+        _outcome(bool(said), known=bool(known), real=label)
+        for said, known, label in zip(verdicts.success, verdicts.known, real, strict=True)
+        if label is not None
+    ]
 
 
 def imagined_ends(world_model: WorldModel, clips: Sequence[Clip], *, frames: int, seed: int) -> list[Tensor]:

@@ -15,10 +15,12 @@ from typing import Any
 
 from daemon.learning.devices import choose_device
 from daemon.learning.finetune import FinetunedWorldModel, finetune_world_model
+from daemon.learning.gate import GateDecision
 from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
+from daemon.phases.auditing import audit_judge
 from daemon.phases.checkpoints import Made, keep, newest
 from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
@@ -62,11 +64,7 @@ def run(context: PhaseContext) -> Outcome:
     old = Subject(world_model=before, checkpoint=parent, rehearsal=faced.before)
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
     goes_on = new if gate.accepted else old
-    if not gate.accepted:
-        log.warning(
-            "world model rejected iteration=%d checkpoint=%s reason=%s",
-            context.iteration_number, candidate.id, "; ".join(gate.reasons),
-        )  # fmt: skip
+    tell_verdict(context, gate, candidate)
     judge_parent = newest(context, "judge")
     judge = load_judge(context, judge_parent)
     share = (GATED, MEASURING)
@@ -75,6 +73,7 @@ def run(context: PhaseContext) -> Outcome:
     context.report(MEASURING, "measuring how far the world model is to be trusted")
     measure = partial(report_trust, context, judge=judge, held_out=material.held_out)
     trust = measure(goes_on, gate=gate if gate.accepted else None)
+    audit = audit_judge(context, judge, (material.held_out, material.held_out_older))
     if not gate.accepted:
         measure(new, gate=gate)
     state.file.unlink(missing_ok=True)  # not before: who dies while measuring need not train again
@@ -87,10 +86,19 @@ def run(context: PhaseContext) -> Outcome:
         "rejected": {} if gate.accepted else {"world_model": candidate.id},
         "gate": gate_document(gate),
         "trust": trust,
+        "judge_audit": audit,
         "updates": done.updates,
         "left_out": list(done.left_out),
         "film_strips": strips(context, goes_on.world_model, material.held_out),
     }
+
+
+def tell_verdict(context: PhaseContext, gate: GateDecision, candidate: CheckpointRow) -> None:
+    if not gate.accepted:
+        log.warning(
+            "world model rejected iteration=%d checkpoint=%s reason=%s",
+            context.iteration_number, candidate.id, "; ".join(gate.reasons),
+        )  # fmt: skip
 
 
 def load_world_model(context: PhaseContext, row: CheckpointRow) -> WorldModel:

@@ -6,7 +6,8 @@ that this iteration made; the policy is the champion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -18,19 +19,26 @@ from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_report import ImaginedSuccess, PolicyUpdateReport
 from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
+from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
+from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
 from storage.tables import CheckpointRow
 
+log = logging.getLogger(__name__)
+
 
 def run(context: PhaseContext) -> Outcome:
-    """Update the policy in imagination and keep it as a checkpoint.
+    """Update the policy in imagination and keep it as a candidate.
+
+    Tasks whose judge or whose imagination is not to be trusted are left out; where that leaves none, or where
+    no group taught anything, nothing is made.
 
     Raises:
         NothingCollected: the iteration has no episode to start from.
@@ -39,44 +47,65 @@ def run(context: PhaseContext) -> Outcome:
     """
     context.report(0.0, "loading the models")
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
-    device = choose_device()
-    precision = choose_precision(device.type)
-    files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
-    policy = Policy.load(files["policy"], device=device, precision=precision)
-    judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
-    world_model = WorldModel.load(files["world_model"], device=device)
-    env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    starts, tasks = real_starts(context, size=world_model.image_size)
-    horizon = trusted_steps(context, rows["world_model"])
-    arena, config = (
-        Arena(env=env, judge=judge, starts=starts),
-        config_of(context, policy.chunk, steps=horizon),
-    )
-    inputs = {"read": {kind: row.sha256 for kind, row in rows.items()}, "steps": horizon}
-    state = resumable(context, "policy", inputs=inputs, every_s=0.0)
-
-    def attempt() -> PolicyUpdateReport:
-        def on_update(update: int, metrics: Mapping[str, float]) -> None:
-            told(context, update, metrics)
-
-        return update_policy(policy, arena, config=config, on_update=on_update, resumable=state)
-
-    report = resumed(context, state, attempt)
-    imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
-    card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
-    row = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card))
-    state.file.unlink(missing_ok=True)
-    return {
-        "imagined_success": rates(imagined),
+    policy, judge, world_model = load(context, rows)
+    left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
+    starts, tasks = real_starts(context, size=world_model.image_size, without=left_out)
+    done = {
         "imagined_steps": horizon,
         "read": {kind: found.id for kind, found in rows.items()},
-        "made": {"policy": row.id},
+        "tasks_left_out": left_out,
+    }
+    if starts is None:
+        log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
+        return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
+    env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
+    arena = Arena(env=env, judge=judge, starts=starts)
+    inputs = {kind: row.sha256 for kind, row in rows.items()}
+    state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
+    report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
+    imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
+    card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
+    made: dict[str, str] = {}
+    if report.optimizer_steps:  # what is still the champion need not be tried against it
+        made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
+    state.file.unlink(missing_ok=True)
+    return {
+        **done,
+        "imagined_success": rates(imagined),
+        "made": made,
         "updates": report.updates,
         "optimizer_steps": report.optimizer_steps,
         "known_share": report.known_share,
         "informative_share": report.informative_share,
         "wasted_rollouts": report.wasted_rollouts,
     }
+
+
+def load(
+    context: PhaseContext, rows: Mapping[str, CheckpointRow]
+) -> tuple[Policy, ClassifierJudge, WorldModel]:
+    """The three models, on this machine's device."""
+    device = choose_device()
+    precision = choose_precision(device.type)
+    files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
+    return (
+        Policy.load(files["policy"], device=device, precision=precision),
+        ClassifierJudge.load(files["judge"], device=device, precision=precision),
+        WorldModel.load(files["world_model"], device=device),
+    )
+
+
+def updated(
+    context: PhaseContext, policy: Policy, arena: Arena, *, steps: int, state: Resumable
+) -> PolicyUpdateReport:
+    """All updates, from the first or from where they were interrupted."""
+    return update_policy(
+        policy,
+        arena,
+        config=config_of(context, policy.chunk, steps=steps),
+        on_update=lambda update, metrics: told(context, update, metrics),
+        resumable=state,
+    )
 
 
 def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
@@ -97,17 +126,30 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
     return min(context.spec.steps, reports[0].horizon) if reports else context.spec.steps
 
 
-def real_starts(context: PhaseContext, *, size: int) -> tuple[Starts, dict[str, str]]:
-    """First observations of this iteration's training episodes, and the task of each instruction."""
+def real_starts(
+    context: PhaseContext, *, size: int, without: Collection[str] = ()
+) -> tuple[Starts | None, dict[str, str]]:
+    """First observations of this iteration's training episodes, and the task of each instruction.
+
+    Args:
+        without: tasks that are left out; where that leaves nothing, the starts are None.
+
+    Raises:
+        NothingCollected: there was no episode at all.
+    """
     images, instructions, tasks = [], [], {}
     query = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
     with context.database.read() as session:
         for row in replay.select(session, query):
+            if row.task_id in without:
+                continue
             images.append(
                 resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None], size)
             )
             instructions.append(row.instruction)
             tasks[row.instruction] = row.task_id
+    if not images and without:
+        return None, {}
     if not images:
         raise NothingCollected(phase="update_policy", wanted="an episode of this iteration to start from")
     return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks

@@ -7,6 +7,7 @@ from rich.progress import Progress
 from daemon.console import (
     PhaseBars,
     follow,
+    learning_lines,
     moment,
     said,
     show_iteration,
@@ -45,6 +46,8 @@ def a_record(**changes):
         "overall": {"successes": 0, "episodes": 0, "wilson_low": 0.0, "wilson_high": 1.0},
         "world_model": {"held_out_error": None, "gate": None, "trust": None},
         "trial": None,
+        "judge_audit": None,
+        "tasks_left_out": {},
     }
     return {**record, **changes}
 
@@ -182,3 +185,16 @@ def test_what_became_of_a_candidate_is_told_with_both_counts(decision, said):
     assert line == f"{said}, better with probability 0.99: open_drawer 9/10 against 4/10"
     assert trial_lines(None) == []
     assert trial_lines({"decision": "adopted"}) == ["candidate adopted without a trial"]
+
+
+def test_the_audit_of_the_judge_and_tasks_that_were_left_out_are_told():
+    counts = {"hits": 5, "false_hopes": 1, "missed": 0, "rightly_failed": 4, "declined": 2}
+    record = a_record(
+        judge_audit={"open_drawer": counts, "close_drawer": {**counts, "hits": 2}},
+        tasks_left_out={"open_drawer": "the judge is no good"},
+    )
+    assert learning_lines(record) == [
+        "the judge says what the label says: close_drawer 6 of 7; open_drawer 9 of 10",
+        "open_drawer left out: the judge is no good",
+    ]
+    assert learning_lines(a_record()) == []

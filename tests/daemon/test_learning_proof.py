@@ -54,6 +54,8 @@ def a_record(number: int, *, drawer: int, eggplant: int, imagined: float | None 
         "overall": rate(drawer + eggplant, 40),
         "imagined_success": {"open_drawer": {"first": 0.2, "last": imagined, "rollouts": 96}},
         "trial": None,
+        "judge_audit": None,
+        "tasks_left_out": {},
         "world_model": {
             "gate": {"accepted": True},
             "trust": {"overall": {"agreement": 0.9, "optimism": 0.05}, "outcomes": {}, "horizon": 31},

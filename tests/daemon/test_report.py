@@ -44,6 +44,8 @@ def a_summary(**changes: object) -> dict[str, Any]:
         },
         "imagined_success": {"open_drawer": {"first": 0.25, "last": 0.5}},
         "trial": None,
+        "judge_audit": None,
+        "tasks_left_out": {},
         "world_model": {
             "held_out_error": {
                 "before": 0.02,

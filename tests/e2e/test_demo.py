@@ -43,6 +43,8 @@ def a_record(number: int, **changes: Any) -> dict[str, Any]:
         "world_model": {"held_out_error": error, "gate": None, "trust": None},
         "imagined_success": {},
         "trial": None,
+        "judge_audit": None,
+        "tasks_left_out": {},
         "checkpoints": {"read": {}, "made": {}, "rejected": {}},
         "phases": [],
         **changes,

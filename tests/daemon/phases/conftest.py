@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from daemon.learning.policy.policy import new_policy
-from daemon.learning.reward.classifier import new_judge
+from daemon.learning.reward.classifier import ClassifierJudge, new_judge
 from daemon.learning.world_model.model import nano_world_model
 from daemon.phases.arms import champion
 from daemon.phases.checkpoints import Made, keep
@@ -33,7 +34,7 @@ SMALL = {
     "collect": {"episodes_per_task": 2, "held_out_every": 2, "temperature": 1.0},
     "world_model": {"updates": 2, "batch": 2},
     "judge": {"updates": 2},
-    "policy": {"updates": 1, "groups": 2, "group_size": 2, "epochs": 1},
+    "policy": {"updates": 1, "groups": 4, "group_size": 4, "epochs": 1},
 }
 
 
@@ -104,6 +105,16 @@ def keep_checkpoint(database: Database, blobs: BlobStore, kind: str, file: Path)
         return checkpoints.save(session, blobs, new, file=file, now=wall_clock())
 
 
+def a_coin(sentences: tuple[str, ...]) -> ClassifierJudge:
+    """A judge that says yes as often as no of noise, never declines, and so gives groups spread."""
+    judge = new_judge(sentences, seed=0, width=8)
+    judge.abstain_within = 0.0
+    noise = torch.randint(256, (64, 3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        judge.model.decide[-1].bias -= judge.logits(noise, [sentences[0]] * 64).median()
+    return judge
+
+
 def tiny_models(folder: Path) -> dict[str, Path]:
     """Untrained models of a few thousand weights, one file each."""
     sentences = tuple(TASKS.values())
@@ -111,7 +122,7 @@ def tiny_models(folder: Path) -> dict[str, Path]:
     new_policy(sentences, seed=0, width=16, layers=1).save(files["policy"], {})
     shape = {"in_channels": 4, "dim": 16, "layers": 1, "heads": 2, "max_frames": 6}
     nano_world_model(seed=0, **shape).save(files["world_model"], {})
-    new_judge(sentences, seed=0, width=8).save(files["judge"], {})
+    a_coin(sentences).save(files["judge"], {})
     return files
 
 

@@ -1,0 +1,101 @@
+"""The judge audit: what the judge says of real held-out episodes beside what people and stations say.
+
+And what follows for the next policy update: a task whose judge, or whose imagined ends, surely agree with
+reality less often than the spec asks is left out of it. "Surely" is Wilson's upper bound: a few episodes that
+went wrong do not stop a task, and none at all say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from daemon.learning.reward.judge import Judge, Verdicts
+from daemon.learning.trust import Outcomes, counted
+from daemon.phases.context import PhaseContext
+from daemon.phases.material import Episodes
+from daemon.phases.trusting import outcome_document
+from daemon.statistics import wilson_interval
+from storage import labels, phase_runs
+
+Document = dict[str, Any]
+
+
+def audit_judge(context: PhaseContext, judge: Judge, episodes: Sequence[Episodes]) -> dict[str, Document]:
+    """Judge the real ends of held-out episodes; what came out, by task.
+
+    Returns:
+        For each task the confusion matrix against the label that counts (hits, false_hopes, missed,
+        rightly_failed, declined), agreement with its interval, and agreement with every source of labels.
+    """
+    rows = [row for part in episodes for row in part.rows]
+    clips = [clip for part in episodes for clip in part.clips]
+    found: dict[str, Document] = {}
+    for task in sorted({row.task_id for row in rows}):
+        own = [place for place, row in enumerate(rows) if row.task_id == task]
+        ends = torch.stack([_end(clips[place].frames, judge.frames) for place in own])
+        verdicts = judge.judge(ends, [clips[place].instruction for place in own])
+        real = [clips[place].success for place in own]
+        found[task] = {
+            **with_interval(counted(verdicts, real)),
+            "by_source": _by_source(context, [rows[place].id for place in own], verdicts),
+        }
+    return found
+
+
+def with_interval(outcomes: Outcomes) -> Document:
+    """An outcome document with Wilson's interval of its agreement."""
+    interval = wilson_interval(outcomes.hits + outcomes.rightly_failed, outcomes.known)
+    return {
+        **outcome_document(outcomes),
+        "agreement_low": interval.low,
+        "agreement_high": interval.high,
+    }
+
+
+def distrusted(context: PhaseContext) -> dict[str, str]:
+    """Tasks that the next update is to leave out, each with the reason, as this iteration measured them."""
+    with context.database.read() as session:
+        run = phase_runs.latest(session, context.iteration_id, phase="finetune_world_model")
+    outcome: Mapping[str, Any] = (run.outcome or {}) if run is not None and run.state == "finished" else {}
+    asked = (
+        ("the judge on real ends", outcome.get("judge_audit") or {}, context.spec.judge.min_agreement),
+        (
+            "imagined ends",
+            (outcome.get("trust") or {}).get("outcomes") or {},
+            context.spec.trust.min_agreement,
+        ),
+    )
+    reasons: dict[str, str] = {}
+    for what, by_task, least in asked:
+        for task, own in by_task.items():
+            known = own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"]
+            right = own["hits"] + own["rightly_failed"]
+            if wilson_interval(right, known).high < least:
+                reasons.setdefault(
+                    task, f"{what} agree with the label in {right} of {known}, {least:.0%} is asked"
+                )
+    return reasons
+
+
+def _end(frames: torch.Tensor, count: int) -> torch.Tensor:
+    """The last frames [count, 3, H, W] of an episode; the first repeats where it has fewer."""
+    places = (torch.arange(count) + len(frames) - count).clamp(min=0)
+    return frames[places]
+
+
+def _by_source(context: PhaseContext, episode_ids: Sequence[str], verdicts: Verdicts) -> Document:
+    """How often the judge says what each source of labels says, of the verdicts that both gave."""
+    counts: dict[str, dict[str, int]] = {}
+    with context.database.read() as session:
+        for place, episode_id in enumerate(episode_ids):
+            newest = {row.source: row.success for row in labels.history(session, episode_id)}
+            for source, success in newest.items():
+                if success is None or not bool(verdicts.known[place]):
+                    continue
+                own = counts.setdefault(source, {"agreed": 0, "judged": 0})
+                own["judged"] += 1
+                own["agreed"] += bool(verdicts.success[place]) == success
+    return counts

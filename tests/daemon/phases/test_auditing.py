@@ -1,0 +1,188 @@
+"""The judge audit on real held-out ends, and tasks that an update leaves out because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from daemon.learning.batch import Clip
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.trust import Outcomes, counted
+from daemon.phases import collect, finetune_world_model, update_policy
+from daemon.phases.auditing import audit_judge, distrusted, with_interval
+from daemon.phases.material import Episodes
+from daemon.spec import parse_spec
+from daemon.statistics import wilson_interval
+from storage import episodes, labels, phase_runs, replay
+from storage.episodes import Provenance
+from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
+from tests.storage.conftest import build_episode, some_label
+
+
+class BrightJudge:
+    """Success: the last picture is bright. Declines where it is grey."""
+
+    frames = 2
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        light = frames[:, -1].float().mean(dim=(1, 2, 3))
+        return Verdicts(success=light > 128, known=(light - 128).abs() > 40, probability=light / 255)
+
+
+def an_episode(lab: Lab, number: int, *, task: str, light: int, success: bool | None) -> tuple[Any, Clip]:
+    """A stored, labelled episode, and a clip of it that ends so bright."""
+    stored = build_episode(number, task_id=task, labels=(some_label(success),))
+    origin = Provenance(origin="collect", iteration_id=lab.iteration_id, held_out=True)
+    with lab.database.write() as session:
+        row, _ = episodes.commit(session, lab.blobs, stored, provenance=origin, now=wall_clock())
+    frames = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    frames[-1] = light
+    clip = Clip(
+        frames=frames, actions=torch.zeros(3, 7), instruction=task, episode_id=row.id, success=success
+    )
+    return row, clip
+
+
+def some_episodes(lab: Lab, *made: tuple[str, int, bool | None]) -> Episodes:
+    found = [
+        an_episode(lab, 500 + place, task=task, light=light, success=success)
+        for place, (task, light, success) in enumerate(made)
+    ]
+    return Episodes(rows=[row for row, _ in found], clips=[clip for _, clip in found])
+
+
+def test_verdicts_on_real_ends_are_counted_against_the_label_task_by_task(lab: Lab) -> None:
+    held_out = some_episodes(
+        lab,
+        ("open_drawer", 255, True), ("open_drawer", 255, False), ("open_drawer", 0, False),
+        ("open_drawer", 128, True), ("close_drawer", 0, True), ("close_drawer", 255, None),
+    )  # fmt: skip
+    audit = audit_judge(lab.context("finetune_world_model"), BrightJudge(), (held_out,))
+    opened = audit["open_drawer"]
+    names = ("hits", "false_hopes", "missed", "rightly_failed", "declined")
+    assert [opened[name] for name in names] == [1, 1, 0, 1, 1]
+    interval = wilson_interval(2, 3)
+    assert opened["agreement"] == pytest.approx(2 / 3)
+    assert (opened["agreement_low"], opened["agreement_high"]) == (interval.low, interval.high)
+    assert [audit["close_drawer"][name] for name in names] == [0, 0, 1, 0, 0], "no label, no count"
+
+
+def test_agreement_is_told_for_every_source_of_labels(lab: Lab) -> None:
+    held_out = some_episodes(lab, ("open_drawer", 255, True), ("open_drawer", 0, True))
+    with lab.database.write() as session:
+        for row, success in zip(held_out.rows, (False, False), strict=True):
+            verdict = labels.Verdict(success=success, source="human", at=wall_clock())
+            labels.append(session, row.id, verdict, now=wall_clock())
+    audit = audit_judge(lab.context("finetune_world_model"), BrightJudge(), (held_out,))
+    assert audit["open_drawer"]["by_source"] == {
+        "sim_predicate": {"agreed": 1, "judged": 2},
+        "human": {"agreed": 1, "judged": 2},
+    }
+
+
+def test_without_held_out_episodes_there_is_nothing_to_audit(lab: Lab) -> None:
+    nobody = Episodes(rows=(), clips=())
+    assert audit_judge(lab.context("finetune_world_model"), BrightJudge(), (nobody, nobody)) == {}
+
+
+def outcomes(right: int, wrong: int) -> dict[str, Any]:
+    return with_interval(Outcomes(hits=right, false_hopes=wrong, missed=0, rightly_failed=0, declined=0))
+
+
+def measured(lab: Lab, said: tuple[int, int], imagined: tuple[int, int], **spec: Any) -> dict[str, str]:
+    """What is left out after a finetuning that measured this of one task, (right, wrong)."""
+    lab.request({**SMALL, **spec})
+    lab.end(
+        lab.context("finetune_world_model"),
+        {
+            "judge_audit": {"open_drawer": outcomes(*said)},
+            "trust": {"outcomes": {"open_drawer": outcomes(*imagined)}},
+        },
+    )
+    return distrusted(lab.context("update_policy"))
+
+
+@pytest.mark.parametrize(
+    ("judge", "imagined", "left_out"),
+    [
+        ((20, 0), (20, 0), False),
+        ((10, 10), (20, 0), True),  # surely below three quarters
+        ((20, 0), (5, 15), True),  # surely below 60 %
+        ((20, 0), (10, 10), False),  # below, but it may be luck
+        ((0, 1), (0, 1), False),  # one episode says little
+        ((0, 0), (0, 0), False),  # none says nothing
+    ],
+)
+def test_a_task_is_left_out_when_agreement_is_surely_too_low(
+    lab: Lab, judge: tuple[int, int], imagined: tuple[int, int], left_out: bool
+) -> None:
+    assert ("open_drawer" in measured(lab, judge, imagined)) is left_out
+
+
+def test_what_is_asked_of_judge_and_imagination_is_in_the_spec(lab: Lab) -> None:
+    asked = {"judge": {"updates": 2, "min_agreement": 0.0}, "trust": {"min_agreement": 0.0}}
+    assert measured(lab, (0, 20), (0, 20), **asked) == {}
+    assert parse_spec({}).judge.min_agreement > parse_spec({}).trust.min_agreement
+
+
+def test_the_reason_names_what_was_measured_and_what_was_asked(lab: Lab) -> None:
+    reasons = measured(lab, (10, 10), (0, 20))
+    assert reasons["open_drawer"] == (
+        "the judge on real ends agree with the label in 10 of 20, 75% is asked"
+    ), "the judge's own failing comes first: what it says of imagination means nothing then"
+
+
+def test_an_iteration_that_measured_nothing_leaves_nothing_out(lab: Lab) -> None:
+    assert distrusted(lab.context("update_policy")) == {}
+
+
+@pytest.fixture
+def finetuned(lab: Lab) -> Lab:
+    lab.do("collect", collect.run)
+    lab.do("finetune_world_model", finetune_world_model.run)
+    return lab
+
+
+def overwrite(lab: Lab, audit: dict[str, Any]) -> None:
+    """Let the finetuning have found this."""
+    with lab.database.write() as session:
+        run = phase_runs.latest(session, lab.iteration_id, phase="finetune_world_model")
+        assert run is not None
+        run.outcome = {**(run.outcome or {}), "judge_audit": audit}
+
+
+def test_rollouts_start_only_at_trusted_tasks(finetuned: Lab) -> None:
+    overwrite(finetuned, {"open_drawer": outcomes(0, 20), "close_drawer": outcomes(20, 0)})
+    outcome = finetuned.do("update_policy", update_policy.run)
+    assert set(outcome["imagined_success"]) == {"close_drawer"}
+    assert set(outcome["tasks_left_out"]) == {"open_drawer"}
+
+
+def test_where_no_task_is_trusted_the_policy_stays_as_it_is(finetuned: Lab) -> None:
+    overwrite(finetuned, {task: outcomes(0, 20) for task in ("open_drawer", "close_drawer")})
+    outcome = finetuned.do("update_policy", update_policy.run)
+    assert outcome["made"] == {}
+    assert outcome["updates"] == 0
+    assert set(outcome["tasks_left_out"]) == {"open_drawer", "close_drawer"}
+
+
+def test_updates_that_taught_nothing_make_no_candidate(finetuned: Lab) -> None:
+    finetuned.request({**SMALL, "policy": {**SMALL["policy"], "updates": 0}})
+    finetuned.do("collect", collect.run)
+    outcome = finetuned.do("update_policy", update_policy.run)
+    assert (outcome["made"], outcome["optimizer_steps"]) == ({}, 0)
+    with finetuned.database.read() as session:
+        assert replay.select(session, replay.EpisodeQuery(limit=1))
+
+
+def test_outcomes_are_counted_where_there_is_a_label() -> None:
+    verdicts = Verdicts(
+        success=torch.tensor([True, True, False, False, True, True]),
+        known=torch.tensor([True, True, True, True, False, True]),
+        probability=torch.zeros(6),
+    )
+    found = counted(verdicts, [True, False, True, False, True, None])
+    assert found == Outcomes(hits=1, false_hopes=1, missed=1, rightly_failed=1, declined=1)
