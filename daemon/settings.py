@@ -92,6 +92,17 @@ class Settings(BaseSettings):
     gateway_public_url: str | None = Field(
         default=None, description="the same as AutoEval sees it: a tunnel or a reverse proxy"
     )
+    judge_url: str | None = Field(
+        default=None,
+        description="OpenAI-compatible endpoint, up to and with /v1, for specs whose judge is a model there",
+    )
+    judge_key_file: Path | None = Field(default=None, description="holds the endpoint's key")
+    judge_prompt_price: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.0, description="US dollars per million tokens of questions, pictures included"
+    )
+    judge_completion_price: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.0, description="US dollars per million tokens of answers"
+    )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     imagination_engine: Literal["eager", "compiled", "graphs"] = Field(
         default="eager", description="how rollouts run; graphs needs an NVIDIA GPU, compiled a compiler"
@@ -143,7 +154,7 @@ class Settings(BaseSettings):
             raise ValueError("expected each station once")
         return ",".join(found)
 
-    @field_validator("policy_public_url", "gateway_public_url", "autoeval_url", "autoeval_hub")
+    @field_validator("policy_public_url", "gateway_public_url", "autoeval_url", "autoeval_hub", "judge_url")
     @classmethod
     def _address_is_http(cls, url: str | None) -> str | None:
         return None if url is None else _http(url)

@@ -99,8 +99,40 @@ class TrustSpec(SpecModel):
     )
 
 
+class VlmSpec(SpecModel):
+    """Questions to a vision-language model, and what they may cost an iteration."""
+
+    model: Annotated[str, Field(min_length=1, max_length=200)] = "gpt-4o"
+    votes: Annotated[int, Field(strict=True, ge=1, le=64)] = 5
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    agreement: Annotated[float, Field(gt=0.5, le=1.0)] = Field(
+        default=0.6, description="share of the readable votes that must say the same, or nothing is known"
+    )
+    done: dict[str, str] = Field(
+        default={}, description="by instruction: what the last picture must show, after 'Score 1 if'"
+    )
+    partly: dict[str, str] = Field(
+        default={}, description="by instruction: what is worth half a point; it is no success"
+    )
+    max_tokens: Annotated[int, Field(strict=True, ge=16, le=16_384)] = 300
+    prompt_tokens: Annotated[int, Field(strict=True, ge=1)] = Field(
+        default=20_000, description="most that a question can have, set aside before it is sent"
+    )
+    answer_s: Annotated[float, Field(gt=0.0, le=600.0)] = 60.0
+    at_once: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
+    max_requests: Annotated[int, Field(strict=True, ge=0)] = 5_000
+    max_usd: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=20.0, description="of the settings' prices; null for an endpoint that costs nothing"
+    )
+
+
 class JudgeSpec(SpecModel):
-    """Training of the judge on every labelled real frame, after the world model, and what is asked of it."""
+    """Who judges, training of the classifier on labelled real frames, and what is asked of the verdicts."""
+
+    kind: Literal["success_classifier", "vlm_http", "ensemble"] = Field(
+        default="success_classifier", description="ensemble: classifier and model, where they agree"
+    )
+    vlm: VlmSpec = VlmSpec()
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60
     learning_rate: LearningRate = 5e-5

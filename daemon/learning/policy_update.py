@@ -8,6 +8,7 @@ next.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,9 +28,11 @@ from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_progress import UpdateProgress
 from daemon.learning.policy_report import Groups, PolicyUpdateReport, UpdateOutcome, report_of
 from daemon.learning.resumable import Resumable
-from daemon.learning.reward.judge import Judge, Verdicts
+from daemon.learning.reward.judge import Judge, JudgeExhausted, Verdicts
 from daemon.learning.rollout import Env, RolloutPlan, Rollouts, Starts, rollout
 from daemon.learning.start_draws import StartDraws
+
+log = logging.getLogger(__name__)
 
 OnUpdate = Callable[[int, dict[str, float]], None]
 
@@ -104,6 +107,8 @@ def update_policy(
         on_update: gets update 1, 2, … and its metrics.
         resumable: where the state of interrupted updates lies, and when to write it.
 
+    A judge that is exhausted ends the updates before their time; those that were made count.
+
     Raises:
         GroupTooSmall: the group size is below 2.
         NonFiniteLoss: loss or gradient is NaN or infinite; weights are those before that optimizer step.
@@ -120,9 +125,11 @@ def update_policy(
     while progress.update <= config.updates:
         update = progress.update
         expired = progress.expire()
-        batches = [_imagined(policy, arena, progress=progress, config=config)]
-        while len(progress.waiting) < (config.informative_groups or 0) and len(batches) < config.most_batches:
-            batches.append(_imagined(policy, arena, progress=progress, config=config))
+        try:
+            batches = _enough(policy, arena, progress=progress, config=config)
+        except JudgeExhausted as spent:
+            log.warning("updates ended early update=%d reason=%s", update, spent)
+            break
         learned = progress.take(config.informative_groups)
         steps = learner.learn(joined(learned)) if learned else []
         groups = _counted(batches, learned=len(learned), expired=expired, progress=progress, config=config)
@@ -131,6 +138,16 @@ def update_policy(
         if resumable is not None:
             resumable.save_if_due(progress)
     return report_of(progress.history)
+
+
+def _enough(
+    policy: Policy, arena: Arena, *, progress: UpdateProgress, config: PolicyUpdateConfig
+) -> list[_Batch]:
+    """Batches until enough groups inform, or until there are as many as may be."""
+    batches = [_imagined(policy, arena, progress=progress, config=config)]
+    while len(progress.waiting) < (config.informative_groups or 0) and len(batches) < config.most_batches:
+        batches.append(_imagined(policy, arena, progress=progress, config=config))
+    return batches
 
 
 def _imagined(

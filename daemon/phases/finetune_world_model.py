@@ -26,6 +26,7 @@ from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips
 from daemon.phases.gating import face_the_gate
+from daemon.phases.judges import judge_for
 from daemon.phases.judging import load_judge, teach_judge
 from daemon.phases.material import Episodes, Material, gather, pools_of
 from daemon.phases.resuming import resumable, resumed
@@ -71,9 +72,10 @@ def run(context: PhaseContext) -> Outcome:
     teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=share)
     judge_row = keep_judge(context, judge, material, parent=judge_parent)
     context.report(MEASURING, "measuring how far the world model is to be trusted")
-    measure = partial(report_trust, context, judge=judge, held_out=material.held_out)
+    asked = judge_for(context, judge, waiting_at=MEASURING)
+    measure = partial(report_trust, context, judge=asked, held_out=material.held_out)
     trust = measure(goes_on, gate=gate if gate.accepted else None)
-    audit = audit_judge(context, judge, (material.held_out, material.held_out_older))
+    audit = audit_judge(context, asked, (material.held_out, material.held_out_older))
     if not gate.accepted:
         measure(new, gate=gate)
     state.file.unlink(missing_ok=True)  # not before: who dies while measuring need not train again

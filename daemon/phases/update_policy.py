@@ -27,6 +27,7 @@ from daemon.phases.arms import champion
 from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.judges import judge_for
 from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
 from storage.tables import CheckpointRow
@@ -59,7 +60,7 @@ def run(context: PhaseContext) -> Outcome:
         log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
         return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    arena = Arena(env=env, judge=judge, starts=starts)
+    arena = Arena(env=env, judge=judge_for(context, judge, waiting_at=0.5), starts=starts)
     inputs = {kind: row.sha256 for kind, row in rows.items()}
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))

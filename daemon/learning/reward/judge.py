@@ -11,6 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from daemon.learning.errors import LearningError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
@@ -25,6 +27,12 @@ class Verdicts:
     success: Tensor
     known: Tensor
     probability: Tensor
+
+
+class JudgeExhausted(LearningError):
+    """A judge that may not be asked any more; who asks ends well with what there is."""
+
+    code = "judge_exhausted"
 
 
 class Judge(Protocol):

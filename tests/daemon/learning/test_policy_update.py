@@ -17,7 +17,7 @@ from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.policy_report import PolicyUpdateReport
 from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
 from daemon.learning.resumable import Resumable
-from daemon.learning.reward.judge import Verdicts
+from daemon.learning.reward.judge import JudgeExhausted, Verdicts
 from daemon.learning.rollout import Starts
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.state import CheckpointUnreadable
@@ -409,6 +409,31 @@ def test_a_policy_can_be_kept_near_the_one_it_began_with() -> None:
     held, told = moved(3.0)
     assert held < 0.7 * free
     assert told[-1]["kl"] > 0
+
+
+class SpentJudge(SideJudge):
+    """May be asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        self.times -= 1
+        if self.times < 0:
+            raise JudgeExhausted("its budget is spent")
+        return super().judge(frames, instructions)
+
+
+def test_a_judge_that_may_not_be_asked_any_more_ends_the_updates_and_keeps_what_was_learned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    policy, whole = a_policy(), a_policy()
+    report, told = updated(policy, judge=SpentJudge(2), config=config(updates=5))
+    assert (report.updates, len(told)) == (2, 2)
+    assert "updates ended early update=3" in caplog.text
+    updated(whole, config=config(updates=2))
+    assert same(weights(policy), weights(whole))
 
 
 class Crash(Exception):

@@ -1,0 +1,1 @@
+"""Judges that live elsewhere: reached over a wire, paid for, sometimes away."""

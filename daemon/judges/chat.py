@@ -1,0 +1,135 @@
+"""One question to an OpenAI-compatible endpoint: POST {url}/chat/completions, and its answers as text.
+
+Every wait has a deadline, also that of an answer that drips in byte by byte. Nothing is tried again here: who
+asks knows what a question costs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
+
+CONNECT_S = 10.0
+MOST_BYTES = 4 * 1024 * 1024  # of an answer
+PIECE = 16 * 1024
+BUSY = 429
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The texts of all choices, and what they cost in tokens (0 where the endpoint does not say)."""
+
+    texts: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ChatEndpoint:
+    """Where questions are sent. Safe to use from several threads; each has its own connections.
+
+    Args:
+        key: sent as bearer token; never logged, never part of an error.
+        answer_s: how long one answer may take, from the question to its last byte.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        answer_s: float = 60.0,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._answer_s = answer_s
+        self._own = threading.local()
+
+    def ask(self, body: Mapping[str, Any]) -> Answers:
+        """Send a question once.
+
+        Raises:
+            JudgeUnreachable: it is away or busy, or takes too long.
+            JudgeRefused: it does not want this question.
+            JudgeGarbled: it answered with something else.
+        """
+        deadline = time.monotonic() + self._answer_s
+        with self._reaching():
+            answer = self._session().post(
+                f"{self.url}/chat/completions",
+                json=body,
+                headers=self._headers,
+                timeout=(CONNECT_S, self._answer_s),
+                stream=True,
+            )
+            with answer:
+                content = self._content(answer, deadline)
+        if answer.status_code == BUSY or answer.status_code >= 500:
+            reason = f"status {answer.status_code}"
+            raise JudgeUnreachable(url=self.url, reason=reason, after_s=_after_s(answer))
+        if answer.status_code >= 400:
+            said = content[:300].decode(errors="replace")
+            raise JudgeRefused(url=self.url, status=answer.status_code, said=said)
+        return self._read(content)
+
+    def _content(self, answer: requests.Response, deadline: float) -> bytes:
+        """The body, if it is whole before the deadline and not too long."""
+        parts: list[bytes] = []
+        for part in answer.iter_content(PIECE):
+            parts.append(part)
+            if time.monotonic() > deadline:
+                reason = f"no whole answer within {self._answer_s:g} s"
+                raise JudgeUnreachable(url=self.url, reason=reason, may_cost=True)
+            if sum(map(len, parts)) > MOST_BYTES:
+                raise JudgeGarbled(url=self.url, found=f"more than {MOST_BYTES} bytes")
+        return b"".join(parts)
+
+    def _read(self, content: bytes) -> Answers:
+        try:
+            document = json.loads(content)
+            texts = tuple(_text(choice) for choice in document["choices"])
+            usage = document.get("usage") or {}
+            tokens = [max(0, int(usage.get(f"{kind}_tokens") or 0)) for kind in ("prompt", "completion")]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found = f"{len(content)} bytes that begin {content[:60].decode(errors='replace')!r}"
+            raise JudgeGarbled(url=self.url, found=found) from None
+        return Answers(texts=texts, prompt_tokens=tokens[0], completion_tokens=tokens[1])
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Whatever the connection does becomes one error, without headers or addresses in it."""
+        try:
+            yield
+        except requests.RequestException as broken:
+            sent = not isinstance(broken, requests.ConnectTimeout | requests.ConnectionError)
+            raise JudgeUnreachable(url=self.url, reason=type(broken).__name__, may_cost=sent) from None
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._own, "session"):
+            self._own.session = requests.Session()
+        session: requests.Session = self._own.session
+        return session
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    """A choice's text; empty where the model said nothing."""
+    content = choice["message"]["content"]
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise TypeError(content)
+    return content
+
+
+def _after_s(answer: requests.Response) -> float | None:
+    """Seconds until it wants to be asked again, where it says so in seconds."""
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if said.isascii() and said.isdigit() else None

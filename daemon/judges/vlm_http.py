@@ -1,0 +1,218 @@
+"""The judge that asks a vision-language model at any OpenAI-compatible endpoint. Obeys `Judge`.
+
+Every third frame of a rollout goes as a JPEG with one question; so many votes are asked for at once. A
+question that was answered before is not asked again. No failure is a verdict: what cannot be read is no vote,
+and while the endpoint is away the phase waits, says so, and goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from daemon.judges.chat import Answers, ChatEndpoint
+from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
+from daemon.judges.ledger import Ledger
+from daemon.learning.errors import BadTensor
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.reward.vlm import PROMPT_VERSION, Rubric, Tally, question, read_answer, shown, tally
+from robot_bridge.station.durable import replace_file
+
+log = logging.getLogger(__name__)
+
+SHORTEST_SIDE = 256  # pixels; smaller pictures are enlarged, because models see little in 64
+QUALITY = 90
+OUTAGE_S = 3600.0  # how long an endpoint that is away is waited for
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # between two tries; each pause is twice the one before
+JITTER = 0.25  # of a pause, so that threads do not come back in step
+MOST_ASKS = 3  # for the votes of one rollout, where an endpoint gives fewer choices than asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VlmConfig:
+    """What is asked, and how.
+
+    Attributes:
+        frames: of a rollout that the judge wants to see, the last ones.
+        rubrics: by instruction; an instruction without one is its own.
+        agreement: share of the votes that must say the same.
+        at_once: rollouts that are asked about at the same time.
+    """
+
+    model: str
+    frames: int
+    votes: int = 5
+    temperature: float = 1.0
+    agreement: float = 0.6
+    max_tokens: int = 300
+    at_once: int = 8
+    rubrics: Mapping[str, Rubric] = field(default_factory=dict)
+
+
+class VlmHttpJudge:
+    """Asks; remembers; waits.
+
+    Args:
+        cache: folder of answers, by what was asked.
+        waiting: told while the endpoint is away, so that the phase can say so; what it raises ends the wait.
+    """
+
+    def __init__(
+        self,
+        endpoint: ChatEndpoint,
+        ledger: Ledger,
+        *,
+        config: VlmConfig,
+        cache: Path,
+        waiting: Callable[[str], None] = lambda text: None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._endpoint, self._ledger, self._config = endpoint, ledger, config
+        self._cache, self._waiting, self._sleep = cache, waiting, sleep
+        self._telling = threading.Lock()
+        cache.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def frames(self) -> int:
+        return self._config.frames
+
+    def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
+        """Verdicts on uint8 [B, F, 3, H, W].
+
+        Raises:
+            BadTensor: frames of another type or shape, or not one instruction each.
+            JudgeUnreachable: the endpoint stayed away for longer than an hour.
+            JudgeRefused: it does not want such questions.
+            JudgeBudgetSpent: the iteration may not ask any more.
+        """
+        if frames.ndim != 5 or frames.dtype != torch.uint8 or len(instructions) != len(frames):
+            found = f"{frames.dtype} {list(frames.shape)} for {len(instructions)} instructions"
+            raise BadTensor(
+                name="frames", expected="uint8 [B, F, 3, H, W], one instruction each", found=found
+            )
+        with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:
+            tallies = list(pool.map(self._verdict, frames.cpu(), instructions))
+        return Verdicts(
+            success=torch.tensor([one.success for one in tallies], dtype=torch.bool),
+            known=torch.tensor([one.known for one in tallies], dtype=torch.bool),
+            probability=torch.tensor([one.probability for one in tallies], dtype=torch.float32),
+        )
+
+    def _verdict(self, frames: Tensor, instruction: str) -> Tally:
+        config = self._config
+        rubric = config.rubrics.get(instruction, Rubric())
+        pictures = [jpeg_of(frames[place]) for place in shown(len(frames))]
+        text = question(instruction, rubric, pictures=len(pictures))
+        key = self._key(text, pictures)
+        texts = self._remembered(key)
+        if texts is None:
+            texts = self._asked(body_of(text, pictures, config=config))
+            if texts:
+                replace_file(self._cache / f"{key}.json", json.dumps({"texts": texts}).encode())
+        else:
+            self._ledger.note_cached()
+        scores = [read_answer(answer, rubric) for answer in texts[: config.votes]]
+        scores += [None] * (config.votes - len(scores))
+        return tally(scores, agreement=config.agreement)
+
+    def _asked(self, body: dict[str, Any]) -> list[str]:
+        """All votes on one rollout; fewer, or none, where the endpoint gives nothing readable."""
+        texts: list[str] = []
+        for _ in range(MOST_ASKS):
+            missing = self._config.votes - len(texts)
+            if missing <= 0:
+                break
+            try:
+                texts += self._patiently({**body, "n": missing}).texts
+            except JudgeGarbled as garbled:
+                log.warning("judge answer unreadable reason=%s", garbled)
+        return texts
+
+    def _patiently(self, body: dict[str, Any]) -> Answers:
+        """One request, sent again and again while the endpoint is away."""
+        waited, pause = 0.0, PAUSE_S
+        while True:
+            try:
+                return self._paid(body)
+            except JudgeUnreachable as away:
+                if waited >= OUTAGE_S:
+                    raise
+                with self._telling:
+                    self._waiting(f"waiting for the judge since {waited:.0f} s: {away}")
+                wanted = pause if away.after_s is None else away.after_s
+                wait_s = min(LONGEST_PAUSE_S, wanted) * (1 + JITTER * random.random())
+                self._sleep(wait_s)
+                waited, pause = waited + wait_s, 2 * pause
+
+    def _paid(self, body: dict[str, Any]) -> Answers:
+        """One request that the budget allows; what may have cost stays entered."""
+        reserved = self._ledger.reserve(completion_tokens=self._config.max_tokens * body["n"])
+        try:
+            answers = self._endpoint.ask(body)
+        except JudgeRefused:
+            self._ledger.refund(reserved)
+            raise
+        except JudgeUnreachable as away:
+            if not away.may_cost:
+                self._ledger.refund(reserved)
+            raise
+        self._ledger.settle(
+            reserved, prompt_tokens=answers.prompt_tokens, completion_tokens=answers.completion_tokens
+        )
+        return answers
+
+    def _key(self, text: str, pictures: Sequence[bytes]) -> str:
+        """sha256 of everything that an answer depends on."""
+        config = self._config
+        asked = [PROMPT_VERSION, self._endpoint.url, config.model, config.votes, config.temperature, text]
+        digest = hashlib.sha256(json.dumps(asked).encode())
+        for picture in pictures:
+            digest.update(hashlib.sha256(picture).digest())
+        return digest.hexdigest()
+
+    def _remembered(self, key: str) -> list[str] | None:
+        file = self._cache / f"{key}.json"
+        try:
+            return [str(text) for text in json.loads(file.read_text())["texts"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def body_of(text: str, pictures: Sequence[bytes], *, config: VlmConfig) -> dict[str, Any]:
+    """The request, without the number of choices."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    for picture in pictures:
+        url = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+        content.append({"type": "image_url", "image_url": {"url": url}})
+    return {
+        "model": config.model,
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+        "messages": [{"role": "user", "content": content}],
+    }
+
+
+def jpeg_of(frame: Tensor) -> bytes:
+    """A frame uint8 [3, H, W] as JPEG, enlarged without smoothing where it is small."""
+    picture = Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
+    times = -(-SHORTEST_SIDE // min(picture.size))
+    if times > 1:
+        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Which judge an iteration asks, as its spec says: the classifier, a vision-language model, or both."""
+
+from __future__ import annotations
+
+from daemon.errors import SettingInvalid
+from daemon.judges.chat import ChatEndpoint
+from daemon.judges.ledger import Ledger, Prices
+from daemon.judges.vlm_http import VlmConfig, VlmHttpJudge
+from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.reward.ensemble import EnsembleJudge
+from daemon.learning.reward.judge import Judge
+from daemon.learning.reward.vlm import Rubric
+from daemon.phases.context import PhaseContext
+
+
+def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, waiting_at: float) -> Judge:
+    """The judge that the spec names; `classifier` is this iteration's.
+
+    Args:
+        waiting_at: share of the phase that the progress bar shows while an endpoint is away.
+
+    Raises:
+        SettingInvalid: the spec wants a model's verdict, and the settings name no endpoint.
+    """
+    kind = context.spec.judge.kind
+    if kind == "success_classifier":
+        return classifier
+    asked = vlm_judge(context, waiting_at=waiting_at)
+    return asked if kind == "vlm_http" else EnsembleJudge([classifier, asked])
+
+
+def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
+    """The endpoint of the settings with the questions of the spec; costs are kept per iteration.
+
+    Raises:
+        SettingInvalid: there is no endpoint.
+    """
+    settings, spec = context.settings, context.spec.judge.vlm
+    if settings.judge_url is None:
+        wanted = "expected the address of an OpenAI-compatible endpoint, because the spec's judge needs it"
+        raise SettingInvalid(faults={"judge_url": wanted})
+    key = settings.judge_key_file.read_text().strip() if settings.judge_key_file else None
+    folder = settings.data_dir / "judge"
+    (folder / "costs").mkdir(parents=True, exist_ok=True)
+    prices = Prices(
+        prompt=settings.judge_prompt_price,
+        completion=settings.judge_completion_price,
+        prompt_tokens=spec.prompt_tokens,
+    )
+    ledger = Ledger(
+        folder / "costs" / f"{context.iteration_id}.json",
+        prices=prices,
+        max_requests=spec.max_requests,
+        max_usd=spec.max_usd,
+    )
+    config = VlmConfig(
+        model=spec.model,
+        frames=context.spec.steps + 1,
+        votes=spec.votes,
+        temperature=spec.temperature,
+        agreement=spec.agreement,
+        max_tokens=spec.max_tokens,
+        at_once=spec.at_once,
+        rubrics={
+            sentence: Rubric(done=spec.done.get(sentence), partly=spec.partly.get(sentence))
+            for sentence in {*spec.done, *spec.partly}
+        },
+    )
+    return VlmHttpJudge(
+        ChatEndpoint(settings.judge_url, key=key, answer_s=spec.answer_s),
+        ledger,
+        config=config,
+        cache=folder / "answers",
+        waiting=lambda text: context.report(waiting_at, text),
+    )
