@@ -32,7 +32,12 @@ app.command()(cli_policy.policy_server)
 app.command()(cli_autoeval.autoeval_emulator)
 for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
     app.command()(rest_command)
-for offline_command in (cli_offline.pretrain, cli_offline.finetune_world_model, cli_offline.demo):
+for offline_command in (
+    cli_offline.pretrain,
+    cli_offline.finetune_world_model,
+    cli_offline.sft,
+    cli_offline.demo,
+):
     app.command()(offline_command)
 
 Announce = Annotated[

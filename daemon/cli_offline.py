@@ -82,6 +82,33 @@ def finetune_world_model(
     finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo, film=film)
 
 
+def sft(
+    *,
+    episodes: Annotated[
+        Literal["collect", "imported", "base", "all"], typer.Option(help="Episodes of this origin.")
+    ] = "collect",
+    task: Annotated[list[str] | None, typer.Option(help="Only of this task; may be given again.")] = None,
+    failures: Annotated[bool, typer.Option(help="Also what failed or was not judged.")] = False,
+    keep_only: Annotated[bool, typer.Option(help="Store the policy and never try it.")] = False,
+    updates: Annotated[int, typer.Option(min=1)] = 200,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Let the champion imitate stored successes; the next iteration tries what comes out of it."""
+    from daemon.logs import configure_logging
+    from daemon.settings import load_settings
+
+    settings = load_settings()
+    configure_logging("WARNING")
+    from daemon.learning.sft import SftConfig
+    from daemon.offline_sft import Wanted, sft_offline
+
+    origin = None if episodes == "all" else episodes
+    wanted = Wanted(origin=origin, tasks=task or None, failures=failures, keep_only=keep_only)
+    config = SftConfig(updates=updates, lr=learning_rate, seed=seed)
+    sft_offline(settings, wanted, config=config, report=typer.echo)
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Gets summary.json and report.html.")] = Path("demo-output"),
     cell_seed: Annotated[int, typer.Option(min=0, help="Which cell; 0 is the one of pretraining.")] = 7,

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.policy import Policy
-from daemon.phases.checkpoints import adoptable, newest
+from daemon.phases.checkpoints import adoptable, current
 from daemon.phases.context import PhaseContext
 from daemon.phases.slots import CHAMPION
 from robot_bridge.episode import PolicyRef
 from storage import checkpoints, phase_runs, trials
+from storage.blobs import BlobStore
+from storage.db import Database
 from storage.tables import CheckpointRow
 
 CANDIDATE = "candidate"
@@ -55,18 +58,24 @@ class Arms:
 
 
 def champion(context: PhaseContext) -> CheckpointRow:
+    """`champion_of`, asked by a phase."""
+    settings = context.settings
+    return champion_of(context.database, context.blobs, preset=settings.preset, now=context.now())
+
+
+def champion_of(database: Database, blobs: BlobStore, *, preset: str, now: datetime) -> CheckpointRow:
     """The policy to act and to go on from; the preset's committed base where nothing was decided yet.
 
     Raises:
         AssetMissing: this installation has no base checkpoint of the preset.
         StorageError: the store cannot take or read it.
     """
-    with context.database.read() as session:
+    with database.read() as session:
         decided = trials.latest(session)
         if decided is not None:
             return checkpoints.get(session, decided.goes_on_id)
         first = adoptable(session, "policy")[-1:]
-    return first[0] if first else newest(context, "policy")
+    return first[0] if first else current(database, blobs, "policy", preset=preset, now=now)
 
 
 def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow | None:

@@ -98,6 +98,11 @@ class Policy:
         """L, the number of actions decided at once."""
         return int(self.model.config.chunk)
 
+    @property
+    def image_size(self) -> int:
+        """Pixels on a side of the pictures that it decides by."""
+        return int(self.model.config.image_size)
+
     def frozen_copy(self) -> Policy:
         """The policy as it is now, for comparing with later; nobody trains it."""
         model = copy.deepcopy(self.model).requires_grad_(False).eval()

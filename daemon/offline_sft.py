@@ -1,0 +1,150 @@
+"""`gymnastd sft`: the champion imitates stored episodes, at the command line, without an iteration.
+
+What it makes is brought in as a policy that the next iteration tries against the champion; it has to win like
+any other. Held-out episodes are only measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from daemon.errors import NothingCollected
+from daemon.learning.batch import Clip
+from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.policy.policy import Policy
+from daemon.learning.sft import SftConfig, demonstrations_of, train_policy
+from daemon.phases.arms import champion_of
+from daemon.phases.checkpoints import CANDIDATE
+from daemon.phases.clips import Shelf, load_clips
+from daemon.settings import Settings
+from daemon.stores import open_blobs, open_database, utc_now
+from storage import checkpoints, replay
+from storage.array_cache import ArrayCache
+from storage.blobs import BlobStore
+from storage.canonical import json_digest
+from storage.db import Database
+from storage.tables import CheckpointRow
+
+PHASE = "sft"
+TOLD_EVERY = 50  # updates between two lines of progress
+AT_ONCE = 256  # decisions of one forward pass where loss is measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which episodes are imitated.
+
+    Attributes:
+        origin: collect, imported or base; None takes all.
+        tasks: their ids; None takes all.
+        failures: also those that failed or that nobody judged.
+        keep_only: the policy is stored and never tried.
+    """
+
+    origin: str | None
+    tasks: Sequence[str] | None = None
+    failures: bool = False
+    keep_only: bool = False
+
+
+def sft_offline(
+    settings: Settings, wanted: Wanted, *, config: SftConfig, report: Callable[[str], None]
+) -> CheckpointRow:
+    """Let a copy of the champion imitate stored episodes and keep it.
+
+    Raises:
+        NothingCollected: no such episode to imitate.
+        StorageError, LearningError: an episode or checkpoint is damaged, or training diverged.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database, blobs = open_database(settings), open_blobs(settings)
+    try:
+        database.upgrade()
+        parent = champion_of(database, blobs, preset=settings.preset, now=utc_now())
+        device = choose_device()
+        policy = Policy.load(
+            checkpoints.path(parent, blobs), device=device, precision=choose_precision(device.type)
+        )
+        shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
+        train, held_out = (
+            imitable(database, shelf, wanted, size=policy.image_size, held_out=which)
+            for which in (False, True)
+        )
+        if not train:
+            asked = f"{'an episode' if wanted.failures else 'a success'} of origin {wanted.origin or 'any'}"
+            raise NothingCollected(phase=PHASE, wanted=f"{asked} to imitate")
+        report(f"{len(train)} episodes to imitate, {len(held_out)} held out")
+        before = imitation_loss(policy, held_out) if held_out else None
+        train_policy(policy, train, config=config, on_update=lambda at, found: told(report, at, found))
+        after = imitation_loss(policy, held_out) if held_out else None
+        if before is not None and after is not None:
+            report(f"held-out loss {before:.4f} before, {after:.4f} after, nats per token")
+        card: dict[str, Any] = {"sft": {"before": before, "after": after, "updates": config.updates}}
+        card |= {CANDIDATE: True} if wanted.keep_only else {}
+        row = keep(database, blobs, policy, parent=parent, clips=train, card=card)
+    finally:
+        database.dispose()
+    said = "kept, and not tried" if wanted.keep_only else "the next iteration tries it against the champion"
+    report(f"policy {row.number} (id {row.id}): {said}")
+    return row
+
+
+def imitable(database: Database, shelf: Shelf, wanted: Wanted, *, size: int, held_out: bool) -> list[Clip]:
+    """The clips that are asked for, oldest first."""
+    query = replay.EpisodeQuery(
+        origin=wanted.origin, tasks=wanted.tasks, held_out=held_out, newest_first=False
+    )
+    with database.read() as session:
+        clips = load_clips(session, shelf, replay.select(session, query), size=size)
+    return [clip for clip in clips if wanted.failures or clip.success]
+
+
+@torch.no_grad()
+def imitation_loss(policy: Policy, clips: Sequence[Clip]) -> float:
+    """Mean cross-entropy of the decisions of these clips, nats per token; all instructions weigh the same."""
+    found = demonstrations_of(policy, clips)
+    policy.model.eval()
+    losses = []
+    for begin in range(0, len(found.instructions), AT_ONCE):
+        part = slice(begin, begin + AT_ONCE)
+        logits = policy.logits(found.frames[part], found.instructions[part])  # [B, L, A, bins]
+        targets = found.tokens[part].to(policy.device)
+        by_token = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+        losses.append(by_token.view(len(targets), -1).mean(1).cpu())
+    return float((torch.cat(losses).double() * found.weights).sum() / found.weights.sum())
+
+
+def keep(
+    database: Database,
+    blobs: BlobStore,
+    policy: Policy,
+    *,
+    parent: CheckpointRow,
+    clips: Sequence[Clip],
+    card: dict[str, Any],
+) -> CheckpointRow:
+    """Keep the policy with its parent and the episodes it imitates."""
+    new = checkpoints.NewCheckpoint(
+        kind="policy",
+        spec_digest=json_digest(card, what="card"),
+        card=card,
+        parent_id=parent.id,
+        episode_ids=tuple(clip.episode_id for clip in clips),
+    )
+    with TemporaryDirectory(prefix="gymnastd-") as folder:
+        file = Path(folder) / "policy.safetensors"
+        policy.save(file, card)
+        with database.write() as session:
+            return checkpoints.save(session, blobs, new, file=file, now=utc_now())
+
+
+def told(report: Callable[[str], None], update: int, metrics: dict[str, float]) -> None:
+    if update % TOLD_EVERY == 0:
+        report(f"update {update}, loss {metrics['loss']:.4f}, accuracy {metrics['token_accuracy']:.2f}")

@@ -1,0 +1,35 @@
+"""The simulation behind README's error rates: it prints a row for every shift, and its trials end."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import trial_errors
+from benchmarks.trial_errors import RATES, SHIFTS, one_trial
+
+
+def test_every_shift_has_a_row_whose_shares_are_shares(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trial_errors", "--episodes", "6", "--trials", "5"])
+    trial_errors.main()
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(SHIFTS)
+    for row in rows[1:]:
+        assert sum(float(share) for share in row[1:4]) == pytest.approx(1)
+        assert 1 <= float(row[4]) <= 6
+
+
+@pytest.mark.parametrize("budget", [1, 3, 24])
+def test_a_trial_ends_with_its_budget_at_the_latest(budget: int) -> None:
+    decision, used = one_trial(RATES, RATES, budget=budget, chance=np.random.default_rng(1))
+    assert decision in {"promoted", "rejected", "undecided"}
+    assert 1 <= used <= budget
+
+
+def test_a_hopeless_candidate_is_found_out_before_the_budget_is_spent() -> None:
+    chance = np.random.default_rng(2)
+    ends = [one_trial(RATES, (0.0,) * 4, budget=24, chance=chance) for _ in range(20)]
+    assert {decision for decision, _ in ends} == {"rejected"}
+    assert max(used for _, used in ends) < 12
