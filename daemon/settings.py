@@ -97,6 +97,9 @@ class Settings(BaseSettings):
         description="OpenAI-compatible endpoint, up to and with /v1, for specs whose judge is a model there",
     )
     judge_key_file: Path | None = Field(default=None, description="holds the endpoint's key")
+    judge_model_dir: Path | None = Field(
+        default=None, description="transformers folder of a vision-language model, for the judge vlm_local"
+    )
     judge_prompt_price: Annotated[float, Field(ge=0.0)] = Field(
         default=0.0, description="US dollars per million tokens of questions, pictures included"
     )

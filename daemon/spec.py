@@ -99,6 +99,9 @@ class TrustSpec(SpecModel):
     )
 
 
+JudgeKind = Literal["success_classifier", "vlm_http", "vlm_local"]
+
+
 class VlmSpec(SpecModel):
     """Questions to a vision-language model, and what they may cost an iteration."""
 
@@ -129,9 +132,10 @@ class VlmSpec(SpecModel):
 class JudgeSpec(SpecModel):
     """Who judges, training of the classifier on labelled real frames, and what is asked of the verdicts."""
 
-    kind: Literal["success_classifier", "vlm_http", "ensemble"] = Field(
-        default="success_classifier", description="ensemble: classifier and model, where they agree"
+    kind: JudgeKind | Literal["ensemble"] = Field(
+        default="success_classifier", description="ensemble: several, where they agree"
     )
+    ensemble: Annotated[tuple[JudgeKind, ...], Field(min_length=2)] = ("success_classifier", "vlm_http")
     vlm: VlmSpec = VlmSpec()
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60

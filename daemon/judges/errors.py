@@ -4,6 +4,7 @@ JudgeError (DaemonError)
 ├── JudgeUnreachable     no answer, 429, 5xx: worth waiting for
 ├── JudgeRefused         4xx: the request, the key or the model is wrong
 ├── JudgeGarbled         an answer that is none
+├── JudgeModelUnusable   vlm_local.py: a folder without a model that can answer
 └── JudgeBudgetSpent     the iteration may not ask any more
 """
 

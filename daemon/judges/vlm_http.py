@@ -28,8 +28,7 @@ from torch import Tensor
 from daemon.judges.chat import Answers, ChatEndpoint
 from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
 from daemon.judges.ledger import Ledger
-from daemon.learning.errors import BadTensor
-from daemon.learning.reward.judge import Verdicts
+from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.vlm import PROMPT_VERSION, Rubric, Tally, question, read_answer, shown, tally
 from robot_bridge.station.durable import replace_file
 
@@ -100,11 +99,7 @@ class VlmHttpJudge:
             JudgeRefused: it does not want such questions.
             JudgeBudgetSpent: the iteration may not ask any more.
         """
-        if frames.ndim != 5 or frames.dtype != torch.uint8 or len(instructions) != len(frames):
-            found = f"{frames.dtype} {list(frames.shape)} for {len(instructions)} instructions"
-            raise BadTensor(
-                name="frames", expected="uint8 [B, F, 3, H, W], one instruction each", found=found
-            )
+        require_films(frames, instructions)
         with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:
             tallies = list(pool.map(self._verdict, frames.cpu(), instructions))
         return Verdicts(

@@ -1,4 +1,4 @@
-"""Which judge an iteration asks, as its spec says: the classifier, a vision-language model, or both."""
+"""Which judge an iteration asks, as its spec says: the classifier, a vision-language model, or several."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from daemon.errors import SettingInvalid
 from daemon.judges.chat import ChatEndpoint
 from daemon.judges.ledger import Ledger, Prices
 from daemon.judges.vlm_http import VlmConfig, VlmHttpJudge
+from daemon.judges.vlm_local import VlmLocalJudge
+from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.learning.reward.judge import Judge
 from daemon.learning.reward.vlm import Rubric
 from daemon.phases.context import PhaseContext
+from daemon.spec import JudgeKind
 
 
 def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, waiting_at: float) -> Judge:
@@ -20,13 +23,47 @@ def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, waiting_at:
         waiting_at: share of the phase that the progress bar shows while an endpoint is away.
 
     Raises:
-        SettingInvalid: the spec wants a model's verdict, and the settings name no endpoint.
+        SettingInvalid: the spec wants a model's verdict, and the settings name none.
+        JudgeModelUnusable: the folder of the settings holds no model that can answer.
     """
-    kind = context.spec.judge.kind
-    if kind == "success_classifier":
-        return classifier
-    asked = vlm_judge(context, waiting_at=waiting_at)
-    return asked if kind == "vlm_http" else EnsembleJudge([classifier, asked])
+
+    def one(kind: JudgeKind) -> Judge:
+        if kind == "success_classifier":
+            return classifier
+        return vlm_judge(context, waiting_at=waiting_at) if kind == "vlm_http" else local_judge(context)
+
+    spec = context.spec.judge
+    return EnsembleJudge([one(kind) for kind in spec.ensemble]) if spec.kind == "ensemble" else one(spec.kind)
+
+
+def local_judge(context: PhaseContext) -> VlmLocalJudge:
+    """The model in the folder of the settings, on this machine's device.
+
+    Raises:
+        SettingInvalid: there is no folder.
+        JudgeModelUnusable: it holds no model that can answer.
+    """
+    folder = context.settings.judge_model_dir
+    if folder is None:
+        wanted = "expected the folder of a vision-language model, because the spec's judge needs it"
+        raise SettingInvalid(faults={"judge_model_dir": wanted})
+    device = choose_device()
+    return VlmLocalJudge.load(
+        folder,
+        frames=context.spec.steps + 1,
+        device=device,
+        precision=choose_precision(device.type),
+        rubrics=rubrics_of(context),
+    )
+
+
+def rubrics_of(context: PhaseContext) -> dict[str, Rubric]:
+    """What counts as done, by instruction."""
+    spec = context.spec.judge.vlm
+    return {
+        sentence: Rubric(done=spec.done.get(sentence), partly=spec.partly.get(sentence))
+        for sentence in {*spec.done, *spec.partly}
+    }
 
 
 def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
@@ -61,10 +98,7 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
         agreement=spec.agreement,
         max_tokens=spec.max_tokens,
         at_once=spec.at_once,
-        rubrics={
-            sentence: Rubric(done=spec.done.get(sentence), partly=spec.partly.get(sentence))
-            for sentence in {*spec.done, *spec.partly}
-        },
+        rubrics=rubrics_of(context),
     )
     return VlmHttpJudge(
         ChatEndpoint(settings.judge_url, key=key, answer_s=spec.answer_s),

@@ -129,7 +129,7 @@ def test_it_serves_swaps_at_a_reset_and_ends_on_sigterm(tmp_path: Path) -> None:
     token.write_text("the-word\n")
     with serving(tmp_path, "--checkpoint", path, "--token-file", token, "--watch") as (url, process):
         assert requests.post(f"{url}/reset", timeout=PATIENT).status_code == 401
-        link = HttpPolicyLink(url, token="the-word", timeout_s=PATIENT)  # noqa: S106
+        link = HttpPolicyLink(url, token="the-word", timeout_s=PATIENT)
         first = link.reset(a_reset("first")).policy
         saved(path, seed=1)
         deadline = time.monotonic() + PATIENT

@@ -23,7 +23,7 @@ from daemon.learning.policy.tokenizer import (
     to_json,
     tokenize,
 )
-from daemon.learning.reward.judge import Verdicts
+from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.success_classifier import SuccessClassifier, SuccessClassifierConfig
 from daemon.learning.state import CheckpointUnreadable, half, load_state, save_state
 
@@ -75,9 +75,7 @@ class ClassifierJudge:
         Raises:
             BadTensor: frames are not uint8 [B, F >= 1, 3, H, W], or there are not B instructions.
         """
-        if frames.ndim != 5 or frames.dtype != torch.uint8 or frames.shape[1] < 1:
-            found = f"{frames.dtype} {list(frames.shape)}"
-            raise BadTensor(name="frames", expected="uint8 [B, F, 3, H, W] with F >= 1", found=found)
+        require_films(frames, instructions)
         last = frames[:, -JUDGED_FRAMES:]  # [B, F, 3, H, W]
         count = last.shape[1]
         sentences = [sentence for sentence in instructions for _ in range(count)]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from daemon.learning.errors import LearningError
+from daemon.learning.errors import BadTensor, LearningError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,19 @@ class JudgeExhausted(LearningError):
     """A judge that may not be asked any more; who asks ends well with what there is."""
 
     code = "judge_exhausted"
+
+
+def require_films(frames: Tensor, instructions: Sequence[str]) -> None:
+    """Check what a judge is given.
+
+    Raises:
+        BadTensor: not uint8 [B, F >= 1, 3, H, W], or not one instruction each.
+    """
+    fits = frames.ndim == 5 and frames.dtype == torch.uint8 and frames.shape[1] >= 1
+    if not fits or len(instructions) != len(frames):
+        found = f"{frames.dtype} {list(frames.shape)} for {len(instructions)} instructions"
+        expected = "uint8 [B, F, 3, H, W] with F >= 1, one instruction each"
+        raise BadTensor(name="frames", expected=expected, found=found)
 
 
 class Judge(Protocol):

@@ -42,13 +42,9 @@ class Tally:
 
 def question(instruction: str, rubric: Rubric, *, pictures: int) -> str:
     """The text that goes with so many pictures of one rollout."""
-    done = rubric.done or f"the pictures show that this was achieved: {instruction}"
     lines = [
-        f"These {pictures} pictures, in the order of time, show a robot arm that was told: {instruction}",
-        "They were taken by a camera or drawn by a model of the world; blur and flicker are not the robot's "
-        "fault.",
-        "Judge how things stand at the end, not what happened on the way.",
-        f"Score 1 if, in the last picture, {done}.",
+        *_scene(instruction, pictures),
+        f"Score 1 if, in the last picture, {_done(instruction, rubric)}.",
     ]
     if rubric.partly is not None:
         lines.append(f"Score 0.5 if that is not so, but {rubric.partly}.")
@@ -58,6 +54,25 @@ def question(instruction: str, rubric: Rubric, *, pictures: int) -> str:
         f"Score: X    (X is one of {', '.join(f'{score:g}' for score in rubric.scores)})",
     ]
     return "\n".join(lines)
+
+
+def yes_or_no(instruction: str, rubric: Rubric, *, pictures: int) -> str:
+    """The same, to be answered by one digit."""
+    asked = f"Answer 1 if, in the last picture, {_done(instruction, rubric)}. Otherwise answer 0."
+    return "\n".join([*_scene(instruction, pictures), asked])
+
+
+def _scene(instruction: str, pictures: int) -> list[str]:
+    return [
+        f"These {pictures} pictures, in the order of time, show a robot arm that was told: {instruction}",
+        "They were taken by a camera or drawn by a model of the world; blur and flicker are not the robot's "
+        "fault.",
+        "Judge how things stand at the end, not what happened on the way.",
+    ]
+
+
+def _done(instruction: str, rubric: Rubric) -> str:
+    return rubric.done or f"the pictures show that this was achieved: {instruction}"
 
 
 def shown(frames: int) -> list[int]:

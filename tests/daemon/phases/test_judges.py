@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ import torch
 
 from daemon.errors import SettingInvalid
 from daemon.judges.vlm_http import VlmHttpJudge
+from daemon.judges.vlm_local import VlmLocalJudge
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.context import PhaseContext
 from daemon.phases.judges import judge_for
 from tests.daemon.judges.emulator import Endpoint, running
+from tests.daemon.judges.test_vlm_local import a_model, a_processor
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
 from tests.robot_bridge.toy_driver import TASKS
 
@@ -53,10 +56,23 @@ def test_the_spec_says_who_judges(lab: Lab, endpoint: Endpoint, kind: str, judge
     assert found.frames == (3 if kind == "success_classifier" else SMALL["steps"] + 1)
 
 
-@pytest.mark.parametrize("kind", ["vlm_http", "ensemble"])
-def test_a_model_without_an_endpoint_is_refused_by_name(lab: Lab, kind: str) -> None:
-    with pytest.raises(SettingInvalid, match="judge_url"):
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("vlm_http", "judge_url"), ("ensemble", "judge_url"), ("vlm_local", "judge_model_dir")],
+)
+def test_a_model_that_the_settings_do_not_name_is_refused(lab: Lab, kind: str, setting: str) -> None:
+    with pytest.raises(SettingInvalid, match=setting):
         judge_for(asking(lab, kind, None), a_coin(("a",)), waiting_at=0.5)
+
+
+def test_a_model_in_a_folder_judges_with_the_rubrics_of_the_spec(lab: Lab, tmp_path: Path) -> None:
+    a_model().save_pretrained(tmp_path)
+    a_processor().save_pretrained(tmp_path)
+    context = asking(lab, "vlm_local", None, done={"open the drawer": "it gapes"})
+    settings = context.settings.model_copy(update={"judge_model_dir": tmp_path})
+    judge = judge_for(replace(context, settings=settings), a_coin(("a",)), waiting_at=0.5)
+    assert isinstance(judge, VlmLocalJudge)
+    assert judge.judge(_grey(judge.frames), ["open the drawer"]).probability.shape == (1,)
 
 
 def test_rubrics_and_the_key_of_the_settings_reach_the_endpoint(lab: Lab, endpoint: Endpoint) -> None:

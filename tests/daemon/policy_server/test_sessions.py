@@ -207,7 +207,7 @@ def test_a_network_that_fails_is_told_and_the_next_try_draws_the_same() -> None:
 
 @pytest.fixture
 def guarded(sessions: PolicySessions) -> Iterator[str]:
-    with running_policy_server(sessions, token="the-word") as url:  # noqa: S106
+    with running_policy_server(sessions, token="the-word") as url:
         yield url
 
 
@@ -217,7 +217,7 @@ def test_with_a_token_nobody_else_gets_an_action(guarded: str) -> None:
         with pytest.raises(PolicyFailed, match="unauthorized"):
             link.reset(a_reset())
         link.close()
-    link = HttpPolicyLink(guarded, token="the-word", timeout_s=20.0)  # noqa: S106
+    link = HttpPolicyLink(guarded, token="the-word", timeout_s=20.0)
     assert link.reset(a_reset()).policy == FIRST
     link.close()
 

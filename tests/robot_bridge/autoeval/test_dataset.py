@@ -188,7 +188,7 @@ def test_the_login_of_this_machine_is_not_sent(tmp_path: Path, monkeypatch: pyte
         fake.on_headers = lambda headers: seen.append(headers.get("Authorization"))
         fake.faults["GET /api/datasets/zhouzypaul/auto_eval/tree/main/eval_data"] = [Raw(200, b"[]")] * 2
         assert HubDataset(cache=tmp_path, endpoint=fake.url).find_run("x") is None
-        assert HubDataset(cache=tmp_path, endpoint=fake.url, token="hf_given").find_run("x") is None  # noqa: S106
+        assert HubDataset(cache=tmp_path, endpoint=fake.url, token="hf_given").find_run("x") is None
     assert seen == [None, "Bearer hf_given"]
 
 

@@ -177,7 +177,7 @@ def test_frames_of_another_kind_are_refused(frames: torch.Tensor) -> None:
 
 
 def test_every_rollout_needs_its_instruction() -> None:
-    with pytest.raises(BadTensor, match="one per frame"):
+    with pytest.raises(BadTensor, match="one instruction each"):
         new_judge((OPEN,), seed=0, width=16).judge(noise(2, 3), [OPEN])
 
 

@@ -1,0 +1,134 @@
+"""The judge that is a vision-language model in this process: p(success) from the logits of one token.
+
+Any transformers folder with an `AutoModelForImageTextToText` and its processor. No text is generated and none
+is parsed: after the question the next token is "1" or "0", and how much more likely the one is than the other
+is the verdict. Close to one half it declines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from daemon.judges.errors import JudgeError
+from daemon.learning.reward.judge import Verdicts, require_films
+from daemon.learning.reward.vlm import Rubric, shown, yes_or_no
+
+ABSTAIN_WITHIN = 0.1  # a probability this close to one half is no verdict
+YES, NO = "1", "0"
+
+
+class JudgeModelUnusable(JudgeError):
+    """The folder holds no model that can answer."""
+
+    code = "judge_model_unusable"
+
+    def __init__(self, *, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"the judge's model in {folder} cannot be used: {reason}. Expected a transformers folder with an "
+            "image-text-to-text model in safetensors and its processor."
+        )
+
+
+class VlmLocalJudge:
+    """A model and its processor. Obeys `Judge`.
+
+    Args:
+        frames: of a rollout that the judge wants to see, the last ones; every third is shown.
+        rubrics: by instruction; an instruction without one is its own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        frames: int,
+        rubrics: Mapping[str, Rubric] | None = None,
+        abstain_within: float = ABSTAIN_WITHIN,
+    ) -> None:
+        self._model, self._processor = model.eval(), processor
+        self._frames, self._rubrics = frames, dict(rubrics or {})
+        self._abstain_within = abstain_within
+        self._answers = [_only_token(processor.tokenizer, word) for word in (YES, NO)]
+
+    @property
+    def frames(self) -> int:
+        return self._frames
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        frames: int,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+        rubrics: Mapping[str, Rubric] | None = None,
+    ) -> VlmLocalJudge:
+        """Read a folder; nothing in it is run, and only safetensors are read.
+
+        Raises:
+            JudgeModelUnusable: it holds no such model, or one that has no token for its answers.
+        """
+        try:
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=precision
+            )
+            return cls(model.to(device), processor, frames=frames, rubrics=rubrics)
+        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            raise JudgeModelUnusable(folder=folder, reason=str(error).splitlines()[0]) from error
+
+    @torch.no_grad()
+    def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
+        """Verdicts on uint8 [B, F, 3, H, W], one rollout after the other.
+
+        Raises:
+            BadTensor: frames of another type or shape, or not one instruction each.
+        """
+        require_films(frames, instructions)
+        probability = torch.tensor(
+            [self._probability(film, sentence) for film, sentence in zip(frames, instructions, strict=True)],
+            dtype=torch.float32,
+        )
+        known = probability.isfinite() & ((probability - 0.5).abs() >= self._abstain_within)
+        return Verdicts(success=probability > 0.5, known=known, probability=probability)
+
+    def _probability(self, film: Tensor, instruction: str) -> float:
+        pictures = [
+            Image.fromarray(film[place].permute(1, 2, 0).contiguous().cpu().numpy())
+            for place in shown(len(film))
+        ]
+        text = yes_or_no(instruction, self._rubrics.get(instruction, Rubric()), pictures=len(pictures))
+        inputs = self._processor(
+            text=[self._prompt(text, len(pictures))], images=[pictures], return_tensors="pt"
+        ).to(self._model.device)
+        logits = self._model(**inputs).logits[0, -1, self._answers].float()  # [2]: yes, no
+        return float(logits.softmax(0)[0])
+
+    def _prompt(self, text: str, pictures: int) -> str:
+        """The conversation as the model's own template writes it, or plainly where it has none."""
+        if getattr(self._processor, "chat_template", None):
+            content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": text}]
+            turns = [{"role": "user", "content": content}]
+            return str(self._processor.apply_chat_template(turns, add_generation_prompt=True))
+        return f"{self._processor.image_token * pictures}\n{text}\nAnswer: "
+
+
+def _only_token(tokenizer: Any, word: str) -> int:
+    """The token that an answer begins with.
+
+    Raises:
+        ValueError: the tokenizer has none for it.
+    """
+    found = tokenizer.encode(word, add_special_tokens=False)
+    if not found or found[-1] == tokenizer.unk_token_id:
+        raise ValueError(f"its tokenizer has no token for {word!r}")
+    return int(found[-1])
