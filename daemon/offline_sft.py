@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, demonstrations_of, train_policy
 from daemon.phases.arms import champion_of
@@ -69,7 +70,7 @@ def sft_offline(
         database.upgrade()
         parent = champion_of(database, blobs, preset=settings.preset, now=utc_now())
         device = choose_device()
-        policy = Policy.load(
+        policy = load_policy(
             checkpoints.path(parent, blobs), device=device, precision=choose_precision(device.type)
         )
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))

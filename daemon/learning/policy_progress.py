@@ -71,8 +71,12 @@ class UpdateProgress:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
         return [entry.group for entry in taken]
 
+    def _learning(self) -> list[tuple[str, nn.Parameter]]:
+        """The weights that change; what stands still is in the checkpoint that the updates began with."""
+        return [(name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad]
+
     def tensors(self) -> dict[str, Tensor]:
-        found = {f"weights.{name}": weight for name, weight in self.module.state_dict().items()}
+        found = {f"weights.{name}": weight.detach() for name, weight in self._learning()}
         found |= optimizer_tensors(self.optimizer.state_dict()["state"], "optimizer")
         found |= {"generator": self.generator.get_state()}
         found |= {"draws.counts": self.draws.counts, "draws.outcomes": self.draws.outcomes}
@@ -92,7 +96,7 @@ class UpdateProgress:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        for name, weight in self.module.state_dict().items():
+        for name, weight in self._learning():
             weight.copy_(tensors[f"weights.{name}"])
         state = optimizer_state(tensors, "optimizer")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})

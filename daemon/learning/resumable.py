@@ -37,9 +37,10 @@ def every(seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Cal
     last = [clock()]
 
     def due() -> bool:
-        if clock() - last[0] < seconds:
+        now = clock()
+        if now - last[0] < seconds:
             return False
-        last[0] = clock()
+        last[0] = now
         return True
 
     return due

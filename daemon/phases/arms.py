@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.phases.checkpoints import adoptable, current
 from daemon.phases.context import PhaseContext
@@ -140,5 +141,5 @@ def record(
 def _arm(context: PhaseContext, name: str, row: CheckpointRow) -> Arm:
     device = choose_device()
     file = checkpoints.path(row, context.blobs)
-    policy = Policy.load(file, device=device, precision=choose_precision(device.type))
+    policy = load_policy(file, device=device, precision=choose_precision(device.type))
     return Arm(name=name, row=row, policy=policy)

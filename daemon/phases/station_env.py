@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daemon.learning.batch import ACTION_DIM, resize_frames
+from daemon.learning.batch import ACTION_DIM, IMAGE_SIZE, resize_frames
 from daemon.learning.errors import BadTensor
 from daemon.learning.rollout import Starts
 from robot_bridge.client import StationClient
@@ -26,12 +26,17 @@ SENDS_MAX = 3
 
 
 class StationEnv:
-    """One prepared episode. `reset` takes the observation that the station gave, and no other."""
+    """One prepared episode. `reset` takes the observation that the station gave, and no other.
 
-    def __init__(self, client: StationClient, ready: EpisodeReady) -> None:
+    Args:
+        size: pixels on a side that pictures are shrunk to, the policy's.
+    """
+
+    def __init__(self, client: StationClient, ready: EpisodeReady, *, size: int = IMAGE_SIZE) -> None:
         self._client = client
         self._ready = ready
-        self._frames = [resize_frames(ready.observation.image[None])]  # each uint8 [1, 3, 64, 64]
+        self._size = size
+        self._frames = [resize_frames(ready.observation.image[None], size)]  # each uint8 [1, 3, H, W]
         self._seen_at = time.perf_counter()
 
     @property
@@ -58,7 +63,7 @@ class StationEnv:
         self._seen_at = time.perf_counter()
 
     def step(self, actions: Tensor) -> Tensor:
-        """Execute a chunk float32 [1, L, 7] on the robot; the observation after it, uint8 [1, 3, 64, 64].
+        """Execute a chunk float32 [1, L, 7] on the robot; the observation after it, uint8 [1, 3, H, W].
 
         Raises:
             BadTensor: not such a chunk, or not finite; nothing was sent.
@@ -70,12 +75,12 @@ class StationEnv:
             raise BadTensor(name="actions", expected=f"finite [1, L >= 1, {ACTION_DIM}]", found=found)
         infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
         result = self._execute(actions[0].cpu().numpy(), infer_ms)
-        self._frames += [resize_frames(seen.image[None]) for seen in result.observations]
+        self._frames += [resize_frames(seen.image[None], self._size) for seen in result.observations]
         self._seen_at = time.perf_counter()
         return self._frames[-1]
 
     def recent_frames(self, count: int) -> Tensor:
-        """The last `count` observations, oldest first, uint8 [1, count, 3, 64, 64]; the first may repeat."""
+        """The last `count` observations, oldest first, uint8 [1, count, 3, H, W]; the first may repeat."""
         padded = [self._frames[0]] * (count - len(self._frames)) + self._frames[-count:]
         return torch.stack(padded, dim=1)
 

@@ -16,6 +16,7 @@ from daemon.learning.batch import resize_frames
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.grpo import ClipRange
 from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_report import ImaginedSuccess, PolicyUpdateReport
 from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
@@ -90,7 +91,7 @@ def load(
     precision = choose_precision(device.type)
     files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
     return (
-        Policy.load(files["policy"], device=device, precision=precision),
+        load_policy(files["policy"], device=device, precision=precision),
         ClassifierJudge.load(files["judge"], device=device, precision=precision),
         WorldModel.load(files["world_model"], device=device),
     )

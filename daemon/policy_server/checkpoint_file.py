@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.errors import LearningError
+from daemon.learning.policy.loading import load_policy as read_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.state import CheckpointUnreadable
 from daemon.policy_server.sessions import PolicySessions
@@ -38,7 +39,7 @@ def load_policy(path: Path) -> tuple[Policy, PolicyRef]:
     device = choose_device()
     for _ in range(LOAD_TRIES):
         digest = _digest(path)
-        policy = Policy.load(path, device=device, precision=choose_precision(device.type))
+        policy = read_policy(path, device=device, precision=choose_precision(device.type))
         if digest == _digest(path):
             version = digest[:VERSION_CHARACTERS]
             return policy, PolicyRef(name=path.stem, version=version, digest=f"sha256:{digest}")

@@ -171,7 +171,7 @@ class PolicySessions:
             if t != session.next_t:
                 reason = f"step {t} is neither decided nor due; step {session.next_t} is"
                 raise BadRequest(thing=f"session {session_id}", reason=reason)
-            frames = resize_frames(picture()[None])  # uint8 [1, 3, 64, 64]
+            frames = resize_frames(picture()[None], session.policy.image_size)  # uint8 [1, 3, H, W]
             began = time.perf_counter()
             actions = self._think(session, frames)
             self.last_thought_ms = thought_ms = 1000.0 * (time.perf_counter() - began)

@@ -106,7 +106,7 @@ class Policy:
     def frozen_copy(self) -> Policy:
         """The policy as it is now, for comparing with later; nobody trains it."""
         model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return Policy(model, self.tokenizer, binning=self.binning, precision=self.precision)
+        return type(self)(model, self.tokenizer, binning=self.binning, precision=self.precision)
 
     @torch.no_grad()
     def act(

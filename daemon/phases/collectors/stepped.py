@@ -25,7 +25,7 @@ class SteppedDrive:
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
         policy = self._arms.version(request.policy.version).policy
-        env = StationEnv(client, client.create_episode(request))
+        env = StationEnv(client, client.create_episode(request), size=policy.image_size)
         plan = RolloutPlan(
             chunks=request.max_steps // policy.chunk, temperature=self._temperature, final_frames=1
         )

@@ -1,0 +1,169 @@
+"""A vision-language-action policy on any transformers backbone; the same contract as the nano one's.
+
+It owns body, head, processor and binning, and keeps them in one checkpoint of kind "policy": weights as
+safetensors, the processor's files as text in the header. `train_only` says which weights learn: all of them,
+or low-rank adapters (LoRA, through peft) with the queries and the head.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from daemon.learning.devices import autocast
+from daemon.learning.errors import BadTensor
+from daemon.learning.policy.policy import KIND, Policy
+from daemon.learning.policy.tokens import ActionBinning, BinningInvalid
+from daemon.learning.policy.vlm_action import VlmActionConfig, VlmActionModel, body_of
+from daemon.learning.state import CheckpointUnreadable, State, half, save_state
+
+NETWORK = "vlm"
+SIZES = ("body", "image_size", "chunk", "action_dims", "bins")
+PROCESSOR = "processor/"  # prefix of its files in the header
+
+
+class VlmPolicy(Policy):
+    """Body, head, processor and binning as one; `tokenizer` is the processor."""
+
+    network: ClassVar[str] = NETWORK
+
+    def logits(self, images: Tensor, instructions: Sequence[str]) -> Tensor:
+        """Float32 logits [B, L, A, bins] of uint8 images [B, 3, H, W], with gradient.
+
+        Raises:
+            BadTensor: the numbers of images and instructions differ, or images have another size or type.
+        """
+        side = self.image_size
+        fits = images.ndim == 4 and images.dtype == torch.uint8 and tuple(images.shape[1:]) == (3, side, side)
+        if not fits or len(images) != len(instructions):
+            found = f"{images.dtype} {list(images.shape)} for {len(instructions)} instructions"
+            expected = f"uint8 [B, 3, {side}, {side}], one instruction each"
+            raise BadTensor(name="images", expected=expected, found=found)
+        inputs = self.inputs_of(images, instructions)
+        with autocast(self.device, self.precision):
+            logits: Tensor = self.model(inputs)
+        return logits.float()
+
+    def inputs_of(self, images: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
+        """What the processor makes of pictures and sentences, padded on the left, on the policy's device."""
+        pictures = [
+            [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())] for picture in images.cpu()
+        ]
+        made = self.tokenizer(
+            text=[self.prompt(sentence) for sentence in instructions],
+            images=pictures,
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+        )
+        return {name: tensor.to(self.device) for name, tensor in made.items() if torch.is_tensor(tensor)}
+
+    def prompt(self, instruction: str) -> str:
+        """The question, as the model's own template writes it, or plainly where it has none."""
+        asked = f"What should the robot do to {instruction.strip().rstrip('.').lower()}?"
+        if getattr(self.tokenizer, "chat_template", None):
+            content = [{"type": "image"}, {"type": "text", "text": asked}]
+            turns = [{"role": "user", "content": content}]
+            return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+        return f"{self.tokenizer.image_token}\n{asked}\n"
+
+    def adapt(self, *, rank: int) -> None:
+        """Train low-rank adapters of the body from now on, with queries and head; the rest stands still."""
+        adapters = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name of before
+            self.model.body = get_peft_model(self.model.body, adapters)
+
+    def save(self, path: Path, card: Mapping[str, Any]) -> None:
+        """Write one checkpoint file with float16 weights; adapters are merged into them."""
+        config = {
+            "network": NETWORK,
+            "model": {name: getattr(self.model.config, name) for name in SIZES},
+            "binning": asdict(self.binning),
+        }
+        with TemporaryDirectory(prefix="gymnastd-") as folder:
+            self.tokenizer.save_pretrained(folder)
+            extra = {PROCESSOR + file.name: file.read_text() for file in sorted(Path(folder).iterdir())}
+        save_state(path, half(self._weights()), kind=KIND, config=config, card=card, extra=extra)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The state of a model without adapters, with what they learned in it."""
+        merge = getattr(self.model.body, "merge_adapter", None)
+        if merge is None:
+            return dict(self.model.state_dict())
+        merge()
+        try:
+            merged = {
+                name.replace("body.base_model.model.", "body.").replace(".base_layer.", "."): weight.clone()
+                for name, weight in self.model.state_dict().items()
+                if ".lora_" not in name
+            }
+        finally:
+            self.model.body.unmerge_adapter()
+        return merged
+
+    @classmethod
+    def of_folder(
+        cls, folder: Path, *, binning: ActionBinning, image_size: int = 224, chunk: int = 5, seed: int = 0
+    ) -> VlmPolicy:
+        """A backbone and its processor from a transformers folder, with a fresh action head.
+
+        Raises:
+            CheckpointUnreadable: the folder holds no such model in safetensors.
+        """
+        try:
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            backbone = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            expected = "an image-text-to-text model in safetensors and its processor"
+            raise CheckpointUnreadable(path=folder, expected=expected, found=str(error)) from error
+        config = VlmActionConfig(
+            body=backbone.config.to_dict(),
+            image_size=image_size,
+            chunk=chunk,
+            action_dims=binning.dims,
+            bins=binning.bins,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = VlmActionModel(config, body_of(backbone))
+        return cls(model.eval(), processor, binning=binning)
+
+    @classmethod
+    def of_state(cls, state: State, path: Path, *, device: torch.device, precision: torch.dtype) -> VlmPolicy:
+        """Build the policy that a checkpoint holds.
+
+        Raises:
+            CheckpointUnreadable: its parts do not fit together.
+        """
+        try:
+            binning = state.config["binning"]
+            model = VlmActionModel(VlmActionConfig(**{name: state.config["model"][name] for name in SIZES}))
+            model.load_state_dict(state.tensors)
+            with TemporaryDirectory(prefix="gymnastd-") as folder:
+                for name, text in state.extra.items():
+                    (Path(folder) / Path(name.removeprefix(PROCESSOR)).name).write_text(text)
+                processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            return cls(
+                model.to(device).eval(),
+                processor,
+                binning=ActionBinning(
+                    low=tuple(binning["low"]), high=tuple(binning["high"]), bins=int(binning["bins"])
+                ),
+                precision=precision,
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError, OSError, BinningInvalid) as error:
+            expected = "a body, a head, a binning and a processor that fit together"
+            raise CheckpointUnreadable(path=path, expected=expected, found=str(error)) from error
