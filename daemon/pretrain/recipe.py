@@ -13,15 +13,21 @@ TASKS = ("open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_
 TRAINING_CELLS = range(1000, 1090)
 # the supervised policy's own episodes by temperature: greedy ones fail as on a robot, warm ones more often
 ON_POLICY_CELLS = {1.0: range(1200, 1250), 0.0: range(1250, 1350), 0.5: range(1350, 1450)}
+# eggplants slip by a pixel: the policy's own attempts at them are wanted most
+EGGPLANT_CELLS = {0.5: range(1450, 1600), 1.0: range(1600, 1700)}
+EGGPLANT_TASKS = TASKS[2:]
 MEASURING_CELLS = range(1, 9)
 SHARD = 240  # episodes per file
 
 POLICY_UPDATES = 380
-AUTOENCODER_UPDATES = 1500
-WORLD_MODEL_UPDATES = 4000
+AUTOENCODER_UPDATES = 3000
+WORLD_MODEL_UPDATES = 6000
 WORLD_MODEL_LEARNING_RATE = 8e-3  # Muon's
 WORLD_MODEL_BATCH = 16  # windows per update
-OWN_SHARE = 0.55  # of those windows from the supervised policy's own episodes, the others from experts
+OWN_SHARE = 0.45  # of those windows from the supervised policy's own episodes
+GRASP_SHARE = (
+    0.3  # from moments at which the hand closes or opens around an eggplant, the others from experts
+)
 TRAINED_STEPS = 2  # training visits the levels of so many denoise steps
 DENOISE_STEPS = 1  # imagination takes so many: episodes end as well as with two, for two thirds of the cost
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
@@ -65,6 +71,16 @@ def on_policy_plans(temperature: float) -> list[EpisodePlan]:
         EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
         for cell in ON_POLICY_CELLS[temperature]
         for task in TASKS
+        for index in range(2)
+    ]
+
+
+def eggplant_plans(temperature: float) -> list[EpisodePlan]:
+    """More of the supervised policy's own episodes, of the tasks at which a pixel decides."""
+    return [
+        EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
+        for cell in EGGPLANT_CELLS[temperature]
+        for task in EGGPLANT_TASKS
         for index in range(2)
     ]
 

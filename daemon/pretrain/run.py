@@ -43,7 +43,7 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
     policy = stages.supervised_policy(demonstrations, work / "policy.safetensors", seed=seed, report=report)
     own = own_episodes(policy, work, report=report)
     autoencoder = stages.trained_autoencoder(
-        experts, work / "autoencoder.safetensors", seed=seed, report=report
+        experts + own, work / "autoencoder.safetensors", seed=seed, report=report
     )
     world_model = stages.trained_world_model(
         (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, report=report
@@ -69,10 +69,12 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
 def own_episodes(policy: Path, work: Path, *, report: Report) -> list[Clip]:
     """What the supervised policy does in cells of its own, at every temperature of the recipe."""
     own: list[Clip] = []
-    for temperature in recipe.ON_POLICY_CELLS:
-        plans, acting = recipe.on_policy_plans(temperature), Acting(policy, temperature=temperature)
-        clips = recorded(plans, work, name=f"on-policy-{temperature:g}", report=report, acting=acting)
-        report(f"supervised policy, training cells, temperature {temperature:g}: {told(clips)}")
+    wanted = [(f"on-policy-{t:g}", t, recipe.on_policy_plans(t)) for t in recipe.ON_POLICY_CELLS]
+    wanted += [(f"eggplant-{t:g}", t, recipe.eggplant_plans(t)) for t in recipe.EGGPLANT_CELLS]
+    for name, temperature, plans in wanted:
+        acting = Acting(policy, temperature=temperature)
+        clips = recorded(plans, work, name=name, report=report, acting=acting)
+        report(f"supervised policy, training cells, {name}: {told(clips)}")
         own += clips
     return own
 

@@ -17,12 +17,13 @@ from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, ne
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
-from daemon.learning.world_model.latents import encode_clips
+from daemon.learning.world_model.latents import LatentClips, encode_clips
 from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
+from daemon.pretrain.grasps import grasps_of
 from robot_bridge.drivers.tasks import task_of
 
 Report = Callable[[str], None]
@@ -68,11 +69,7 @@ def trained_world_model(
         world_model = blank_world_model(seed)
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
-        experts, own = (encode_clips(world_model, part) for part in clips)
-        pools = (
-            Pool(name="experts", clips=experts, share=1 - recipe.OWN_SHARE),
-            Pool(name="own", clips=own, share=recipe.OWN_SHARE),
-        )
+        pools = pretraining_pools(world_model, *clips)
         config = TrainingConfig(
             updates=recipe.WORLD_MODEL_UPDATES,
             batch=recipe.WORLD_MODEL_BATCH,
@@ -90,6 +87,21 @@ def trained_world_model(
     return file
 
 
+def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Sequence[Clip]) -> list[Pool]:
+    """Whole episodes of both kinds, and the moments at which a hand closes or opens at an eggplant."""
+    encoded = [encode_clips(world_model, part) for part in (experts, own)]
+    wanted = {task_of(task).instruction for task in recipe.EGGPLANT_TASKS}
+    moments = grasps_of(
+        *chosen(encoded[0] + encoded[1], [*experts, *own], lambda clip: clip.instruction in wanted)
+    )
+    share = recipe.GRASP_SHARE if len(moments) else 0.0
+    return [
+        Pool(name="experts", clips=encoded[0], share=1 - recipe.OWN_SHARE - share),
+        Pool(name="own", clips=encoded[1], share=recipe.OWN_SHARE),
+        Pool(name="grasps", clips=moments, share=share),
+    ]
+
+
 def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed: int, report: Report) -> Path:
     """Learn success from real frames, and from imagined frames of the same actions with the real labels."""
     if not file.is_file():
@@ -102,6 +114,14 @@ def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed:
         train_judge(judge, examples, config=config, on_update=teller("judge", report))
         judge.save(file, {})
     return file
+
+
+def chosen(
+    encoded: LatentClips, clips: Sequence[Clip], which: Callable[[Clip], bool]
+) -> tuple[LatentClips, list[Clip]]:
+    """The encoded episodes and the clips that are wanted, still side by side."""
+    pairs = [pair for pair in zip(encoded.clips, clips, strict=True) if which(pair[1])]
+    return LatentClips(tuple(latents for latents, _ in pairs)), [clip for _, clip in pairs]
 
 
 def blank_world_model(seed: int) -> WorldModel:

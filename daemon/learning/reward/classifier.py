@@ -30,7 +30,7 @@ from daemon.learning.state import CheckpointUnreadable, half, load_state, save_s
 KIND = "judge"
 SIZES = ("image_size", "vocabulary", "width", "channels_per_place")
 JUDGED_FRAMES = 3  # success is judged at the end; three frames average out the flicker of imagination
-ABSTAIN_WITHIN = 0.1  # a mean probability this close to one half is no verdict
+ABSTAIN_WITHIN = 0.2  # a mean probability this close to one half is no verdict: blurred ends give such
 FRAMES_AT_ONCE = 512  # bounds the memory of one forward pass
 
 

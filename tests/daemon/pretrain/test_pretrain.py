@@ -124,7 +124,11 @@ def test_shards_are_recorded_by_other_processes_and_only_once(tmp_path: Path) ->
 def test_cells_that_are_measured_on_are_never_trained_on() -> None:
     measured = set(recipe.MEASURING_CELLS)
     assert measured.isdisjoint(recipe.TRAINING_CELLS)
-    own = [cell for cells in recipe.ON_POLICY_CELLS.values() for cell in cells]
+    own = [
+        cell
+        for cells in (*recipe.ON_POLICY_CELLS.values(), *recipe.EGGPLANT_CELLS.values())
+        for cell in cells
+    ]
     assert measured.isdisjoint(own)
     assert 0 not in {*recipe.TRAINING_CELLS, *own}
     assert all(plan.cell_seed in measured for plan in recipe.measuring_plans(episodes_per_cell=1))
@@ -132,6 +136,7 @@ def test_cells_that_are_measured_on_are_never_trained_on() -> None:
 
 def test_every_episode_of_pretraining_is_another_one() -> None:
     own = [plan for temperature in recipe.ON_POLICY_CELLS for plan in recipe.on_policy_plans(temperature)]
+    own += [plan for temperature in recipe.EGGPLANT_CELLS for plan in recipe.eggplant_plans(temperature)]
     plans = [*recipe.world_model_plans(), *own]
     assert len({plan.name for plan in plans}) == len(plans)
 
@@ -240,6 +245,7 @@ def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was
     for name, cells in (
         ("TRAINING", range(1000, 1002)),
         ("ON_POLICY", {1.0: range(1200, 1201), 0.0: range(1201, 1202)}),
+        ("EGGPLANT", {0.5: range(1202, 1203)}),
     ):
         monkeypatch.setattr(recipe, f"{name}_CELLS", cells)
     monkeypatch.setattr(recipe, "MEASURING_CELLS", range(1, 2))
