@@ -1,5 +1,7 @@
 """Rollouts: what is recorded is what was seen and done, in the order in which it happened."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -17,9 +19,10 @@ class CountingEnv:
         self.chunks: list[torch.Tensor] = []
         self.starts = torch.empty(0)
         self.frames: list[torch.Tensor] = []
+        self.seeds: list[int] = []
 
-    def reset(self, images: torch.Tensor) -> None:
-        self.starts = images
+    def reset(self, images: torch.Tensor, seeds: Sequence[int] | None = None) -> None:
+        self.starts, self.seeds = images, list(seeds or ())
         self.frames = [images]
         self.chunks = []
 
@@ -152,3 +155,10 @@ def test_starts_that_are_no_pictures_are_refused(images: torch.Tensor) -> None:
 def test_every_start_needs_a_sentence() -> None:
     with pytest.raises(BadTensor, match="2 for 3 images"):
         Starts(images=starts().images, instructions=SENTENCES[:2])
+
+
+def test_the_environment_is_told_the_seeds_of_its_noise() -> None:
+    env = CountingEnv()
+    plan = RolloutPlan(chunks=1, temperature=0.0, final_frames=1)
+    rollout(a_policy(), env, starts(), plan=plan, seeds=[4, 5, 6])
+    assert env.seeds == [4, 5, 6]
