@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from daemon.errors import NothingCollected
@@ -20,7 +20,7 @@ from daemon.learning.finetune import finetune_world_model
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.learning.world_model.windows import Pool
-from daemon.phases.checkpoints import CANDIDATE, current
+from daemon.phases.checkpoints import CANDIDATE, Made, bring_in, current
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.film import EVERY, imagined, strip_jpeg
 from daemon.phases.gating import HORIZONS, held_out_record
@@ -29,10 +29,7 @@ from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
 from storage.array_cache import ArrayCache
-from storage.blobs import BlobStore
-from storage.canonical import json_digest
 from storage.db import Database
-from storage.tables import CheckpointRow
 
 PHASE = "finetune-world-model"
 CONFIG = TrainingConfig(updates=0, batch=16, learning_rate=3e-4, ema=0.98)
@@ -70,25 +67,28 @@ def finetune_offline(
         report(f"{len(train)} episodes to train on, {len(held_out)} held out")
         config = replace(CONFIG, updates=updates, frames=window_of(before, train.clips))
         latents = load_latents(before, shelf, clips=train.clips, rows=train.rows)
-        after = finetune_world_model(
-            before,
-            [Pool(name=origin, clips=latents)],
-            config=config,
-            on_update=lambda at, found: told(report, at, found),
-        ).world_model
+        pools, tell = [Pool(name=origin, clips=latents)], partial(told, report)
+        after = finetune_world_model(before, pools, config=config, on_update=tell).world_model
         errors = [measure_drift(m, held_out.clips, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
         if film is not None:
-            shown = held_out.clips[0]
-            rows = [imagined(model, shown, seed=0) for model in (before, after)]
-            film.write_bytes(strip_jpeg(shown.frames[::EVERY], *rows))
-        row = keep_candidate(database, blobs, after, parent=parent, clips=train.clips, record=record)
+            film.write_bytes(filmed(held_out.clips[0], before, after))
+        card = {"held_out_error": record, CANDIDATE: True}
+        ids = [clip.episode_id for clip in train.clips]
+        made = Made(kind="world_model", parent=parent, card=card, episode_ids=ids)
+        row = bring_in(after, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()
     for line in error_lines(record):
         report(line)
     report(f"kept as world model {row.number} (candidate, id {row.id})")
     return record
+
+
+def filmed(clip: Clip, *models: WorldModel) -> bytes:
+    """A clip as a JPEG: real in the first row, imagined by each model in the next ones."""
+    rows = [imagined(model, clip, seed=0) for model in models]
+    return strip_jpeg(clip.frames[::EVERY], *rows)
 
 
 def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
@@ -116,31 +116,6 @@ def episodes_of(database: Database, shelf: Shelf, origin: str, *, size: int) -> 
 def told(report: Callable[[str], None], update: int, metrics: Mapping[str, float]) -> None:
     if update % TOLD_EVERY == 0:
         report(f"update {update}, loss {metrics['loss']:.4f}")
-
-
-def keep_candidate(
-    database: Database,
-    blobs: BlobStore,
-    world_model: WorldModel,
-    *,
-    parent: CheckpointRow,
-    clips: Sequence[Clip],
-    record: dict[str, object],
-) -> CheckpointRow:
-    """Keep the finetuned world model with its parent and the episodes it learned from."""
-    card = {"held_out_error": record, CANDIDATE: True}
-    new = checkpoints.NewCheckpoint(
-        kind="world_model",
-        spec_digest=json_digest(card, what="card"),
-        card=card,
-        parent_id=parent.id,
-        episode_ids=tuple(clip.episode_id for clip in clips),
-    )
-    with TemporaryDirectory(prefix="gymnastd-") as folder:
-        file = Path(folder) / "world_model.safetensors"
-        world_model.save(file, card)
-        with database.write() as session:
-            return checkpoints.save(session, blobs, new, file=file, now=utc_now())
 
 
 def error_lines(record: Mapping[str, Any]) -> list[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,14 +20,12 @@ from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, demonstrations_of, train_policy
 from daemon.phases.arms import champion_of
-from daemon.phases.checkpoints import CANDIDATE
+from daemon.phases.checkpoints import CANDIDATE, Made, bring_in
 from daemon.phases.clips import Shelf, load_clips
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
 from storage.array_cache import ArrayCache
-from storage.blobs import BlobStore
-from storage.canonical import json_digest
 from storage.db import Database
 from storage.tables import CheckpointRow
 
@@ -89,7 +85,9 @@ def sft_offline(
             report(f"held-out loss {before:.4f} before, {after:.4f} after, nats per token")
         card: dict[str, Any] = {"sft": {"before": before, "after": after, "updates": config.updates}}
         card |= {CANDIDATE: True} if wanted.keep_only else {}
-        row = keep(database, blobs, policy, parent=parent, clips=train, card=card)
+        ids = [clip.episode_id for clip in train]
+        made = Made(kind="policy", parent=parent, card=card, episode_ids=ids)
+        row = bring_in(policy, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()
     said = "kept, and not tried" if wanted.keep_only else "the next iteration tries it against the champion"
@@ -120,30 +118,6 @@ def imitation_loss(policy: Policy, clips: Sequence[Clip]) -> float:
         by_token = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
         losses.append(by_token.view(len(targets), -1).mean(1).cpu())
     return float((torch.cat(losses).double() * found.weights).sum() / found.weights.sum())
-
-
-def keep(
-    database: Database,
-    blobs: BlobStore,
-    policy: Policy,
-    *,
-    parent: CheckpointRow,
-    clips: Sequence[Clip],
-    card: dict[str, Any],
-) -> CheckpointRow:
-    """Keep the policy with its parent and the episodes it imitates."""
-    new = checkpoints.NewCheckpoint(
-        kind="policy",
-        spec_digest=json_digest(card, what="card"),
-        card=card,
-        parent_id=parent.id,
-        episode_ids=tuple(clip.episode_id for clip in clips),
-    )
-    with TemporaryDirectory(prefix="gymnastd-") as folder:
-        file = Path(folder) / "policy.safetensors"
-        policy.save(file, card)
-        with database.write() as session:
-            return checkpoints.save(session, blobs, new, file=file, now=utc_now())
 
 
 def told(report: Callable[[str], None], update: int, metrics: dict[str, float]) -> None:

@@ -63,6 +63,28 @@ def newest(context: PhaseContext, kind: str) -> CheckpointRow:
     return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
 
 
+def bring_in(
+    model: Savable, made: Made, *, database: Database, blobs: BlobStore, now: datetime
+) -> CheckpointRow:
+    """Keep what was made outside of any iteration, with its parent and the episodes it learned from.
+
+    Raises:
+        StorageError: the store cannot take it.
+    """
+    new = checkpoints.NewCheckpoint(
+        kind=made.kind,
+        spec_digest=json_digest(made.card, what="card"),
+        card=made.card,
+        parent_id=made.parent.id,
+        episode_ids=tuple(made.episode_ids),
+    )
+    with TemporaryDirectory(prefix="gymnastd-") as folder:
+        file = Path(folder) / f"{made.kind}.safetensors"
+        model.save(file, made.card)
+        with database.write() as session:
+            return checkpoints.save(session, blobs, new, file=file, now=now)
+
+
 def adoptable(session: Session, kind: str) -> list[CheckpointRow]:
     """Checkpoints that may be gone on from: brought in, or made by a finished phase; newest first."""
     finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")

@@ -67,20 +67,20 @@ def demonstration_plans() -> list[EpisodePlan]:
 
 def on_policy_plans(temperature: float) -> list[EpisodePlan]:
     """Episodes that the supervised policy acts itself: the failures that imagination must know."""
-    return [
-        EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
-        for cell in ON_POLICY_CELLS[temperature]
-        for task in TASKS
-        for index in range(2)
-    ]
+    return _own_plans(ON_POLICY_CELLS[temperature], TASKS)
 
 
 def eggplant_plans(temperature: float) -> list[EpisodePlan]:
     """More of the supervised policy's own episodes, of the tasks at which a pixel decides."""
+    return _own_plans(EGGPLANT_CELLS[temperature], EGGPLANT_TASKS)
+
+
+def _own_plans(cells: range, tasks: tuple[str, ...]) -> list[EpisodePlan]:
+    """Two episodes of each task in each cell."""
     return [
         EpisodePlan(task_id=task, cell_seed=cell, seed=10 * cell + index)
-        for cell in EGGPLANT_CELLS[temperature]
-        for task in EGGPLANT_TASKS
+        for cell in cells
+        for task in tasks
         for index in range(2)
     ]
 

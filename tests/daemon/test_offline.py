@@ -13,13 +13,12 @@ from PIL import Image
 from daemon.errors import NothingCollected
 from daemon.imports import import_clips
 from daemon.offline import error_lines, finetune_offline, window_of
-from daemon.phases import checkpoints as phase_checkpoints
 from daemon.phases.checkpoints import CANDIDATE, current
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
 from storage import checkpoints, replay
 from storage.errors import ClipInvalid
-from tests.daemon.phases.conftest import tiny_models, wall_clock
+from tests.daemon.phases.conftest import tiny_installation, wall_clock
 from tests.daemon.pretrain.test_pretrain import a_clip
 
 REAL_CLIPS = Path(__file__).parents[3] / "shared" / "data" / "bridge_v2_sample"
@@ -59,13 +58,7 @@ def clips_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A fresh data directory, with tiny models in the place of the committed base."""
-    preset = tmp_path / "assets" / "nano"
-    preset.mkdir(parents=True)
-    tiny_models(preset)
-    (preset / "card.json").write_text("{}")
-    monkeypatch.setattr(phase_checkpoints, "ASSETS", tmp_path / "assets")
-    return Settings(data_dir=tmp_path / "data")
+    return tiny_installation(tmp_path, monkeypatch)
 
 
 def test_importing_twice_adds_nothing(settings: Settings, clips_folder: Path) -> None:

@@ -12,7 +12,6 @@ from daemon.errors import NothingCollected
 from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.offline_sft import Wanted, imitation_loss, sft_offline
-from daemon.phases import checkpoints as phase_checkpoints
 from daemon.phases.arms import candidate, champion
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
@@ -21,7 +20,7 @@ from storage.blobs import BlobStore
 from storage.db import Database
 from storage.episodes import Provenance
 from tests.daemon.learning.noise import a_clip
-from tests.daemon.phases.conftest import Lab, tiny_models, wall_clock
+from tests.daemon.phases.conftest import Lab, tiny_installation, wall_clock
 from tests.storage.conftest import build_episode, some_label
 
 QUICK = SftConfig(updates=3, batch=8, lr=1e-3)
@@ -30,13 +29,7 @@ ALL = Wanted(origin="collect")
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A fresh data directory, with tiny models in the place of the committed base."""
-    preset = tmp_path / "assets" / "nano"
-    preset.mkdir(parents=True)
-    tiny_models(preset)
-    (preset / "card.json").write_text("{}")
-    monkeypatch.setattr(phase_checkpoints, "ASSETS", tmp_path / "assets")
-    return Settings(data_dir=tmp_path / "data")
+    return tiny_installation(tmp_path, monkeypatch)
 
 
 @pytest.fixture

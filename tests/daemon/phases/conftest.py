@@ -15,6 +15,7 @@ import torch
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.reward.classifier import ClassifierJudge, new_judge
 from daemon.learning.world_model.model import nano_world_model
+from daemon.phases import checkpoints as phase_checkpoints
 from daemon.phases.arms import champion
 from daemon.phases.checkpoints import Made, keep
 from daemon.phases.context import PhaseContext
@@ -135,6 +136,16 @@ def make_policy(lab: Lab) -> str:
     row = keep(context, policy, Made(kind="policy", parent=champion(context), card={}))
     lab.end(context, {"made": {"policy": row.id}})
     return row.id
+
+
+def tiny_installation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A fresh data directory, with tiny models in the place of the committed base."""
+    preset = folder / "assets" / "nano"
+    preset.mkdir(parents=True)
+    tiny_models(preset)
+    (preset / "card.json").write_text("{}")
+    monkeypatch.setattr(phase_checkpoints, "ASSETS", folder / "assets")
+    return Settings(data_dir=folder / "data")
 
 
 class Crash(Exception):
