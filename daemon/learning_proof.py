@@ -35,8 +35,15 @@ CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  #
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
         "collect": {"episodes_per_task": 24, "held_out_every": 4},
-        "world_model": {"updates": 200},
-        "policy": {"updates": 20},
+        "world_model": {"updates": 100, "optimizer": "muon", "learning_rate": 1e-3},
+        "judge": {"updates": 0},  # a few dozen labels of one cell make it shy of rare successes
+        "policy": {
+            "updates": 15,
+            "groups": 16,
+            "learning_rate": 6e-5,
+            "temperature": 0.5,  # at 1 the nano policy hardly ever grasps, and few groups teach
+            "start_curriculum": True,
+        },
     }
 }
 
