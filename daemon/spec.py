@@ -97,6 +97,9 @@ class TrustSpec(SpecModel):
     min_agreement: Share = Field(
         default=0.6, description="of imagined with real ends; a task surely below it is not updated"
     )
+    max_optimism: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.25, description="imagined minus real success; a task above it is not updated"
+    )
 
 
 JudgeKind = Literal["success_classifier", "vlm_http", "vlm_local"]

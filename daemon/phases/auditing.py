@@ -2,7 +2,8 @@
 
 And what follows for the next policy update: a task whose judge, or whose imagined ends, surely agree with
 reality less often than the spec asks is left out of it. "Surely" is Wilson's upper bound: a few episodes that
-went wrong do not stop a task, and none at all say nothing.
+went wrong do not stop a task, and none at all say nothing. Optimism is held to its bound as it is measured: a
+policy that is rewarded for what will not happen unlearns what it could do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from daemon.statistics import wilson_interval
 from storage import labels, phase_runs
 
 Document = dict[str, Any]
+
+FEWEST_FOR_OPTIMISM = 8  # judged episodes of a task; a single one weighs too much before
 
 
 def audit_judge(context: PhaseContext, judge: Judge, episodes: Sequence[Episodes]) -> dict[str, Document]:
@@ -60,24 +63,46 @@ def distrusted(context: PhaseContext) -> dict[str, str]:
     with context.database.read() as session:
         run = phase_runs.latest(session, context.iteration_id, phase="finetune_world_model")
     outcome: Mapping[str, Any] = (run.outcome or {}) if run is not None and run.state == "finished" else {}
-    asked = (
-        ("the judge on real ends", outcome.get("judge_audit") or {}, context.spec.judge.min_agreement),
-        (
-            "imagined ends",
-            (outcome.get("trust") or {}).get("outcomes") or {},
-            context.spec.trust.min_agreement,
-        ),
-    )
+    audited = outcome.get("judge_audit") or {}
+    imagined = (outcome.get("trust") or {}).get("outcomes") or {}
+    spec = context.spec
     reasons: dict[str, str] = {}
-    for what, by_task, least in asked:
-        for task, own in by_task.items():
-            known = own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"]
-            right = own["hits"] + own["rightly_failed"]
-            if wilson_interval(right, known).high < least:
-                reasons.setdefault(
-                    task, f"{what} agree with the label in {right} of {known}, {least:.0%} is asked"
-                )
+    for task in sorted({*audited, *imagined}):
+        found = [
+            *_too_wrong("the judge on real ends agrees", audited.get(task), least=spec.judge.min_agreement),
+            *_too_wrong("imagination agrees", imagined.get(task), least=spec.trust.min_agreement),
+            *_too_hopeful(imagined.get(task), most=spec.trust.max_optimism),
+        ]
+        if found:
+            reasons[task] = found[0]
     return reasons
+
+
+def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list[str]:
+    """That something agrees with the labels surely less often than is asked."""
+    known, right = _known(own), _right(own)
+    if wilson_interval(right, known).high >= least:
+        return []
+    return [f"{who} with the label in {right} of {known}, {least:.0%} is asked"]
+
+
+def _too_hopeful(own: Mapping[str, int] | None, *, most: float) -> list[str]:
+    """That imagined episodes end so much better than real ones that a policy would learn to live on it."""
+    known = _known(own)
+    if own is None or known < FEWEST_FOR_OPTIMISM:
+        return []
+    optimism = (own["false_hopes"] - own["missed"]) / known
+    return (
+        [f"imagined success is {optimism:+.2f} above real, {most:+.2f} is allowed"] if optimism > most else []
+    )
+
+
+def _known(own: Mapping[str, int] | None) -> int:
+    return 0 if own is None else own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"]
+
+
+def _right(own: Mapping[str, int] | None) -> int:
+    return 0 if own is None else own["hits"] + own["rightly_failed"]
 
 
 def _end(frames: torch.Tensor, count: int) -> torch.Tensor:

@@ -111,7 +111,9 @@ def measured(lab: Lab, said: tuple[int, int], imagined: tuple[int, int], **spec:
         ((20, 0), (20, 0), False),
         ((10, 10), (20, 0), True),  # surely below three quarters
         ((20, 0), (5, 15), True),  # surely below 60 %
-        ((20, 0), (10, 10), False),  # below, but it may be luck
+        ((20, 0), (15, 5), False),  # below its bound of optimism, if barely
+        ((20, 0), (14, 6), True),  # 0.30 too hopeful
+        ((20, 0), (4, 3), False),  # so few say little of optimism
         ((0, 1), (0, 1), False),  # one episode says little
         ((0, 0), (0, 0), False),  # none says nothing
     ],
@@ -122,8 +124,21 @@ def test_a_task_is_left_out_when_agreement_is_surely_too_low(
     assert ("open_drawer" in measured(lab, judge, imagined)) is left_out
 
 
+def test_agreement_that_may_be_low_by_luck_leaves_nothing_out(lab: Lab) -> None:
+    """Ten of twenty is below 60 %, and its interval is not."""
+    assert measured(lab, (20, 0), (10, 10), trust={"max_optimism": 1.0}) == {}
+
+
+def test_the_reason_tells_how_hopeful_imagination_is(lab: Lab) -> None:
+    reasons = measured(lab, (20, 0), (14, 6))
+    assert reasons["open_drawer"] == "imagined success is +0.30 above real, +0.25 is allowed"
+
+
 def test_what_is_asked_of_judge_and_imagination_is_in_the_spec(lab: Lab) -> None:
-    asked = {"judge": {"updates": 2, "min_agreement": 0.0}, "trust": {"min_agreement": 0.0}}
+    asked = {
+        "judge": {"updates": 2, "min_agreement": 0.0},
+        "trust": {"min_agreement": 0.0, "max_optimism": 1.0},
+    }
     assert measured(lab, (0, 20), (0, 20), **asked) == {}
     assert parse_spec({}).judge.min_agreement > parse_spec({}).trust.min_agreement
 
@@ -131,7 +146,7 @@ def test_what_is_asked_of_judge_and_imagination_is_in_the_spec(lab: Lab) -> None
 def test_the_reason_names_what_was_measured_and_what_was_asked(lab: Lab) -> None:
     reasons = measured(lab, (10, 10), (0, 20))
     assert reasons["open_drawer"] == (
-        "the judge on real ends agree with the label in 10 of 20, 75% is asked"
+        "the judge on real ends agrees with the label in 10 of 20, 75% is asked"
     ), "the judge's own failing comes first: what it says of imagination means nothing then"
 
 
