@@ -89,15 +89,19 @@ def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
             assert (rate["wilson_low"], rate["wilson_high"]) == pytest.approx((interval.low, interval.high))
         assert set(iteration["world_model"]["held_out_error"]) >= {"before", "after"}
         made, rejected = (iteration["checkpoints"][name] for name in ("made", "rejected"))
-        assert set(made) | set(rejected) == {"world_model", "judge", "policy"}
+        assert set(made) | set(rejected) >= {"world_model", "judge"}
+        assert set(made) | set(rejected) <= {"world_model", "judge", "policy"}
         assert ("world_model" in made) is iteration["world_model"]["gate"]["accepted"]
         assert set(rejected) == {"world_model"} - set(made), "only the gate rejects"
         assert set(iteration["world_model"]["trust"]["outcomes"]) == set(TASKS)
     first, second = summary["iterations"]
     assert first["trial"] is None
-    assert second["trial"]["decision"] in {"promoted", "rejected", "undecided"}
-    tried = second["trial"]["by_task"]
-    assert {task: own["candidate"]["episodes"] for task, own in tried.items()} == dict.fromkeys(TASKS, 2)
+    if "policy" in first["checkpoints"]["made"]:  # so few rollouts may teach nothing: then nobody is tried
+        assert second["trial"]["decision"] in {"promoted", "rejected", "undecided"}
+        tried = second["trial"]["by_task"]
+        assert {task: own["candidate"]["episodes"] for task, own in tried.items()} == dict.fromkeys(TASKS, 2)
+    else:
+        assert second["trial"] is None
     assert second["checkpoints"]["read"]["policy"] == first["checkpoints"]["read"]["policy"]
     page = (out / "report.html").read_text()
     assert len(re.findall(r'src="data:image/jpeg', page)) == 2 * 2 * len(TASKS)  # real and imagined
