@@ -15,7 +15,7 @@ import numpy as np
 
 MAX_TRIES = 3  # how often one slot is tried before its task goes on with fewer episodes
 
-CHAMPION = "champion"  # the arm whose slots have no arm in their name
+CHAMPION = "champion"  # the arm that acts where there is only one
 
 ITERATION_KEY = "iteration_id"  # metadata of an episode, so that one found in a station's spool finds home
 SLOT_KEY = "slot"
@@ -26,7 +26,8 @@ HELD_OUT_KEY = "held_out"
 class Slot:
     """One wanted episode: the index-th of a task in an iteration, by one of the policies that act in it.
 
-    Held-out ones are never trained on.
+    Its name travels with the episode and must not tell which policy that is. Held-out ones are never trained
+    on.
     """
 
     iteration_id: str
@@ -38,7 +39,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        return f"{self.task_id}/{self.index}" + ("" if self.arm == CHAMPION else f"/{self.arm}")
+        return f"{self.task_id}/{self.index}"
 
     def episode_id(self, attempt: int) -> str:
         """The same slot and try always get the same id, whoever asks."""
@@ -63,12 +64,12 @@ def slots_of(
     for index in range(episodes_per_task):
         for task in tasks:
             scene = scene_seed(seed, task=task, index=index)
-            for arm in arms if scene % 2 else reversed(arms):
+            for place, arm in enumerate(arms if scene % 2 else reversed(arms)):
                 slots.append(
                     Slot(
                         iteration_id=iteration_id,
                         task_id=task,
-                        index=index,
+                        index=index * len(arms) + place,
                         seed=scene,
                         held_out=index % held_out_every == held_out_every - 1,
                         arm=arm,

@@ -181,7 +181,7 @@ class PolicySessions:
         return Decision(answer=answer, thought_ms=thought_ms)
 
     def _begin(self, request: PolicyResetRequest) -> _Session:
-        policy, ref = self._reserved.pop(request.session, self._newest)
+        policy, ref = self._reserved.get(request.session, self._newest)
         session = _Session(
             request=request,
             policy=policy,

@@ -21,7 +21,7 @@ from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.collectors.collector import Collector
 from daemon.phases.context import PhaseContext
 from daemon.phases.sink import EpisodeSink
-from daemon.phases.slots import scene_seed
+from daemon.phases.slots import Slot, scene_seed
 from daemon.phases.todo import Todo, Wanted
 from storage import episodes, replay
 from storage.array_cache import ArrayCache
@@ -54,6 +54,11 @@ class Bench:
             todo = Todo(sink.wanted(), total=len(sink.slots))
             robot.collect(todo, stop=threading.Event())
         return todo
+
+    def slots(self) -> list[Slot]:
+        """What the iteration wants."""
+        with self.collector() as (sink, _):
+            return list(sink.slots)
 
     def stored(self) -> list[EpisodeRow]:
         with self.lab.database.read() as session:
@@ -104,11 +109,17 @@ def test_a_candidate_acts_as_often_as_the_champion_and_episodes_name_who_acted(b
     todo = bench.run()
     assert todo.left == ()
     rows = bench.stored()
-    acted = {json.loads(row.manifest)["metadata"]["slot"]: row.checkpoint_id for row in rows}
+    slots = {slot.name: slot for slot in bench.slots()}
+    policies = {"champion": old, "candidate": new}
+    manifests = {json.loads(row.manifest)["metadata"]["slot"]: row for row in rows}
+    assert sorted(manifests) == sorted(slots)
+    for name, row in manifests.items():
+        assert row.checkpoint_id == policies[slots[name].arm]
+        told = row.manifest.lower()
+        assert not any(arm in told for arm in policies), "nothing that the robot keeps says which arm it was"
     for task in ("open_drawer", "close_drawer"):
-        for index in range(2):
-            assert acted[f"{task}/{index}"] == old
-            assert acted[f"{task}/{index}/candidate"] == new
+        arms = [slot.arm for slot in slots.values() if slot.task_id == task]
+        assert sorted(arms) == ["candidate"] * 2 + ["champion"] * 2
     assert len(rows) == 8
 
 

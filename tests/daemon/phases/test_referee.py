@@ -11,6 +11,7 @@ from daemon.phases import collect, update_policy
 from daemon.phases.arms import Arms, candidate, champion, load_arms
 from daemon.phases.context import PhaseContext
 from daemon.phases.referee import Referee, roll_back
+from daemon.phases.sink import slot_metadata
 from daemon.phases.slots import slots_of
 from daemon.phases.todo import Todo, Wanted
 from storage import episodes, replay, trials
@@ -89,6 +90,8 @@ def test_policies_meet_the_same_scenes_and_chance_says_who_comes_first() -> None
     pairs = [(one, two) for one, two in zip(slots[::2], slots[1::2], strict=True)]
     assert all(one.seed == two.seed and one.held_out == two.held_out for one, two in pairs)
     assert all({one.arm, two.arm} == {"champion", "candidate"} for one, two in pairs)
+    assert [slot.name for slot in slots if slot.task_id == "a"] == [f"a/{number}" for number in range(40)]
+    assert all(slot.arm not in str(slot_metadata(slot)) for slot in slots), "nor does a name tell the arm"
     first = [one.arm for one, _ in pairs]
     assert 10 <= first.count("candidate") <= 30
     assert len({slot.episode_id(1) for slot in slots}) == len(slots)

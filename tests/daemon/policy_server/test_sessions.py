@@ -387,6 +387,13 @@ def test_a_reserved_session_gets_its_own_policy_and_all_others_the_newest() -> N
     assert again.policy == SECOND, "asked again, it is the session that was begun"
 
 
+def test_a_reserved_session_that_was_forgotten_is_begun_again_with_its_own_policy() -> None:
+    sessions = PolicySessions(a_policy(), FIRST, sessions_max=1)
+    sessions.reserve("episode-2", a_policy(seed=1), SECOND)
+    begun = [sessions.reset(a_reset(session=name)).policy for name in ("episode-2", "other", "episode-2")]
+    assert begun == [SECOND, FIRST, SECOND]
+
+
 def test_a_policy_that_cannot_be_used_cannot_be_reserved_for() -> None:
     sessions = PolicySessions(a_policy(), FIRST)
     long = new_policy((SENTENCE,), seed=0, width=16, layers=1, chunk=65)
