@@ -153,11 +153,16 @@ def success_table(summary: Record) -> Table:
 
 
 def rate_text(rate: Record | None) -> str:
+    """`plain_rate` for a rich table, which would take a bracket for markup."""
+    return plain_rate(rate).replace("[", "\\[")
+
+
+def plain_rate(rate: Record | None) -> str:
     """`7/10  [40, 89] %`, or that there is nothing to tell."""
     if rate is None or not rate["episodes"]:
         return "no valid episode"
     low, high = 100 * rate["wilson_low"], 100 * rate["wilson_high"]
-    return f"{rate['successes']}/{rate['episodes']}  \\[{low:.0f}, {high:.0f}] %"  # escaped: no rich markup
+    return f"{rate['successes']}/{rate['episodes']}  [{low:.0f}, {high:.0f}] %"
 
 
 def error_line(record: Record) -> str:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from daemon.client import DaemonClient
 from daemon.console import follow
-from daemon.demo import rate_text, write_text
+from daemon.demo import plain_rate, write_text
 from daemon.lab import servers
 from daemon.learning_figure import Line, figure
 
@@ -142,7 +142,7 @@ def learning_table(arm: Record, *, title: str) -> Table:
     for column in columns_of(arm["points"]):
         shown.add_column(column)
     for row in rows_of(arm["points"]):
-        shown.add_row(*row)
+        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
     return shown
 
 
@@ -150,7 +150,7 @@ def markdown(arm: Record, *, title: str) -> str:
     """The same as a table for a document."""
     columns, rows = columns_of(arm["points"]), rows_of(arm["points"])
     lines = [columns, ["---"] * len(columns), *rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("\\[", "[")
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{title}, {arm['cpu_minutes']:.1f} CPU minutes\n\n{table}"
 
 
@@ -165,8 +165,8 @@ def rows_of(points: Sequence[Record]) -> list[list[str]]:
     return [
         [
             str(point["iteration"]),
-            *(rate_text(point["real"].get(task)) for task in tasks),
-            rate_text(point["mean"]),
+            *(plain_rate(point["real"].get(task)) for task in tasks),
+            plain_rate(point["mean"]),
             (point["trial"] or {}).get("decision", "–"),
             number(imagined_mean(point)),
             number((point["overall"] or {}).get("agreement")),
@@ -194,15 +194,15 @@ def verdicts(arm: Record) -> list[str]:
     first, last = arm["points"][0], arm["points"][-1]
     risen = last["mean"]["wilson_low"] > first["mean"]["wilson_high"]
     said = [
-        f"all tasks: {rate_text(first['mean'])} -> {rate_text(last['mean'])}: "
+        f"all tasks: {plain_rate(first['mean'])} -> {plain_rate(last['mean'])}: "
         + ("better beyond the intervals" if risen else "the intervals overlap")
     ]
     for task, before in sorted(first["real"].items()):
         after = last["real"][task]
         fallen = after["wilson_high"] < before["wilson_low"]
-        change = f"{task}: {rate_text(before)} -> {rate_text(after)}"
+        change = f"{task}: {plain_rate(before)} -> {plain_rate(after)}"
         said.append(f"{change}{', worse beyond the intervals' if fallen else ''}")
-    return [sentence.replace("\\[", "[") for sentence in said]
+    return said
 
 
 def lines(found: Record, arms: Sequence[Arm]) -> list[Line]:

@@ -41,13 +41,7 @@ class ChatEndpoint:
         answer_s: how long one answer may take, from the question to its last byte.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: str | None = None,
-        answer_s: float = 60.0,
-    ) -> None:
+    def __init__(self, url: str, *, key: str | None = None, answer_s: float = 60.0) -> None:
         self.url = url.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._answer_s = answer_s
@@ -109,7 +103,7 @@ class ChatEndpoint:
         try:
             yield
         except requests.RequestException as broken:
-            sent = not isinstance(broken, requests.ConnectTimeout | requests.ConnectionError)
+            sent = not isinstance(broken, requests.ConnectionError)
             raise JudgeUnreachable(url=self.url, reason=type(broken).__name__, may_cost=sent) from None
 
     def _session(self) -> requests.Session:

@@ -30,6 +30,7 @@ from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
 from daemon.judges.ledger import Ledger
 from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.vlm import PROMPT_VERSION, Rubric, Tally, question, read_answer, shown, tally
+from daemon.learning.vlm_inputs import picture_of
 from robot_bridge.station.durable import replace_file
 
 log = logging.getLogger(__name__)
@@ -204,7 +205,7 @@ def body_of(text: str, pictures: Sequence[bytes], *, config: VlmConfig) -> dict[
 
 def jpeg_of(frame: Tensor) -> bytes:
     """A frame uint8 [3, H, W] as JPEG, enlarged without smoothing where it is small."""
-    picture = Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
+    picture = picture_of(frame)
     times = -(-SHORTEST_SIDE // min(picture.size))
     if times > 1:
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

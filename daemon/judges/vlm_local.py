@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from daemon.judges.errors import JudgeError
 from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.vlm import Rubric, shown, yes_or_no
+from daemon.learning.vlm_inputs import picture_of, prompt_of
 
 ABSTAIN_WITHIN = 0.1  # a probability this close to one half is no verdict
 YES, NO = "1", "0"
@@ -102,24 +102,12 @@ class VlmLocalJudge:
         return Verdicts(success=probability > 0.5, known=known, probability=probability)
 
     def _probability(self, film: Tensor, instruction: str) -> float:
-        pictures = [
-            Image.fromarray(film[place].permute(1, 2, 0).contiguous().cpu().numpy())
-            for place in shown(len(film))
-        ]
+        pictures = [picture_of(film[place]) for place in shown(len(film))]
         text = yes_or_no(instruction, self._rubrics.get(instruction, Rubric()), pictures=len(pictures))
-        inputs = self._processor(
-            text=[self._prompt(text, len(pictures))], images=[pictures], return_tensors="pt"
-        ).to(self._model.device)
-        logits = self._model(**inputs).logits[0, -1, self._answers].float()  # [2]: yes, no
+        prompt = prompt_of(self._processor, text, pictures=len(pictures), ending="Answer: ")
+        inputs = self._processor(text=[prompt], images=[pictures], return_tensors="pt")
+        logits = self._model(**inputs.to(self._model.device)).logits[0, -1, self._answers].float()  # yes, no
         return float(logits.softmax(0)[0])
-
-    def _prompt(self, text: str, pictures: int) -> str:
-        """The conversation as the model's own template writes it, or plainly where it has none."""
-        if getattr(self._processor, "chat_template", None):
-            content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": text}]
-            turns = [{"role": "user", "content": content}]
-            return str(self._processor.apply_chat_template(turns, add_generation_prompt=True))
-        return f"{self._processor.image_token * pictures}\n{text}\nAnswer: "
 
 
 def _only_token(tokenizer: Any, word: str) -> int:

@@ -19,6 +19,7 @@ from daemon.learning.resumable import optimizer_state, optimizer_tensors
 from daemon.learning.start_draws import StartDraws
 
 LONGEST_WAIT = 2  # updates
+TENSORS = ("images", "tokens", "log_probs", "advantages")  # of a group's decisions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class UpdateProgress:
         found |= {"generator": self.generator.get_state()}
         found |= {"draws.counts": self.draws.counts, "draws.outcomes": self.draws.outcomes}
         for place, entry in enumerate(self.waiting):
-            for name in ("images", "tokens", "log_probs", "advantages"):
+            for name in TENSORS:
                 found[f"waiting.{place}.{name}"] = getattr(entry.group, name)
         return found
 
@@ -112,10 +113,7 @@ class UpdateProgress:
                 since=entry["since"],
                 group=Decisions(
                     instructions=tuple(entry["instructions"]),
-                    **{
-                        name: tensors[f"waiting.{place}.{name}"]
-                        for name in ("images", "tokens", "log_probs", "advantages")
-                    },
+                    **{name: tensors[f"waiting.{place}.{name}"] for name in TENSORS},
                 ),
             )
             for place, entry in enumerate(numbers["waiting"])

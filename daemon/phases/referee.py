@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import asdict
 from typing import Any
 
 from daemon.phases.arms import CANDIDATE, Arms, record
@@ -67,13 +68,7 @@ class Referee:
 
     @property
     def _thresholds(self) -> Thresholds:
-        spec = self._context.spec.trial
-        return Thresholds(
-            promote=spec.promote,
-            reject=spec.reject,
-            settle_promote=spec.settle_promote,
-            settle_reject=spec.settle_reject,
-        )
+        return Thresholds(**self._context.spec.trial.model_dump(exclude={"enabled"}))
 
     def _evidence(self) -> Evidence:
         """Judged episodes of this iteration, by who acted."""
@@ -119,17 +114,13 @@ def evidence_document(evidence: Evidence) -> dict[str, Any]:
         "probability_better": evidence.better(),
         "by_task": {
             task: {
-                "champion": _told(evidence.champion[task]),
-                "candidate": _told(evidence.candidate[task]),
+                "champion": asdict(evidence.champion[task]),
+                "candidate": asdict(evidence.candidate[task]),
                 "probability_better": evidence.better_at(task),
             }
             for task in evidence.tasks
         },
     }
-
-
-def _told(count: Count) -> dict[str, int]:
-    return {"successes": count.successes, "episodes": count.episodes}
 
 
 def _counts(found: dict[str, tuple[int, int]]) -> dict[str, Count]:

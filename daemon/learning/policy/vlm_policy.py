@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, get_peft_model
-from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -26,6 +25,7 @@ from daemon.learning.policy.policy import KIND, Policy
 from daemon.learning.policy.tokens import ActionBinning, BinningInvalid
 from daemon.learning.policy.vlm_action import VlmActionConfig, VlmActionModel, body_of
 from daemon.learning.state import CheckpointUnreadable, State, half, save_state
+from daemon.learning.vlm_inputs import picture_of, prompt_of
 
 NETWORK = "vlm"
 SIZES = ("body", "image_size", "chunk", "action_dims", "bins")
@@ -56,12 +56,9 @@ class VlmPolicy(Policy):
 
     def inputs_of(self, images: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
         """What the processor makes of pictures and sentences, padded on the left, on the policy's device."""
-        pictures = [
-            [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())] for picture in images.cpu()
-        ]
         made = self.tokenizer(
             text=[self.prompt(sentence) for sentence in instructions],
-            images=pictures,
+            images=[[picture_of(picture)] for picture in images],
             return_tensors="pt",
             padding=True,
             padding_side="left",
@@ -71,11 +68,7 @@ class VlmPolicy(Policy):
     def prompt(self, instruction: str) -> str:
         """The question, as the model's own template writes it, or plainly where it has none."""
         asked = f"What should the robot do to {instruction.strip().rstrip('.').lower()}?"
-        if getattr(self.tokenizer, "chat_template", None):
-            content = [{"type": "image"}, {"type": "text", "text": asked}]
-            turns = [{"role": "user", "content": content}]
-            return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
-        return f"{self.tokenizer.image_token}\n{asked}\n"
+        return prompt_of(self.tokenizer, asked, pictures=1)
 
     def adapt(self, *, rank: int) -> None:
         """Train low-rank adapters of the body from now on, with queries and head; the rest stands still."""
