@@ -22,8 +22,9 @@ import daemon
 from daemon.learning.batch import resize_frames
 from daemon.learning.devices import choose_precision
 from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.learner import PolicyUpdateConfig
 from daemon.learning.policy.policy import Policy
-from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
+from daemon.learning.policy_update import Arena, update_policy
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.rollout import Starts

@@ -196,6 +196,9 @@ class UpdateSpec(SpecModel):
     kl: Annotated[float, Field(ge=0.0)] = Field(
         default=0.0, description="weight of the divergence from the policy that the updates began with"
     )
+    imitation: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.0, description="weight of imitating real episodes that succeeded, so that none is unlearned"
+    )
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     common_noise: bool = Field(
         default=False, description="rollouts of a group share their noise and differ by what they do alone"

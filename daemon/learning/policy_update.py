@@ -3,27 +3,20 @@
 One update imagines batches of N groups of G rollouts, each judged once at its end, until enough groups
 inform, then passes `epochs` times over their decisions. Groups without spread teach nothing and are left out,
 as are rollouts on which the judge declined; informative groups that an update has no room for wait for the
-next.
+next. The optimizer's steps are in `learner.py`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from daemon.learning.decisions import Decisions, decisions_of, joined, minibatches
-from daemon.learning.descent import require_finite
-from daemon.learning.grpo import (
-    HIGHEST_MEAN,
-    LOWEST_MEAN,
-    ClipRange,
-    RatioOf,
-    clipped_policy_loss,
-    kl_penalty,
-)
+from daemon.learning.batch import Clip
+from daemon.learning.decisions import Decisions, decisions_of, joined
+from daemon.learning.learner import Learner, PolicyUpdateConfig
 from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_progress import UpdateProgress
 from daemon.learning.policy_report import Groups, PolicyUpdateReport, UpdateOutcome, report_of
@@ -38,50 +31,17 @@ OnUpdate = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyUpdateConfig:
-    """What an update of the policy does.
+class Arena:
+    """Where a policy acts, from what, and who says how it went.
 
     Attributes:
-        groups: N, imagined at once.
-        chunks: K, decisions of a rollout.
-        informative_groups: as many an update learns from, and imagines up to `most_batches` batches to have
-            them; None learns from whatever one batch gave.
-        by_promise: starts are drawn by how much their groups will tell, see `start_draws.py`.
-        common_noise: rollouts of a group share the environment's noise and differ by what they do alone.
-        minibatch: decisions (chunks) per optimizer step.
-        kl: weight of the divergence from the policy that the updates began with; 0 leaves it out.
-        max_approx_kl: nats per token; past it the remaining passes over a batch are skipped.
+        proven: real episodes that succeeded, worth imitating; of this policy or of its relatives.
     """
-
-    updates: int = 8
-    groups: int = 12
-    group_size: int = 8
-    chunks: int = 8
-    informative_groups: int | None = None
-    most_batches: int = 1
-    by_promise: bool = False
-    common_noise: bool = False
-    temperature: float = 1.0
-    lr: float = 5e-5
-    clip: ClipRange = field(default_factory=ClipRange)
-    ratio_of: RatioOf = "token"
-    kl: float = 0.0
-    epochs: int = 2
-    minibatch: int = 256
-    success_low: float = LOWEST_MEAN
-    success_high: float = HIGHEST_MEAN
-    max_grad_norm: float = 1.0
-    max_approx_kl: float = 0.05
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arena:
-    """Where a policy acts, from what, and who says how it went."""
 
     env: Env
     judge: Judge
     starts: Starts
+    proven: Sequence[Clip] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +73,14 @@ def update_policy(
         GroupTooSmall: the group size is below 2.
         NonFiniteLoss: loss or gradient is NaN or infinite; weights are those before that optimizer step.
         BadTensor: environment, judge and policy do not fit each other.
+        ClipInvalid: a proven episode breaks its contract.
         CheckpointUnreadable: there is a state, and it is of other updates.
     """
     generator = torch.Generator().manual_seed(config.seed)
     draws = StartDraws(arena.starts.instructions, generator=generator, by_promise=config.by_promise)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0)
     progress = UpdateProgress(policy.model, optimizer, generator=generator, draws=draws)
-    learner = _Learner(policy, progress, config=config)
+    learner = Learner(policy, progress, config=config, proven=arena.proven)
     if resumable is not None:
         resumable.restore(progress)
     while progress.update <= config.updates:
@@ -177,64 +138,6 @@ def _noise_seeds(config: PolicyUpdateConfig, generator: torch.Generator) -> list
     same = config.group_size if config.common_noise else 1
     drawn = torch.randint(2**62, (config.groups * config.group_size // same,), generator=generator)
     return drawn.repeat_interleave(same).tolist()
-
-
-class _Learner:
-    """Optimizer steps on decisions, in evaluation mode so that acting and learning see the same policy."""
-
-    def __init__(self, policy: Policy, progress: UpdateProgress, *, config: PolicyUpdateConfig) -> None:
-        self._policy, self._progress, self._config = policy, progress, config
-        self._reference: Policy | None = None
-        if config.kl:
-            self._reference = policy.frozen_copy()
-
-    def learn(self, decisions: Decisions) -> list[dict[str, float]]:
-        """Pass over the decisions until done or until the policy has moved far; the metrics of each step."""
-        steps: list[dict[str, float]] = []
-        for _ in range(self._config.epochs):
-            parts = minibatches(decisions, self._config.minibatch, generator=self._progress.generator)
-            for batch in parts:
-                steps.append(self._step(batch))
-                if steps[-1]["approx_kl"] > self._config.max_approx_kl:
-                    return steps
-        return steps
-
-    def _step(self, batch: Decisions) -> dict[str, float]:
-        config, policy = self._config, self._policy
-        scored = policy.score(
-            batch.images, batch.instructions, tokens=batch.tokens, temperature=config.temperature
-        )
-        log_probs = scored.log_probs.flatten(1)  # [X, L*A]
-        valid = torch.ones_like(log_probs, dtype=torch.bool)
-        result = clipped_policy_loss(
-            log_probs,
-            batch.log_probs.flatten(1).to(log_probs.device),
-            advantages=batch.advantages.to(log_probs.device),
-            valid=valid,
-            clip=config.clip,
-            ratio_of=config.ratio_of,
-        )
-        loss, measured = result.loss, {}
-        if self._reference is not None:
-            with torch.no_grad():
-                stayed = self._reference.log_probs(
-                    batch.images, batch.instructions, batch.tokens, temperature=config.temperature
-                )
-            measured["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
-            loss = loss + config.kl * measured["kl"]
-        self._progress.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
-        require_finite("update_policy", self._progress.update, loss=loss, grad_norm=norm)
-        self._progress.optimizer.step()
-        measured |= {
-            "loss": loss,
-            "clip_fraction": result.clip_fraction,
-            "approx_kl": result.approx_kl,
-            "entropy": scored.entropy.mean(),
-            "grad_norm": norm,
-        }
-        return {name: float(value.detach()) for name, value in measured.items()}
 
 
 def _counted(

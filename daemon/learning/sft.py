@@ -64,6 +64,10 @@ class Demonstrations:
     instructions: tuple[str, ...]
     weights: Tensor  # float64 [X]: all instructions equally likely, whatever their number of steps
 
+    def draw(self, batch: int, *, generator: torch.Generator) -> Tensor:
+        """Numbers of so many steps, int64 [B], drawn by their weights."""
+        return torch.multinomial(self.weights, batch, replacement=True, generator=generator)
+
 
 def train_policy(
     policy: Policy,
@@ -83,9 +87,8 @@ def train_policy(
     generator = torch.Generator().manual_seed(config.seed)
 
     def loss_of_batch() -> tuple[Tensor, dict[str, Tensor]]:
-        weights = demonstrations.weights
-        chosen = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
-        return _imitation(policy, demonstrations, chosen, amount=config.augment, generator=generator)
+        chosen = demonstrations.draw(config.batch, generator=generator)
+        return imitation(policy, demonstrations, chosen, amount=config.augment, generator=generator)
 
     plan = Descent(
         phase="sft",
@@ -135,7 +138,7 @@ def chunk_targets(actions: Tensor, chunk: int) -> Tensor:
     return padded.unfold(0, chunk, 1).transpose(1, 2)  # [T, L, A]
 
 
-def _imitation(
+def imitation(
     policy: Policy,
     demonstrations: Demonstrations,
     chosen: Tensor,
@@ -143,7 +146,11 @@ def _imitation(
     amount: Augmentation | None,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean cross-entropy per token in nats, and the share of tokens that were likeliest."""
+    """Mean cross-entropy per token in nats, with gradient, and the share of tokens that were likeliest.
+
+    Args:
+        chosen: numbers of the steps to imitate, int64 [B].
+    """
     images = demonstrations.frames[chosen]  # [B, 3, H, W]
     if amount is not None:
         images = augment(images, amount, generator=generator)

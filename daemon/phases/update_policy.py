@@ -12,14 +12,15 @@ from collections.abc import Collection, Mapping
 import torch
 
 from daemon.errors import NothingCollected
-from daemon.learning.batch import resize_frames
+from daemon.learning.batch import Clip, resize_frames
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.grpo import ClipRange
 from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.learner import PolicyUpdateConfig
 from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_report import ImaginedSuccess, PolicyUpdateReport
-from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
+from daemon.learning.policy_update import Arena, update_policy
 from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts
@@ -27,13 +28,17 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
 from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
+from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
 from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
+from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
+
+IMITABLE = 400  # newest real episodes among which successes are looked for
 
 
 def run(context: PhaseContext) -> Outcome:
@@ -61,7 +66,12 @@ def run(context: PhaseContext) -> Outcome:
         log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
         return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    arena = Arena(env=env, judge=judge_for(context, judge, waiting_at=0.5), starts=starts)
+    arena = Arena(
+        env=env,
+        judge=judge_for(context, judge, waiting_at=0.5),
+        starts=starts,
+        proven=proven_episodes(context, size=policy.image_size),
+    )
     inputs = {kind: row.sha256 for kind, row in rows.items()}
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
@@ -157,6 +167,24 @@ def real_starts(
     return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
 
 
+def proven_episodes(context: PhaseContext, *, size: int) -> list[Clip]:
+    """The newest real episodes that succeeded and may be learned from, whichever policy acted.
+
+    Empty where the spec does not ask for imitation. Tasks that are left out of the update count too: it is
+    they that would be unlearned.
+
+    Raises:
+        StorageError, ClipInvalid: an episode is damaged.
+    """
+    if not context.spec.policy.imitation:
+        return []
+    query = replay.EpisodeQuery(origin="collect", held_out=False, limit=IMITABLE, tasks=context.spec.tasks)
+    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
+    with context.database.read() as session:
+        clips = load_clips(session, shelf, replay.select(session, query), size=size)
+    return [clip for clip in clips if clip.success]
+
+
 def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:
     spec = context.spec.policy
     return PolicyUpdateConfig(
@@ -173,6 +201,7 @@ def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateC
         clip=ClipRange(low=spec.clip_low, high=spec.clip_high),
         ratio_of=spec.ratio_of,
         kl=spec.kl,
+        imitation=spec.imitation,
         epochs=spec.epochs,
         seed=context.spec.seed,
     )

@@ -13,9 +13,10 @@ import torch
 from daemon.learning.batch import Clip
 from daemon.learning.errors import NonFiniteLoss
 from daemon.learning.grpo import ClipRange, GroupTooSmall
+from daemon.learning.learner import PolicyUpdateConfig
 from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.policy_report import PolicyUpdateReport
-from daemon.learning.policy_update import Arena, PolicyUpdateConfig, update_policy
+from daemon.learning.policy_update import Arena, update_policy
 from daemon.learning.resumable import Resumable
 from daemon.learning.reward.judge import JudgeExhausted, Verdicts
 from daemon.learning.rollout import Starts

@@ -22,10 +22,10 @@ from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
 from daemon.phases.gating import held_out_record
 from daemon.phases.judging import last_frames
 from daemon.phases.material import gather
-from storage import checkpoints, replay
+from storage import checkpoints, labels, replay
 from storage.array_cache import ArrayCache
 from storage.errors import BlobCorrupt
-from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing
+from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing, wall_clock
 
 
 def a_clip(steps: int, *, success: bool, seed: int = 0) -> Clip:
@@ -147,6 +147,29 @@ def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None
     assert [moment["update"] for moment in lab.moments] == [3, 4], "at most the one update is made again"
     assert outcome["updates"] == 4
     assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
+
+
+def test_only_real_successes_that_may_be_learned_from_are_imitated(lab: Lab) -> None:
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "imitation": 0.5}})
+    lab.do("collect", collect.run)
+    with lab.database.write() as session:
+        stored = replay.select(session, replay.EpisodeQuery(held_out=None))
+        for row in stored:
+            good = row.held_out or row.task_id == "open_drawer"  # one of two to learn from, both held out
+            verdict = labels.Verdict(success=good, source="human", at=wall_clock())
+            labels.append(session, row.id, verdict, now=wall_clock())
+        wanted = [row.id for row in stored if row.task_id == "open_drawer" and not row.held_out]
+    context = lab.context("update_policy")
+    assert [clip.episode_id for clip in update_policy.proven_episodes(context, size=64)] == wanted
+    update_policy.run(context)
+    assert any("imitation" in moment for moment in lab.moments)
+
+
+def test_nothing_is_imitated_unless_the_spec_says_so(collected: Lab) -> None:
+    context = collected.context("update_policy")
+    assert update_policy.proven_episodes(context, size=64) == []
+    update_policy.run(context)
+    assert all("imitation" not in moment for moment in collected.moments)
 
 
 def test_learning_without_episodes_says_what_is_missing(lab: Lab) -> None:

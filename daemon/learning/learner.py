@@ -1,0 +1,148 @@
+"""Optimizer steps of a policy on what its rollouts taught, and all that an update is told about them.
+
+The loss is GRPO's; the divergence from the policy that the updates began with may be added, and so may the
+imitation of real episodes that succeeded: what holds on the robot is then not given up for what holds in
+imagination alone. Nothing here imagines or judges.
+
+Source: Oh et al. 2018 (arXiv:1806.05635) for imitating one's own successes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from daemon.learning.batch import Clip
+from daemon.learning.decisions import Decisions, minibatches
+from daemon.learning.descent import require_finite
+from daemon.learning.grpo import (
+    HIGHEST_MEAN,
+    LOWEST_MEAN,
+    ClipRange,
+    RatioOf,
+    clipped_policy_loss,
+    kl_penalty,
+)
+from daemon.learning.policy.policy import Policy
+from daemon.learning.policy_progress import UpdateProgress
+from daemon.learning.sft import Demonstrations, demonstrations_of, imitation
+
+IMITATED = 64  # steps of real successes beside each minibatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyUpdateConfig:
+    """What an update of the policy does.
+
+    Attributes:
+        groups: N, imagined at once.
+        chunks: K, decisions of a rollout.
+        informative_groups: as many an update learns from, and imagines up to `most_batches` batches to have
+            them; None learns from whatever one batch gave.
+        by_promise: starts are drawn by how much their groups will tell, see `start_draws.py`.
+        common_noise: rollouts of a group share the environment's noise and differ by what they do alone.
+        minibatch: decisions (chunks) per optimizer step.
+        kl: weight of the divergence from the policy that the updates began with; 0 leaves it out.
+        imitation: weight of the cross-entropy, nats per token, of the arena's `proven` episodes.
+        max_approx_kl: nats per token; past it the remaining passes over a batch are skipped.
+    """
+
+    updates: int = 8
+    groups: int = 12
+    group_size: int = 8
+    chunks: int = 8
+    informative_groups: int | None = None
+    most_batches: int = 1
+    by_promise: bool = False
+    common_noise: bool = False
+    temperature: float = 1.0
+    lr: float = 5e-5
+    clip: ClipRange = field(default_factory=ClipRange)
+    ratio_of: RatioOf = "token"
+    kl: float = 0.0
+    imitation: float = 0.0
+    epochs: int = 2
+    minibatch: int = 256
+    success_low: float = LOWEST_MEAN
+    success_high: float = HIGHEST_MEAN
+    max_grad_norm: float = 1.0
+    max_approx_kl: float = 0.05
+    seed: int = 0
+
+
+class Learner:
+    """Optimizer steps on decisions, in evaluation mode so that acting and learning see the same policy."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        progress: UpdateProgress,
+        *,
+        config: PolicyUpdateConfig,
+        proven: Sequence[Clip],
+    ) -> None:
+        self._policy, self._progress, self._config = policy, progress, config
+        self._reference: Policy | None = None
+        self._proven: Demonstrations | None = None
+        if config.kl:
+            self._reference = policy.frozen_copy()
+        if config.imitation and proven:
+            self._proven = demonstrations_of(policy, proven)
+
+    def learn(self, decisions: Decisions) -> list[dict[str, float]]:
+        """Pass over the decisions until done or until the policy has moved far; the metrics of each step."""
+        steps: list[dict[str, float]] = []
+        for _ in range(self._config.epochs):
+            parts = minibatches(decisions, self._config.minibatch, generator=self._progress.generator)
+            for batch in parts:
+                steps.append(self._step(batch))
+                if steps[-1]["approx_kl"] > self._config.max_approx_kl:
+                    return steps
+        return steps
+
+    def _step(self, batch: Decisions) -> dict[str, float]:
+        config, policy = self._config, self._policy
+        scored = policy.score(
+            batch.images, batch.instructions, tokens=batch.tokens, temperature=config.temperature
+        )
+        log_probs = scored.log_probs.flatten(1)  # [X, L*A]
+        valid = torch.ones_like(log_probs, dtype=torch.bool)
+        result = clipped_policy_loss(
+            log_probs,
+            batch.log_probs.flatten(1).to(log_probs.device),
+            advantages=batch.advantages.to(log_probs.device),
+            valid=valid,
+            clip=config.clip,
+            ratio_of=config.ratio_of,
+        )
+        loss, measured = result.loss, {}
+        if self._reference is not None:
+            with torch.no_grad():
+                stayed = self._reference.log_probs(
+                    batch.images, batch.instructions, batch.tokens, temperature=config.temperature
+                )
+            measured["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
+            loss = loss + config.kl * measured["kl"]
+        if self._proven is not None:
+            measured["imitation"] = self._imitated(self._proven)
+            loss = loss + config.imitation * measured["imitation"]
+        self._progress.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
+        require_finite("update_policy", self._progress.update, loss=loss, grad_norm=norm)
+        self._progress.optimizer.step()
+        measured |= {
+            "loss": loss,
+            "clip_fraction": result.clip_fraction,
+            "approx_kl": result.approx_kl,
+            "entropy": scored.entropy.mean(),
+            "grad_norm": norm,
+        }
+        return {name: float(value.detach()) for name, value in measured.items()}
+
+    def _imitated(self, proven: Demonstrations) -> torch.Tensor:
+        generator = self._progress.generator
+        chosen = proven.draw(IMITATED, generator=generator)
+        return imitation(self._policy, proven, chosen, amount=None, generator=generator)[0]
