@@ -71,6 +71,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "daemon_unreachable": CLIENT,
     "iteration_failed": CLIENT,
     "wait_timed_out": CLIENT,
+    "token_unusable": CLIENT,
 }
 
 
