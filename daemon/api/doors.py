@@ -5,9 +5,9 @@ settings say that its network is trusted. What a caller may do is decided per ro
 """
 
 import logging
+import re
 from collections.abc import Callable
 from time import monotonic
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 BURST_S = 3.0  # how many seconds' worth of calls may come at once
 FAILURES_PER_S, FAILURES_BURST = 10 / 60, 10  # of one peer; a wrong token can cost a hash, 50 ms of one core
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[0-9A-Za-z.-]+)(?::\d+)?")
 CHALLENGE = 'Bearer realm="gymnastd"'
 
 
@@ -62,7 +63,7 @@ class Doors:
     async def _caller(self, scope: Scope) -> Caller:
         callers: Callers = scope["app"].state.services.callers
         if (self._stays_here or self._trusts_network) and not await _asks(callers):
-            self._require_no_stranger_page(scope)
+            _require_no_page_from_elsewhere(scope)
             return ANYBODY
         token, found = bearer_token(scope)
         caller = None if token is None else callers.remembered(token)
@@ -85,16 +86,6 @@ class Doors:
         if after_s:
             raise RateLimited(after_s=after_s, what="calls")
 
-    def _require_no_stranger_page(self, scope: Scope) -> None:
-        """While nobody shows a token, a page that is open in somebody's browser must not act for them."""
-        origin = _header(scope, b"origin")
-        if origin is None:
-            return
-        host = urlsplit(origin).hostname or ""
-        own = self._trusts_network and urlsplit(origin).netloc == _header(scope, b"host")
-        if not (own or is_loopback(host)):
-            raise WebPageRefused(origin=origin)
-
 
 def bearer_token(scope: Scope) -> tuple[str | None, str]:
     """The token that was sent, and in words what was found; the words never hold it."""
@@ -105,6 +96,14 @@ def bearer_token(scope: Scope) -> tuple[str | None, str]:
     if len(sent) > 1 or scheme.lower() != "bearer" or not token.strip():
         return None, "another authorization"
     return token.strip(), "one that is not in force"
+
+
+def _require_no_page_from_elsewhere(scope: Scope) -> None:
+    """While nobody shows a token, a page that is open in somebody's browser must not act for them."""
+    origin = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None)
+    found = None if origin is None else ORIGIN.fullmatch(origin)
+    if origin is not None and not (found and is_loopback(found[1].strip("[]"))):
+        raise WebPageRefused(origin=origin)
 
 
 async def _asks(callers: Callers) -> bool:
@@ -119,10 +118,6 @@ def _answer(refused: Refused) -> Response:
     if isinstance(refused, RateLimited):
         answer.headers["Retry-After"] = str(refused.after_s)
     return answer
-
-
-def _header(scope: Scope, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def _peer(scope: Scope) -> str:
