@@ -78,25 +78,30 @@ class Callers:
             return None
         return known.caller
 
+    def has_fitted(self, token: str) -> bool:
+        """Whether this token fitted once, so that it is no guess and checking it costs no hash."""
+        return _fingerprint(token) in self._known
+
     def check(self, token: str) -> Caller | None:
         """Whose token it is, asked of the database; None when it is unknown, revoked or over."""
         presented = access_tokens.read(token)
         if presented is None:
             return None
-        seen_at = self._clock()
+        seen_at, fingerprint = self._clock(), _fingerprint(token)
         with self._database.read() as session:
             row = access_tokens.find(session, presented.id)
-        if row is None or row.revoked_at is not None or self._is_over(row.expires_at):
-            self._known.pop(_fingerprint(token), None)
-            return None
-        if not self._fits(row, presented, _fingerprint(token)):
+        if row is None or not self._in_force(row) or not self._fits(row, presented, fingerprint):
+            self._known.pop(fingerprint, None)
             return None
         caller = Caller(name=row.name, scopes=allowed(row.scopes), token_id=row.id)
-        self._known[_fingerprint(token)] = _Known(
+        self._known[fingerprint] = _Known(
             caller=caller, secret_hash=row.secret_hash, expires_at=row.expires_at, seen_at=seen_at
         )
         self._note_use(row)
         return caller
+
+    def _in_force(self, row: AccessTokenRow) -> bool:
+        return row.revoked_at is None and not self._is_over(row.expires_at)
 
     def _fits(self, row: AccessTokenRow, presented: Presented, fingerprint: str) -> bool:
         """Whether it is the row's secret; hashed once per process and token, then known by its sha256."""

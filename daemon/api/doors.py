@@ -67,12 +67,14 @@ class Doors:
             return ANYBODY
         token, found = bearer_token(scope)
         caller = None if token is None else callers.remembered(token)
-        if caller is not None:
-            return caller
-        peer = _peer(scope)
-        after_s = self._failures.wait_s(peer)
-        if after_s:
-            raise RateLimited(after_s=after_s, what="calls with a wrong token, or none")
+        return caller or await self._checked(callers, token, peer=_peer(scope), found=found)
+
+    async def _checked(self, callers: Callers, token: str | None, *, peer: str, found: str) -> Caller:
+        """Who it is by the database; whoever guesses has to wait, and no hash is computed meanwhile."""
+        if token is None or not callers.has_fitted(token):
+            after_s = self._failures.wait_s(peer)
+            if after_s:
+                raise RateLimited(after_s=after_s, what="calls with a wrong token, or none")
         caller = None if token is None else await run_in_threadpool(callers.check, token)
         if caller is None:
             self._failures.take(peer)

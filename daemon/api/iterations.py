@@ -73,7 +73,9 @@ def get_curves(number: Number, services: Wired) -> dict[str, dict[str, Points]]:
 
 
 @router.get("/{number}/film-strips/{task}/{origin}.jpg", response_class=Response)
-def get_film_strip(number: int, task: str, origin: Literal["real", "imagined"], services: Wired) -> Response:
+def get_film_strip(
+    number: Number, task: str, origin: Literal["real", "imagined"], services: Wired
+) -> Response:
     """Give the frames of one held-out episode, or what the world model made of the same start and actions."""
     sha256 = _strip_of(number, task, origin=origin, services=services)
     if sha256 is None:

@@ -97,6 +97,17 @@ def test_a_token_is_hashed_once_and_then_known_by_its_row(callers, make, time, m
         assert callers.check(token).name == "ann"
 
 
+def test_a_token_that_fitted_once_is_no_guess_until_it_is_refused(callers, make, time, sqlite_database):
+    token = make()
+    assert not callers.has_fitted(token)
+    callers.check(token)
+    time.s += REMEMBERED_S * 9
+    assert callers.has_fitted(token)
+    revoke(sqlite_database, time)
+    callers.check(token)
+    assert not callers.has_fitted(token)
+
+
 def test_a_revoked_token_is_refused_when_it_is_not_remembered_any_more(callers, make, time, sqlite_database):
     token = make()
     callers.check(token)
@@ -120,6 +131,7 @@ def test_a_row_that_got_another_secret_does_not_know_the_old_one(callers, make, 
     with sqlite_database.write() as session:
         access_tokens.list_tokens(session)[0].secret_hash = access_tokens.hash_of("x" * 43)
     assert callers.check(token) is None
+    assert not callers.has_fitted(token)
 
 
 def test_whether_tokens_are_asked_for_is_known_for_a_moment_too(callers, make, time):
