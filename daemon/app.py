@@ -11,8 +11,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from daemon.api import checkpoints, episodes, health, iterations, success_rates
+from daemon.api.callers import Callers
+from daemon.api.doors import Doors
 from daemon.api.problems import install_problems, too_large
+from daemon.api.security import guarded
 from daemon.api.services import Services
+from daemon.binding import address_of, require_locked
 from daemon.data_directory import DataDirectoryLock
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
@@ -33,6 +37,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     Raises (when it is started):
         DataDirectoryBusy: another daemon has the data directory.
         DatabaseNewer: a later release has migrated the database.
+        BindRefused: others could reach it, and there is no token to ask them for.
     """
 
     @asynccontextmanager
@@ -48,9 +53,11 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, refuse=too_large)
+    app.add_middleware(Doors, settings=settings)  # the outermost: a stranger's body is not read
     install_problems(app)
-    for resource in (iterations, success_rates, episodes, checkpoints, health):
-        app.include_router(resource.router)
+    app.include_router(health.router)
+    for resource in (iterations, success_rates, episodes, checkpoints):
+        app.include_router(resource.router, dependencies=guarded())
     return app
 
 
@@ -62,6 +69,7 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         database = open_database(settings)
         stack.callback(database.dispose)
         database.upgrade()
+        require_locked(settings, database)
         supervisor = Supervisor(settings=settings, command=worker_command)
         stack.callback(supervisor.stop)
         scheduler = Scheduler(database, supervisor, now=utc_now)
@@ -71,6 +79,7 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
             settings=settings,
             database=database,
             blobs=open_blobs(settings),
+            callers=Callers(database, now=utc_now),
             supervisor=supervisor,
             scheduling=scheduler.running,
             now=utc_now,
@@ -86,10 +95,12 @@ def serve(
     """Serve until SIGINT or SIGTERM; `announce` gets the URL once requests are answered.
 
     Raises:
-        DataDirectoryBusy, DatabaseNewer: as create_app.
+        DataDirectoryBusy, DatabaseNewer, BindRefused: as create_app.
+        TlsUnusable: certificate and key are not two files that fit.
         OSError: the address cannot be bound.
     """
     app = create_app(settings, worker_command=worker_command)
+    address = address_of(settings)
     with (
         interrupted_by(signal.SIGTERM),
         listening_socket(settings.host, settings.port) as listener,
@@ -101,24 +112,27 @@ def serve(
             lifespan="off",  # the parts are running already, so that their errors reach the caller
             log_config=None,
             http=BoundedHeads,
+            ws="none",
+            proxy_headers=False,  # who calls is who connects
+            ssl_certfile=address.tls_certificate,
+            ssl_keyfile=address.tls_key,
             access_log=False,
             timeout_graceful_shutdown=int(SHUTDOWN_GRACE_S),
         )
-        AnnouncingServer(config, announce).run(sockets=[listener])
+        AnnouncingServer(config, lambda bound: announce(address.url(bound))).run(sockets=[listener])
 
 
 class AnnouncingServer(uvicorn.Server):
-    """A server that says when, and where, it began to answer."""
+    """A server that says when, and on which socket, it began to answer."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[socket.socket], None]) -> None:
         super().__init__(config)
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            self._announce(sockets[0])
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

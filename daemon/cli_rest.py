@@ -2,15 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.cli_policy import read_token
 from daemon.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from daemon.client import DaemonClient
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 
 Url = Annotated[str, typer.Option(help="Address of the daemon.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(envvar="GYMNASTD_TOKEN_FILE", help="Holds the token that the daemon asks for."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as it is.")]
 Number = Annotated[
     int | None, typer.Argument(min=1, help="Of this iteration; without it, of the newest ones.")
@@ -18,15 +26,16 @@ Number = Annotated[
 
 
 def iterate(
+    *,
     spec: Annotated[Path | None, typer.Option(help="A JSON file with the iteration's spec.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the spec's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key asks only once.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Ask for one iteration: collect, finetune the world model, update the policy."""
-    from daemon.client import DaemonClient
     from daemon.console import follow, show_iteration
 
     document = read_spec(spec)
@@ -34,19 +43,23 @@ def iterate(
         document["seed"] = seed
     if task:
         document["tasks"] = task
-    client = DaemonClient(url)
+    client = client_of(url, token_file)
     record = client.request_iteration(document, idempotency_key=key)
     typer.echo(f"iteration {record['number']} is {record['state']}")
     if wait:
         show_iteration(follow(client, record["number"]))
 
 
-def status(number: Number = None, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def status(
+    number: Number = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
     """Show how an iteration stands, or list the newest ones."""
-    from daemon.client import DaemonClient
     from daemon.console import show_iteration, show_iterations
 
-    client = DaemonClient(url)
+    client = client_of(url, token_file)
     answer = client.iterations() if number is None else client.iteration(number)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
@@ -56,16 +69,22 @@ def status(number: Number = None, as_json: AsJson = False, url: Url = DEFAULT_UR
         show_iteration(answer)
 
 
-def success_rates(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def success_rates(as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """Show real success rates per iteration and task, k/n with the Wilson 95 % interval."""
-    from daemon.client import DaemonClient
     from daemon.console import show_success_rates
 
-    answer = DaemonClient(url).success_rates()
+    answer = client_of(url, token_file).success_rates()
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:
         show_success_rates(answer["items"])
+
+
+def client_of(url: str, token_file: Path | None) -> "DaemonClient":
+    """A client that shows the token of a file, when there is one; the token is in no argument."""
+    from daemon.client import DaemonClient
+
+    return DaemonClient(url, token=None if token_file is None else read_token(token_file))
 
 
 def read_spec(path: Path | None) -> dict[str, Any]:

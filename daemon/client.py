@@ -4,25 +4,33 @@ Every call that may be repeated is repeated after a broken connection; asking fo
 because the idempotency key makes the second request find the first.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+from requests.auth import AuthBase
 
-from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
+from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, TokenUnusable, WaitTimedOut
+from robot_bridge.addresses import is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 TERMINAL_STATES = frozenset({"finished", "failed", "cancelled"})
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
+TOKEN = re.compile(r"[0-9A-Za-z._~+/=-]+")  # what a header can carry (RFC 6750, section 2.1)
 
 Json = dict[str, Any]
 
 
 class DaemonClient:
-    """Speaks to one daemon.
+    """Speaks to one daemon. The token goes into a header of every call, and nowhere else.
+
+    Raises:
+        TokenUnusable: a token cannot be sent there: the address is neither https nor this machine.
 
     Raises (any call):
         DaemonUnreachable: nothing answered, after `attempts` tries.
@@ -33,11 +41,13 @@ class DaemonClient:
         self,
         url: str = DEFAULT_URL,
         *,
+        token: str | None = None,
         session: requests.Session | None = None,
         timeout_s: float = TIMEOUT_S,
         attempts: int = ATTEMPTS,
     ) -> None:
         self.url = url.rstrip("/")
+        self._auth = None if token is None else _Bearer(self.url, token)
         self._session = session or requests.Session()
         self._timeout_s = timeout_s
         self._attempts = attempts
@@ -156,7 +166,13 @@ class DaemonClient:
         for _ in range(self._attempts):
             try:
                 answer = self._session.request(
-                    method, url, params=params, json=body, headers=headers, timeout=self._timeout_s
+                    method,
+                    url,
+                    params=params,
+                    json=body,
+                    headers=headers,
+                    auth=self._auth,
+                    timeout=self._timeout_s,
                 )
             except (requests.ConnectionError, requests.Timeout) as broken:
                 reason = type(broken).__name__
@@ -165,6 +181,22 @@ class DaemonClient:
                 raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
             return answer
         raise DaemonUnreachable(url=self.url, reason=reason)
+
+
+class _Bearer(AuthBase):
+    """Puts a token into a call; an own class, because requests would take a `.netrc` for stronger."""
+
+    def __init__(self, url: str, token: str) -> None:
+        address = urlsplit(url)
+        if address.scheme != "https" and not is_loopback(address.hostname or ""):
+            raise TokenUnusable(url=url, reason="everybody on the way could read it")
+        if not TOKEN.fullmatch(token):
+            raise TokenUnusable(url=url, reason="it has characters that no token has")
+        self._token = token
+
+    def __call__(self, call: requests.PreparedRequest) -> requests.PreparedRequest:
+        call.headers["Authorization"] = f"Bearer {self._token}"
+        return call
 
 
 def problem_of(answer: requests.Response) -> Mapping[str, Any]:

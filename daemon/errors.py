@@ -8,7 +8,7 @@
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
     ├── PhaseUnknown, PhaseStalled            the worker
     ├── AssetMissing, NothingCollected        the phases
-    ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut      the REST client
+    ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut, TokenUnusable      the REST client
     └── DemoFailed                            `gymnastd demo`
 
 `daemon/api/problems.py` is the only place where a code becomes an HTTP status.
@@ -196,6 +196,18 @@ class WaitTimedOut(DaemonError):
         super().__init__(
             f"iteration {number} is still {state} after {waited_s:.0f} s of waiting; it goes on. "
             f"Look again with `gymnastd status {number}`."
+        )
+
+
+class TokenUnusable(DaemonError):
+    """The sentence does not hold the token."""
+
+    code = "token_unusable"
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(
+            f"the token is not sent to {url}: {reason}. Use an https:// address, or its own machine, "
+            "and the token as `gymnastd token create` printed it."
         )
 
 

@@ -38,9 +38,20 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address the REST API binds to")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8400, description="0 takes a free port")
+    tls_cert_file: Path | None = Field(
+        default=None, description="certificate chain, PEM: the REST API speaks https"
+    )
+    tls_key_file: Path | None = Field(default=None, description="its private key, PEM")
     trust_network: bool = Field(
         default=False,
-        description="allow hosts that are not loopback, for API and policy: neither asks who calls",
+        description="API and policy may listen beyond this machine without TLS and tokens: a proxy, or a "
+        "network of their own, keeps strangers out",
+    )
+    rate_limit_per_s: Annotated[float, Field(gt=0.0)] = Field(
+        default=100.0, description="calls of one token, or of one peer without; three seconds' worth at once"
+    )
+    token_file: Path | None = Field(
+        default=None, description="holds the token that commands show the REST API"
     )
     station_url: str = Field(
         default="http://127.0.0.1:8401",
@@ -186,9 +197,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _strangers_stay_out(self) -> Self:
-        if not (self.trust_network or is_loopback(self.host)):
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("GYMNASTD_TLS_CERT_FILE and GYMNASTD_TLS_KEY_FILE belong together")
+        if not (self.trust_network or self.tls_cert_file or is_loopback(self.host)):
             raise ValueError(
-                f"host {self.host} is not loopback; set GYMNASTD_TRUST_NETWORK=true if that is meant"
+                f"host {self.host} is not loopback; give GYMNASTD_TLS_CERT_FILE and GYMNASTD_TLS_KEY_FILE "
+                "and make a token, or set GYMNASTD_TRUST_NETWORK=true if something else keeps strangers out"
             )
         return self
 

@@ -5,7 +5,9 @@
 
 from alembic import context
 
-from storage import tables
+from storage import access_token_tables, columns, tables
+
+TABLES = (tables, access_token_tables)  # imported for the classes that they add to one metadata
 
 
 def run() -> None:
@@ -13,7 +15,7 @@ def run() -> None:
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=tables.IterationRow.metadata,
+        target_metadata=columns.Row.metadata,
         render_as_batch=True,
         transactional_ddl=True,
     )

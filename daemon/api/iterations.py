@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Response
 
 from daemon.api.pages import Cursor, Limit, Number
 from daemon.api.schemas import IterationPage, IterationRecord
+from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.curves import Points, curves_path, read_curves
 from daemon.errors import PageNotFound
@@ -25,7 +26,11 @@ IdempotencyKey = Annotated[
 
 @router.post("", status_code=201, response_model=IterationRecord)
 def request_iteration(
-    spec: IterationSpec, response: Response, services: Wired, idempotency_key: IdempotencyKey = None
+    spec: IterationSpec,
+    response: Response,
+    services: Wired,
+    actor: Actor,
+    idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Ask for an iteration. 201: it is new; 200: the key found it again; 409: with another spec."""
     now = services.now()
@@ -36,7 +41,7 @@ def request_iteration(
         if created:
             facts = {"spec_digest": row.spec_digest, "idempotency_key": idempotency_key}
             subject = f"iteration {row.number}"
-            audit.write(session, "rest", action="iteration_requested", subject=subject, facts=facts, now=now)
+            audit.write(session, actor, action="iteration_requested", subject=subject, facts=facts, now=now)
         record = iteration_record(session, row)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/iterations/{row.number}"
@@ -68,7 +73,9 @@ def get_curves(number: Number, services: Wired) -> dict[str, dict[str, Points]]:
 
 
 @router.get("/{number}/film-strips/{task}/{origin}.jpg", response_class=Response)
-def get_film_strip(number: int, task: str, origin: Literal["real", "imagined"], services: Wired) -> Response:
+def get_film_strip(
+    number: Number, task: str, origin: Literal["real", "imagined"], services: Wired
+) -> Response:
     """Give the frames of one held-out episode, or what the world model made of the same start and actions."""
     sha256 = _strip_of(number, task, origin=origin, services=services)
     if sha256 is None:

@@ -38,6 +38,11 @@ STATUS: dict[str, int] = {
     "episode_origin_invalid": 422,
     "label_source_invalid": 422,
     "request_too_large": 413,
+    # who called
+    "unauthorized": 401,
+    "forbidden": 403,
+    "web_page_refused": 403,
+    "rate_limited": 429,
     # what there is and is not
     "not_found": 404,
     "page_not_found": 404,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from daemon.api.callers import Callers
 from daemon.settings import Settings
 from daemon.supervisor import Supervisor
 from storage.blobs import BlobStore
@@ -20,6 +21,7 @@ class Services:
     settings: Settings
     database: Database
     blobs: BlobStore
+    callers: Callers
     supervisor: Supervisor
     scheduling: Callable[[], bool]
     now: Callable[[], datetime]

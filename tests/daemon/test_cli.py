@@ -263,3 +263,17 @@ def test_an_emergency_stop_is_cleared_only_after_somebody_looked(tmp_path):
     assert runner.invoke(app, command, input="y\n").exit_code == 0
     assert latch.read() is None
     assert "no emergency stop" in runner.invoke(app, command).output
+
+
+def test_commands_show_the_token_of_a_file_that_a_setting_or_an_option_names(tmp_path, monkeypatch):
+    with monkeypatch.context() as lab:
+        lab.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "lab"))
+        made = CliRunner().invoke(app, ["token", "create", "--name", "ann", "--scope", "operate"])
+    file = tmp_path / "token"
+    file.write_text(made.stdout)
+    with serving(tmp_path) as (url, _):
+        assert inside("status", "--url", url).exception.problem_code == "unauthorized"
+        assert inside("status", "--url", url, "--token-file", file).exit_code == 0
+        monkeypatch.setenv("GYMNASTD_TOKEN_FILE", str(file))
+        assert inside("iterate", "--url", url).output == "iteration 1 is requested\n"
+        assert inside("success-rates", "--url", url).exit_code == 0

@@ -10,9 +10,9 @@ import uvicorn
 
 from daemon.app import create_app, listening_socket
 from daemon.client import DaemonClient
-from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
+from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, TokenUnusable, WaitTimedOut
 from daemon.settings import Settings
-from storage import iterations
+from storage import access_tokens, iterations
 
 
 class Server(uvicorn.Server):
@@ -208,3 +208,86 @@ def test_waiting_has_an_end(daemon):
     client.request_iteration({})
     with pytest.raises(WaitTimedOut, match="gymnastd status 1"):
         client.wait(1, poll_s=0.01, timeout_s=0.05)
+
+
+def test_a_token_goes_into_a_header_of_every_call_and_nowhere_else():
+    answers = [(200, JSON, b'{"items": []}'), (201, JSON, b'{"number": 4}')]
+    with answering(answers) as (url, seen):
+        client = DaemonClient(url, token="gmd_x_secret")
+        client.iterations()
+        client.request_iteration({})
+    assert [headers["Authorization"] for _, _, headers, _ in seen] == ["Bearer gmd_x_secret"] * 2
+    assert all("secret" not in path and b"secret" not in body for _, path, _, body in seen)
+    assert "secret" not in repr(client)
+
+
+def test_without_a_token_none_is_sent():
+    with answering([(200, JSON, b'{"items": []}')]) as (url, seen):
+        DaemonClient(url).iterations()
+    assert "Authorization" not in seen[0][2]
+
+
+def test_a_password_that_lies_around_does_not_replace_the_token(tmp_path, monkeypatch):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password other\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    with answering([(200, JSON, b'{"items": []}')]) as (url, seen):
+        DaemonClient(url, token="gmd_x_secret").iterations()
+    assert seen[0][2]["Authorization"] == "Bearer gmd_x_secret"
+
+
+def test_a_redirect_to_another_host_does_not_take_the_token_along():
+    with answering([(200, JSON, b'{"items": []}')]) as (elsewhere, seen):
+        there = elsewhere.replace("127.0.0.1", "localhost") + "/v1/iterations"
+        with redirecting(there) as url:
+            DaemonClient(url, token="gmd_x_secret").iterations()
+    assert "Authorization" not in seen[0][2]
+
+
+@contextmanager
+def redirecting(there):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(307)
+            self.send_header("Location", there)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://lab.example:8400", "http://192.0.2.1", "http://127.0.0.1.evil.example"]
+)
+def test_a_token_is_not_sent_in_the_open(url):
+    with pytest.raises(TokenUnusable, match="everybody on the way could read it") as refused:
+        DaemonClient(url, token="gmd_x_secret")
+    assert "secret" not in str(refused.value)
+    DaemonClient(url.replace("http", "https"), token="gmd_x_secret")
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "ümlaut"])
+def test_what_no_header_can_carry_is_no_token(token):
+    with pytest.raises(TokenUnusable, match="characters that no token has") as refused:
+        DaemonClient(token=token)
+    assert token == "" or token not in str(refused.value)
+
+
+def test_a_daemon_that_asks_for_a_token_is_asked_with_one(daemon, now):
+    with daemon.state.services.database.write() as session:
+        made = access_tokens.create(session, "ann", scopes=["operate"], expires_at=None, now=now)
+    client = DaemonClient(daemon.state.url, token=made[1])
+    assert client.request_iteration({"seed": 3})["number"] == 1
+    with pytest.raises(DaemonRefused) as refused:
+        DaemonClient(daemon.state.url).iterations()
+    assert (refused.value.status, refused.value.problem_code) == (401, "unauthorized")

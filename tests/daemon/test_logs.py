@@ -1,5 +1,10 @@
+import logging
 import subprocess
 import sys
+
+import pytest
+
+from daemon.logs import Discreet
 
 SCRIPT = """
 import logging
@@ -23,3 +28,31 @@ def test_a_line_has_its_time_in_utc_its_level_its_module_and_facts():
     assert first.endswith("Z INFO daemon.test phase finished phase=collect took_s=1.2")
     assert len(first.split("Z ")[0]) == len("2026-01-01T12:00:00")
     assert second.endswith("WARNING apscheduler a job was missed")
+
+
+def line_of(message, *arguments, exc_info=None):
+    record = logging.LogRecord("daemon.test", logging.INFO, "x.py", 1, message, arguments, exc_info)
+    return Discreet("%(message)s").format(record)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("gmd_0123456789abcdef_" + "s" * 43, "gmd_0123456789abcdef_***"),
+        ("gst_" + "s-_" * 14, "gst_***"),
+        ("Authorization: Bearer " + "e" * 40, "Authorization: Bearer ***"),
+        ("authorization=bearer " + "e" * 40, "authorization=bearer ***"),
+        ("iteration 12 of gmd_", "iteration 12 of gmd_"),
+    ],
+)
+def test_a_token_that_gets_into_a_line_is_blackened(written, shown):
+    assert line_of("call path=%r", written) == f"call path={shown!r}"
+
+
+def test_a_token_in_a_trace_is_blackened_too():
+    try:
+        raise ValueError("gmd_0123456789abcdef_" + "s" * 43)
+    except ValueError:
+        line = line_of("failed", exc_info=sys.exc_info())
+    assert "ValueError: gmd_0123456789abcdef_***" in line
+    assert "sss" not in line

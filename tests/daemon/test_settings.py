@@ -50,6 +50,7 @@ def test_a_misspelt_setting_is_an_error_for_direct_construction_too(monkeypatch,
         ("port", "70000"),
         ("port", "eighty"),
         ("worker_count", "-1"),
+        ("rate_limit_per_s", "0"),
         ("lease_ttl_s", "0"),
         ("lease_ttl_s", "nan"),
         ("poll_s", "inf"),
@@ -85,6 +86,13 @@ def test_an_address_others_can_reach_needs_to_be_meant(host):
     with pytest.raises(SettingInvalid, match="not loopback"):
         load_settings(host=host)
     assert load_settings(host=host, trust_network=True).host == host
+    assert load_settings(host=host, tls_cert_file="c.pem", tls_key_file="k.pem").host == host
+
+
+@pytest.mark.parametrize("name", ["tls_cert_file", "tls_key_file"])
+def test_half_of_tls_is_none(name):
+    with pytest.raises(SettingInvalid, match="belong together"):
+        load_settings(**{name: "x.pem"})
 
 
 @pytest.mark.parametrize(

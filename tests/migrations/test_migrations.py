@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import migrations
+import storage.access_token_tables  # noqa: F401 - compared too
 from storage.db import Database
 from storage.tables import Row
 
@@ -177,3 +178,27 @@ def test_a_fresh_store_has_no_champion_yet(empty_database: Database) -> None:
     empty_database.upgrade()
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT count(*) FROM trials")).scalar() == 0
+
+
+def test_rows_of_the_release_before_outlive_the_access_tokens_in_both_directions(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0004")
+    insert_task = (
+        "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')"
+    )
+    insert_access = (
+        "INSERT INTO access_tokens (id, name, scopes, secret_hash, created_at) "
+        "VALUES ('0123456789abcdef', 'ann', '[\"read\"]', 'x', '2026-01-01 00:00:00')"
+    )
+    with empty_database.write() as session:
+        session.execute(sa.text(insert_task))
+    empty_database.upgrade("0005")
+    with empty_database.write() as session:
+        session.execute(sa.text(insert_access))
+    empty_database.downgrade("0004")
+    assert "access_tokens" not in sa.inspect(empty_database.engine).get_table_names()
+    empty_database.upgrade("0005")
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT id FROM tasks")).scalars().all() == ["t"]
+        assert session.execute(sa.text("SELECT count(*) FROM access_tokens")).scalar() == 0

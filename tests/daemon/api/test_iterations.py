@@ -189,3 +189,9 @@ def test_the_record_is_plain_json_with_utc_times(client):
     text = client.post(URL, json={}).text
     record = json.loads(text)
     assert record["requested_at"].endswith(("Z", "+00:00"))
+
+
+def test_a_film_strip_of_a_number_that_no_iteration_can_have_is_refused(client):
+    for number in (0, 2**31, 35469688784828805120):
+        answer = client.get(f"/v1/iterations/{number}/film-strips/open_drawer/real.jpg")
+        assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")

@@ -6,15 +6,23 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+import daemon.api.errors
 import daemon.errors
 import robot_bridge.errors
+import storage.access_token_errors
 import storage.errors
 from daemon.api.problems import STATUS, install_problems, problem
 from daemon.errors import DaemonError, NotReady, PageNotFound, SpecInvalid
 from storage.errors import StorageError
 
 TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import for this
-MODULES = (daemon.errors, storage.errors, robot_bridge.errors)
+MODULES = (
+    daemon.errors,
+    daemon.api.errors,
+    storage.errors,
+    storage.access_token_errors,
+    robot_bridge.errors,
+)
 CODES = {
     value.code
     for module in MODULES
@@ -36,6 +44,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "storage_error": ROOT,
     "blob_error": ROOT,
     "daemon_error": ROOT,
+    "refused": ROOT,
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
@@ -51,6 +60,8 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
     "clip_invalid": COMMAND,
+    "access_token_exists": COMMAND,
+    "access_token_invalid": COMMAND,
     "database_url_invalid": COMMAND,
     "data_directory_busy": COMMAND,
     "setting_invalid": COMMAND,
@@ -60,13 +71,14 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "daemon_unreachable": CLIENT,
     "iteration_failed": CLIENT,
     "wait_timed_out": CLIENT,
+    "token_unusable": CLIENT,
 }
 
 
 def test_every_code_of_daemon_and_storage_has_a_status_or_a_reason_to_answer_500():
     own = {
         value.code
-        for module in (daemon.errors, storage.errors)
+        for module in MODULES
         for _, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, DaemonError | StorageError)
     }

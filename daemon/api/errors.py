@@ -1,0 +1,56 @@
+"""What the doors of the REST API refuse. No sentence here holds a token.
+
+DaemonError
+└── Refused                 `callers.py`, `doors.py`, `security.py`
+    ├── Unauthorized        no token, or one that is not known here
+    ├── Forbidden           a token without the scope
+    ├── WebPageRefused      a page in a browser, while nobody is asked for a token
+    └── RateLimited         too many calls
+"""
+
+from collections.abc import Iterable
+
+from daemon.errors import DaemonError
+
+
+class Refused(DaemonError):
+    code = "refused"
+
+
+class Unauthorized(Refused):
+    code = "unauthorized"
+
+    def __init__(self, *, found: str) -> None:
+        super().__init__(
+            f"this API needs a bearer token, found {found}. Send `Authorization: Bearer …`; "
+            "`gymnastd token create` makes one on the daemon's machine."
+        )
+
+
+class Forbidden(Refused):
+    code = "forbidden"
+
+    def __init__(self, *, needed: str, name: str, scopes: Iterable[str]) -> None:
+        found = ", ".join(sorted(scopes))
+        super().__init__(
+            f"this call needs the scope {needed}, token {name} has {found}. Use one that has it."
+        )
+
+
+class WebPageRefused(Refused):
+    code = "web_page_refused"
+
+    def __init__(self, *, origin: str) -> None:
+        super().__init__(
+            f"this call came from the web page {origin[:200]!r}, and no page may call while nobody is asked "
+            "for a token. Make one with `gymnastd token create` and send it."
+        )
+
+
+class RateLimited(Refused):
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, *, after_s: int, what: str) -> None:
+        super().__init__(f"too many {what}. Try again in {after_s} s.")
+        self.after_s = after_s
