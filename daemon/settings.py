@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         default="stepped",
         description="who runs the episodes: we, step by step, the station, asking our policy, or AutoEval",
     )
+    robot_episodes_per_day: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="robots record so many episodes in any 24 hours, all together; then they wait",
+    )
     policy_bind: str = Field(
         default="127.0.0.1:0",
         description="where callback stations find our policy; port 0: a free one",

@@ -5,7 +5,7 @@
 
 from alembic import context
 
-from storage import tables
+from storage import schedule_tables, tables  # noqa: F401 - tables that are imported are known
 
 
 def run() -> None:

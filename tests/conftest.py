@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+import storage.schedule_tables  # noqa: F401 - its tables are emptied too
 from storage.blobs import BlobStore
 from storage.db import Database, default_url
 from storage.tables import Row

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import daemon.errors
+import daemon.scheduling.errors
 import robot_bridge.errors
 import storage.errors
 from daemon.api.problems import STATUS, install_problems, problem
@@ -14,7 +15,7 @@ from daemon.errors import DaemonError, NotReady, PageNotFound, SpecInvalid
 from storage.errors import StorageError
 
 TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import for this
-MODULES = (daemon.errors, storage.errors, robot_bridge.errors)
+MODULES = (daemon.errors, daemon.scheduling.errors, storage.errors, robot_bridge.errors)
 CODES = {
     value.code
     for module in MODULES
@@ -36,6 +37,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "storage_error": ROOT,
     "blob_error": ROOT,
     "daemon_error": ROOT,
+    "scheduling_error": ROOT,
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
@@ -48,6 +50,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "metric_not_finite": PHASE,
     "asset_missing": PHASE,
     "nothing_collected": PHASE,
+    "phase_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
     "clip_invalid": COMMAND,
@@ -66,7 +69,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
 def test_every_code_of_daemon_and_storage_has_a_status_or_a_reason_to_answer_500():
     own = {
         value.code
-        for module in (daemon.errors, storage.errors)
+        for module in (daemon.errors, daemon.scheduling.errors, storage.errors)
         for _, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, DaemonError | StorageError)
     }
@@ -78,7 +81,7 @@ def test_every_listed_status_is_an_error_status():
 
 
 def test_no_error_of_the_daemon_or_of_storage_is_declared_elsewhere():
-    for package in ("daemon", "daemon.api", "storage"):
+    for package in ("daemon", "daemon.api", "daemon.scheduling", "storage"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             path = f"{package}.{module.name}"
             if module.ispkg or path in TORCH or path in {each.__name__ for each in MODULES}:
