@@ -28,3 +28,8 @@ def iteration_spent(recorded: int, *, most: int | None) -> Closed | None:
     if most is None or recorded < most:
         return None
     return Closed(why=f"{most} robot episodes of this iteration are recorded", until=None)
+
+
+def room(recorded: int, *, most: int | None) -> int | None:
+    """How many more episodes a budget has; None means as many as one likes."""
+    return None if most is None else max(0, most - recorded)

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from daemon.scheduling.budgets import BUDGET_DAY, day_spent, iteration_spent
+from daemon.scheduling.budgets import BUDGET_DAY, day_spent, iteration_spent, room
 from daemon.scheduling.hours import LOOK_BACK, Closed, RobotHours, closed, opens_at
 from storage import phase_runs, station_hours
 from storage.states import is_final
@@ -29,6 +29,17 @@ def iteration_is_spent(session: Session, iteration_id: str, *, most: int | None)
     if most is None:
         return None
     return iteration_spent(station_hours.collected(session, iteration_id), most=most)
+
+
+def episodes_left(
+    session: Session, iteration_id: str, *, most: int | None, episodes_per_day: int | None, now: datetime
+) -> int | None:
+    """How many more episodes the budgets of the iteration and of the day have; None: as many as one likes."""
+    left = [room(station_hours.collected(session, iteration_id), most=most)]
+    if episodes_per_day is not None:
+        day = station_hours.committed(session, since=now - BUDGET_DAY, at_most=episodes_per_day)
+        left.append(room(len(day), most=episodes_per_day))
+    return min((each for each in left if each is not None), default=None)
 
 
 def collect_waits(session: Session, *, episodes_per_day: int | None, now: datetime) -> Closed | None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.scheduling.budgets import day_spent, iteration_spent
+from daemon.scheduling.budgets import day_spent, iteration_spent, room
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -41,3 +41,8 @@ def test_an_iteration_that_has_its_episodes_does_not_wait_for_more(recorded, mos
     if found is not None:
         assert found.until is None
         assert f"{most} robot episodes" in str(found)
+
+
+@pytest.mark.parametrize(("recorded", "most", "left"), [(2, 5, 3), (5, 5, 0), (7, 5, 0), (7, None, None)])
+def test_a_job_of_many_episodes_is_no_longer_than_what_is_left(recorded, most, left):
+    assert room(recorded, most=most) == left
