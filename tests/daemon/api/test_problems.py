@@ -41,6 +41,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
+    "sweep_refused": "told in the log by the daemon's own sweep",
     "cache_name_invalid": BUG,
     "episode_corrupt": BUG,
     "checkpoint_corrupt": BUG,
