@@ -17,12 +17,13 @@ schedule_commands = typer.Typer(
 hours_commands = typer.Typer(name="hours", help="When a station's robot may move.", no_args_is_help=True)
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-WINDOW = re.compile(r"(?:(?P<days>[a-z,-]+) )?(?P<begins>\d\d:\d\d)-(?P<ends>\d\d:\d\d)")
+RUN = r"[a-z]{3}(?:-[a-z]{3})?"  # mon, or mon-fri
+WINDOW = re.compile(rf"(?:(?P<days>{RUN}(?:,{RUN})*) )?(?P<begins>\d\d:\d\d)-(?P<ends>\d\d:\d\d)")
 
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 Station = Annotated[str, typer.Argument(help="The station's id.")]
 Timezone = Annotated[str, typer.Option(help="Of the times, like Europe/Berlin.")]
-Windows = Annotated[list[str] | None, typer.Option(help='Like "mon-fri 20:00-06:00"; may be repeated.')]
+WINDOW_HELP = 'Like "mon-fri 20:00-06:00"; may be repeated.'
 
 
 @schedule_commands.command("add")
@@ -115,8 +116,8 @@ def remove_schedule(name: Name, url: Url = DEFAULT_URL) -> None:
 def set_hours(
     station: Station,
     *,
-    open_: Annotated[Windows, typer.Option("--open")] = None,
-    quiet: Windows = None,
+    open_: Annotated[list[str] | None, typer.Option("--open", help=WINDOW_HELP)] = None,
+    quiet: Annotated[list[str] | None, typer.Option(help=WINDOW_HELP)] = None,
     timezone: Timezone = "UTC",
     minutes_per_hour: Annotated[float | None, typer.Option(help="Movement in any sixty minutes.")] = None,
     rest_after: Annotated[float | None, typer.Option(help="Minutes of movement before a rest.")] = None,

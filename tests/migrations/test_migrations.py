@@ -177,3 +177,31 @@ def test_a_fresh_store_has_no_champion_yet(empty_database: Database) -> None:
     empty_database.upgrade()
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT count(*) FROM trials")).scalar() == 0
+
+
+def test_rows_of_the_release_before_outlive_schedules_and_hours_in_both_directions(
+    empty_database: Database,
+) -> None:
+    before = SCRIPTS.get_revision("0008").down_revision
+    empty_database.upgrade(str(before))
+    at = {"at": "2026-01-01 00:00:00"}
+    iteration = (
+        "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+        "VALUES ('i', 1, 'finished', '{}', 'x', :at)"
+    )
+    schedule = (
+        "INSERT INTO schedules (id, name, enabled, trigger, spec, version, runs, created_at, updated_at, "
+        "last_iteration_id) VALUES ('s', 'nightly', true, '{}', '{}', 1, 1, :at, :at, 'i')"
+    )
+    hours = "INSERT INTO station_hours (station_id, hours, version, updated_at) VALUES ('c', '{}', 1, :at)"
+    with empty_database.write() as session:
+        session.execute(sa.text(iteration), at)
+    for _ in range(2):
+        empty_database.upgrade("0008")
+        with empty_database.write() as session:
+            session.execute(sa.text(schedule), at)
+            session.execute(sa.text(hours), at)
+        empty_database.downgrade(str(before))
+        with empty_database.read() as session:
+            assert session.execute(sa.text("SELECT id FROM iterations")).scalars().all() == ["i"]
+        assert "schedules" not in sa.inspect(empty_database.engine).get_table_names()
