@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     judge_completion_price: Annotated[float, Field(ge=0.0)] = Field(
         default=0.0, description="US dollars per million tokens of answers"
     )
+    judge_usd_per_day: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="US dollars for judges in a day (UTC), all iterations of data_dir together"
+    )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     imagination_engine: Literal["eager", "compiled", "graphs"] = Field(
         default="eager", description="how rollouts run; graphs needs an NVIDIA GPU, compiled a compiler"
