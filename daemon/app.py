@@ -10,7 +10,7 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
-from daemon.api import checkpoints, episodes, health, iterations, success_rates
+from daemon.api import checkpoints, episodes, health, iterations, schedules, station_hours, success_rates
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors
 from daemon.api.problems import install_problems, too_large
@@ -18,13 +18,16 @@ from daemon.api.security import guarded
 from daemon.api.services import Services
 from daemon.binding import address_of, require_locked
 from daemon.data_directory import DataDirectoryLock
-from daemon.scheduler import Scheduler
+from daemon.scheduler import Job, Scheduler
+from daemon.scheduling.sweeps import SWEEP_EVERY_S, SWEEP_FIRST_AFTER_S, sweeps
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
+from storage.blobs import BlobStore
+from storage.db import Database
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     app.add_middleware(Doors, settings=settings)  # the outermost: a stranger's body is not read
     install_problems(app)
     app.include_router(health.router)
-    for resource in (iterations, success_rates, episodes, checkpoints):
+    for resource in (iterations, success_rates, episodes, checkpoints, schedules, station_hours):
         app.include_router(resource.router, dependencies=guarded())
     return app
 
@@ -72,18 +75,27 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         require_locked(settings, database)
         supervisor = Supervisor(settings=settings, command=worker_command)
         stack.callback(supervisor.stop)
-        scheduler = Scheduler(database, supervisor, now=utc_now)
+        blobs = open_blobs(settings)
+        scheduler = Scheduler(database, supervisor, now=utc_now, jobs=jobs(settings, database, blobs))
         stack.callback(scheduler.stop)
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
-            blobs=open_blobs(settings),
+            blobs=blobs,
             callers=Callers(database, now=utc_now),
             supervisor=supervisor,
             scheduling=scheduler.running,
             now=utc_now,
         )
+
+
+def jobs(settings: Settings, database: Database, blobs: BlobStore) -> list[Job]:
+    """What the daemon does by itself besides iterations; one line each."""
+    return [
+        Job(name=name, run=run, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_FIRST_AFTER_S)
+        for name, run in sweeps(database, blobs, settings.data_dir).items()
+    ]
 
 
 def serve(

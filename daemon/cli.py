@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from daemon import cli_autoeval, cli_bench, cli_offline, cli_policy, cli_rest, cli_station, cli_token
+from daemon import (
+    cli_autoeval,
+    cli_bench,
+    cli_offline,
+    cli_policy,
+    cli_rest,
+    cli_schedule,
+    cli_station,
+    cli_token,
+)
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -28,6 +37,8 @@ app.add_typer(cli_offline.import_commands)
 app.add_typer(cli_bench.bench_commands)
 app.add_typer(cli_station.station_commands)
 app.add_typer(cli_token.token_commands)
+app.add_typer(cli_schedule.schedule_commands)
+app.add_typer(cli_schedule.hours_commands)
 app.command("clear-estop")(cli_station.clear_estop)
 app.command()(cli_policy.policy_server)
 app.command()(cli_autoeval.autoeval_emulator)

@@ -101,6 +101,39 @@ class DaemonClient:
         """Give an episode's film as mp4."""
         return self._answer("GET", f"/v1/episodes/{episode_id}/video.mp4").content
 
+    def schedules(self) -> Json:
+        return self._json("GET", "/v1/schedules")
+
+    def schedule(self, schedule_id: str) -> Json:
+        return self._json("GET", f"/v1/schedules/{schedule_id}")
+
+    def add_schedule(self, wish: Mapping[str, Any]) -> Json:
+        """Keep a schedule; the same one again is found by its name."""
+        return self._json("POST", "/v1/schedules", body=dict(wish))
+
+    def change_schedule(self, schedule: Mapping[str, Any], **changes: Any) -> Json:
+        """Change a schedule that was read before; refused if somebody else has changed it since."""
+        headers = {"If-Match": f'"{schedule["version"]}"'}
+        return self._json("PATCH", f"/v1/schedules/{schedule['id']}", body=changes, headers=headers)
+
+    def remove_schedule(self, schedule_id: str) -> None:
+        self._answer("DELETE", f"/v1/schedules/{schedule_id}")
+
+    def run_schedule_now(self, schedule_id: str, *, idempotency_key: str | None = None) -> Json:
+        """Ask for one iteration besides the schedule's times; gives the iteration."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._json("POST", f"/v1/schedules/{schedule_id}/run-now", headers=headers)
+
+    def hours(self, station: str) -> Json:
+        """When a station's robot may move."""
+        return self._json("GET", f"/v1/stations/{station}/hours")
+
+    def set_hours(self, station: str, hours: Mapping[str, Any]) -> Json:
+        return self._json("PUT", f"/v1/stations/{station}/hours", body=dict(hours))
+
+    def remove_hours(self, station: str) -> None:
+        self._answer("DELETE", f"/v1/stations/{station}/hours")
+
     def wait(
         self,
         number: int,

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from daemon.errors import PageNotFound
+from daemon.scheduling.waiting import collect_waits
 from daemon.statistics import wilson_interval
 from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
 from storage.db import serialise
@@ -21,10 +22,11 @@ from storage.tables import IterationRow, PhaseRunRow
 Record = dict[str, Any]
 
 
-def advance(session: Session, *, now: datetime) -> str | None:
+def advance(session: Session, *, now: datetime, episodes_per_day: int | None = None) -> str | None:
     """Take the oldest unfinished iteration one step on; the ones after it wait.
 
     The next iteration must act with the policy that this one makes, so there is never more than one running.
+    Collecting is not begun while no robot may move, or `episodes_per_day` episodes are recorded.
 
     Returns:
         What was done, as a phrase for the log, or None when there was nothing to do.
@@ -40,6 +42,8 @@ def advance(session: Session, *, now: datetime) -> str | None:
     for phase in phase_runs.PHASES:
         run = phase_runs.latest(session, row.id, phase=phase)
         if run is None or run.state == "abandoned":
+            if phase == "collect" and collect_waits(session, episodes_per_day=episodes_per_day, now=now):
+                return None
             phase_runs.queue(session, row, phase=phase, now=now)
             return f"phase queued iteration={row.number} phase={phase}"
         if run.state == "failed":

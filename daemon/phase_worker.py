@@ -20,6 +20,7 @@ from daemon.curves import append_moment, curves_path, finite
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, WorkerStopped, leave_process
 from daemon.phases.context import PhaseContext
+from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
@@ -136,6 +137,8 @@ class Worker:
         if run is None:
             raise PhaseUnknown(phase=claimed.phase, known=tuple(self.phases))
         self.last_values = {}
+        spec = parse_spec(claimed.spec)
+        limit_s = deadline_of(spec, claimed.phase)
         curves = curves_path(self.settings.data_dir, claimed.phase_run_id)
 
         def record(values: Mapping[str, float]) -> None:
@@ -148,13 +151,13 @@ class Worker:
                     database=self.database,
                     blobs=self.blobs,
                     settings=self.settings,
-                    spec=parse_spec(claimed.spec),
+                    spec=spec,
                     iteration_id=claimed.iteration_id,
                     iteration_number=claimed.iteration_number,
                     phase_run_id=claimed.phase_run_id,
                     fence=claimed.fence,
                     work_dir=work_dir,
-                    report=heartbeat.report,
+                    report=within(heartbeat.report, phase=claimed.phase, limit_s=limit_s),
                     record=record,
                     now=self.now,
                 )

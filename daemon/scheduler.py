@@ -1,45 +1,98 @@
 """The daemon's clockwork: a few jobs, each run again and again, never twice at once."""
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import OperationalError
 
+from daemon.errors import DaemonError
 from daemon.iteration import advance
+from daemon.scheduling.due import anything_due, run_due
 from daemon.supervisor import Supervisor
 from storage import iterations
 from storage.db import Database
+from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
 ADVANCE_EVERY_S = 0.5
 SUPERVISE_EVERY_S = 1.0
+LOOK_AT_SCHEDULES_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Something that the daemon does by itself again and again: sweeps, and whatever else is handed in.
+
+    `run` gets the time and gives a phrase for the log, or None where there was nothing to do. Errors of ours,
+    of the disk and of the database are logged, and it is tried again at its next time.
+    """
+
+    name: str
+    run: Callable[[datetime], str | None]
+    every_s: float
+    first_after_s: float = 0.0
 
 
 class Scheduler:
     """Advances iterations and looks after the workers while it is started."""
 
-    def __init__(self, database: Database, supervisor: Supervisor, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        supervisor: Supervisor,
+        *,
+        now: Callable[[], datetime],
+        jobs: Sequence[Job] = (),
+    ) -> None:
         self._database = database
         self._supervisor = supervisor
         self._now = now
+        look = Job(name="schedules", run=self.ask_for_due, every_s=LOOK_AT_SCHEDULES_EVERY_S)
+        self._own = (look, *jobs)
         self._jobs = BackgroundScheduler(timezone=UTC)
 
     def start(self) -> None:
-        """Start both jobs; the first run of each is now."""
-        for job, every_s in ((self.advance, ADVANCE_EVERY_S), (self._supervisor.check, SUPERVISE_EVERY_S)):
-            self._jobs.add_job(
-                job,
-                "interval",
-                seconds=every_s,
-                next_run_time=self._now(),
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,
-            )
+        """Start all jobs; the first run of each is now, unless the job says later."""
+        self._add(self.advance, every_s=ADVANCE_EVERY_S)
+        self._add(self._supervisor.check, every_s=SUPERVISE_EVERY_S)
+        for job in self._own:
+            self._add(partial(self.run, job), every_s=job.every_s, first_after_s=job.first_after_s)
         self._jobs.start()
+
+    def _add(self, run: Callable[[], object], *, every_s: float, first_after_s: float = 0.0) -> None:
+        self._jobs.add_job(
+            run,
+            "interval",
+            seconds=every_s,
+            next_run_time=self._now() + timedelta(seconds=first_after_s),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+
+    def run(self, job: Job) -> None:
+        """Do a job once; what it could not do is tried again at its next time."""
+        try:
+            done = job.run(self._now())
+        except (DaemonError, StorageError, OSError, OperationalError) as failed:
+            log.warning("job failed job=%s code=%s reason=%s", job.name, _code(failed), failed)
+            return
+        if done is not None:
+            log.info("%s", done)
+
+    def ask_for_due(self, now: datetime) -> str | None:
+        """Ask for the iterations of schedules that are due."""
+        with self._database.read() as session:
+            if not anything_due(session, now=now):
+                return None
+        with self._database.write() as session:
+            done = run_due(session, now=now)
+        return "; ".join(done) or None
 
     def stop(self) -> None:
         """Let running jobs end and start no more."""
@@ -62,7 +115,12 @@ class Scheduler:
             if not iterations.unfinished(session):
                 return False
         with self._database.write() as session:
-            done = advance(session, now=self._now())
+            limit = self._supervisor.settings.robot_episodes_per_day
+            done = advance(session, now=self._now(), episodes_per_day=limit)
         if done is not None:
             log.info("%s", done)
         return done is not None
+
+
+def _code(failed: Exception) -> str:
+    return str(getattr(failed, "code", None) or type(failed).__name__)

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         default="stepped",
         description="who runs the episodes: we, step by step, the station, asking our policy, or AutoEval",
     )
+    robot_episodes_per_day: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="robots record so many episodes in any 24 hours, all together; then they wait",
+    )
     policy_bind: str = Field(
         default="127.0.0.1:0",
         description="where callback stations find our policy; port 0: a free one",
@@ -116,6 +120,9 @@ class Settings(BaseSettings):
     )
     judge_completion_price: Annotated[float, Field(ge=0.0)] = Field(
         default=0.0, description="US dollars per million tokens of answers"
+    )
+    judge_usd_per_day: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="US dollars for judges in a day (UTC), all iterations of data_dir together"
     )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     imagination_engine: Literal["eager", "compiled", "graphs"] = Field(

@@ -36,6 +36,9 @@ class CollectSpec(SpecModel):
         default=4, description="every n-th episode of a task is kept from training, to measure on"
     )
     temperature: Annotated[float, Field(ge=0.0, le=5.0)] = Field(default=0.0, description="0 acts greedily")
+    max_episodes: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        default=None, description="collecting ends there; episodes that count for nothing are counted too"
+    )
 
 
 class FinetuneSpec(SpecModel):
@@ -205,6 +208,17 @@ class UpdateSpec(SpecModel):
     )
 
 
+Deadline = Annotated[float, Field(gt=0.0)] | None
+
+
+class DeadlineSpec(SpecModel):
+    """How long an attempt at a phase may take; waiting for a robot's hours counts. One that is late fails."""
+
+    collect_s: Deadline = None
+    finetune_world_model_s: Deadline = None
+    update_policy_s: Deadline = None
+
+
 class IterationSpec(SpecModel):
     """One iteration: collect, finetune the world model, update the policy."""
 
@@ -219,6 +233,7 @@ class IterationSpec(SpecModel):
     judge: JudgeSpec = JudgeSpec()
     policy: UpdateSpec = UpdateSpec()
     trial: TrialSpec = TrialSpec()
+    deadlines: DeadlineSpec = DeadlineSpec()
 
     @model_validator(mode="after")
     def _tasks_are_named_once(self) -> Self:

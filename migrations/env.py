@@ -5,9 +5,7 @@
 
 from alembic import context
 
-from storage import access_token_tables, columns, tables
-
-TABLES = (tables, access_token_tables)  # imported for the classes that they add to one metadata
+from storage.every_table import METADATA
 
 
 def run() -> None:
@@ -15,7 +13,7 @@ def run() -> None:
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=columns.Row.metadata,
+        target_metadata=METADATA,
         render_as_batch=True,
         transactional_ddl=True,
     )

@@ -87,27 +87,40 @@ class BlobStore:
         """What the file of this name hashes to now; the same as its name unless it is damaged."""
         return _digest(self.path(sha256))
 
+    def old(self, *, older_than_s: float, now: datetime) -> Iterator[list[str]]:
+        """The names of all blobs of some age, folder by folder."""
+        oldest = now.timestamp() - older_than_s
+        for folder in sorted(self.root.glob("??")):
+            yield [path.name for path in sorted(folder.iterdir()) if _is_older(path, oldest)]
+
+    def remove(self, unnamed: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
+        """Remove blobs that nobody names, and unfinished writes, if they are old enough.
+
+        Args:
+            older_than_s: age in seconds below which a file is left alone, because its row may be on its way.
+
+        Returns:
+            The digests of the removed blobs.
+        """
+        oldest = now.timestamp() - older_than_s
+        for path in (self.root / TEMPORARY).iterdir():
+            _remove_old(path, oldest)
+        return [sha256 for sha256 in unnamed if _remove_old(self._place(sha256), oldest)]
+
     def sweep(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
-        """Remove blobs that nobody names, and unfinished writes, if both are old enough.
+        """Remove every blob but these, and unfinished writes, if they are old enough.
 
         Args:
             keep: every sha256 that a row names.
-            older_than_s: age in seconds below which a file is left alone, because its row may be on its way.
+            older_than_s: as in `remove`.
 
         Returns:
             The digests of the removed blobs, sorted.
         """
         kept = set(keep)
-        oldest = now.timestamp() - older_than_s
-        removed = []
-        for path in sorted(self.root.glob("*/*")):
-            unfinished = path.parent.name == TEMPORARY
-            if path.name in kept or not _is_older(path, oldest):
-                continue
-            path.unlink(missing_ok=True)
-            if not unfinished:
-                removed.append(path.name)
-        return removed
+        found = [name for folder in self.old(older_than_s=older_than_s, now=now) for name in folder]
+        unnamed = [sha256 for sha256 in found if sha256 not in kept]
+        return self.remove(unnamed, older_than_s=older_than_s, now=now)
 
     def _place(self, sha256: str) -> Path:
         if len(sha256) != 64 or not HEXADECIMAL.issuperset(sha256):
@@ -177,6 +190,14 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_old(path: Path, oldest: float) -> bool:
+    """Remove a file unless it is young, also if it became so a moment ago."""
+    if not _is_older(path, oldest):
+        return False
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _is_older(path: Path, oldest: float) -> bool:

@@ -5,6 +5,7 @@ StorageError
 │   ├── BlobMissing            a row or a caller names a blob that is not on disk
 │   ├── BlobCorrupt            a blob's bytes are not what its name says
 │   ├── BlobNameInvalid        not a sha256 in lower-case hexadecimal
+│   ├── SweepRefused           most blobs would go: this is another store's database
 │   └── DiskFull               nothing was kept; free space and repeat
 ├── CacheNameInvalid           not a plain file name
 ├── DatabaseUrlInvalid         neither SQLite file nor PostgreSQL
@@ -82,6 +83,16 @@ class BlobNameInvalid(BlobError):
         super().__init__(
             f"blob name {name[:80]!r} is not a sha256: expected 64 lower-case hexadecimal digits, "
             f"found {len(name)} characters. Pass the digest that put() returned."
+        )
+
+
+class SweepRefused(BlobError):
+    code = "sweep_refused"
+
+    def __init__(self, *, unnamed: int, seen: int, path: Path) -> None:
+        super().__init__(
+            f"{unnamed} of {seen} blobs in {path} are named by no row, so nothing is removed: is this the "
+            "database that belongs to them? If so, restore it; if they may go, move them away by hand."
         )
 
 

@@ -15,10 +15,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-import storage.access_token_tables  # noqa: F401 - its table is emptied too
 from storage.blobs import BlobStore
 from storage.db import Database, default_url
-from storage.tables import Row
+from storage.every_table import METADATA
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,7 +112,7 @@ def sqlite_url(_sqlite_template: Path, tmp_path: Path) -> str:
 def postgres_url(_migrated_postgres: str) -> Iterator[str]:
     """A PostgreSQL database with all tables and no rows."""
     yield _migrated_postgres
-    tables = ", ".join(Row.metadata.tables)
+    tables = ", ".join(METADATA.tables)
     _run_sql(_migrated_postgres, f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
 
 

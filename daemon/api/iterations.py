@@ -12,6 +12,7 @@ from daemon.api.services import Services, Wired
 from daemon.curves import Points, curves_path, read_curves
 from daemon.errors import PageNotFound
 from daemon.iteration import film_strips, find_iteration, iteration_record, iteration_summary
+from daemon.scheduling.waiting import waiting_for
 from daemon.spec import IterationSpec
 from storage import audit, iterations, phase_runs
 
@@ -61,7 +62,11 @@ def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -
 def get_iteration(number: Number, services: Wired) -> dict[str, Any]:
     """Give everything that is known of one iteration."""
     with services.database.read() as session:
-        return iteration_record(session, find_iteration(session, number))
+        row = find_iteration(session, number)
+        waits = waiting_for(
+            session, row, episodes_per_day=services.settings.robot_episodes_per_day, now=services.now()
+        )
+        return {**iteration_record(session, row), "waiting_for": waits}
 
 
 @router.get("/{number}/curves")

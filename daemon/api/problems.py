@@ -52,6 +52,10 @@ STATUS: dict[str, int] = {
     "lease_lost": 409,
     "episode_conflict": 409,
     "autoeval_job_conflict": 409,
+    "schedule_name_taken": 409,
+    "schedule_busy": 409,
+    "precondition_failed": 412,
+    "precondition_required": 428,
     # what the machine can do now
     "not_ready": 503,
     "database_outdated": 503,
@@ -107,7 +111,7 @@ def _answer_ours(request: Request, error: Ours) -> JSONResponse:
 def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     """A body or a query parameter that FastAPI refused; a spec's faults get the spec's codes."""
     errors = error.errors()
-    if request.method == "POST" and all(fault["loc"][0] == "body" for fault in errors):
+    if request.url.path == "/v1/iterations" and all(fault["loc"][0] == "body" for fault in errors):
         inside = [{**fault, "loc": fault["loc"][1:]} for fault in errors]
         return problem_of(spec_refusal(inside))
     return problem_of(RequestInvalid(faults={dotted(fault["loc"]): fault["msg"] for fault in errors}))

@@ -75,8 +75,10 @@ class IterationRecord(IterationSummary):
     Where a candidate was tried against the champion, `success` is that of the policy that goes on, and
     `trial` has the counts of both and what was decided. `judge_audit` holds the judge against labels of real
     held-out episodes, by task; `tasks_left_out` those that the policy update did not trust, each with why.
+    `waiting_for` says why collecting has not begun: outside of robot hours, or a day's episodes are recorded.
     """
 
+    waiting_for: str | None = None
     phases: list[PhaseRecord]
     success: dict[str, SuccessRate]
     overall: SuccessRate

@@ -5,7 +5,8 @@ JudgeError (DaemonError)
 ├── JudgeRefused         4xx: the request, the key or the model is wrong
 ├── JudgeGarbled         an answer that is none
 ├── JudgeModelUnusable   vlm_local.py: a folder without a model that can answer
-└── JudgeBudgetSpent     the iteration may not ask any more
+├── JudgeBudgetSpent     the iteration may not ask any more
+└── JudgeDaySpent        nobody may ask any more today
 """
 
 from daemon.errors import DaemonError
@@ -66,4 +67,16 @@ class JudgeBudgetSpent(JudgeError, JudgeExhausted):
         super().__init__(
             f"the judge's budget of this iteration is spent: {spent:g} of {budget:g} {what}. "
             "Raise judge.vlm in the spec, or let a success classifier judge."
+        )
+
+
+class JudgeDaySpent(JudgeError, JudgeExhausted):
+    """The budget of a day is used up, by all iterations together."""
+
+    code = "judge_day_spent"
+
+    def __init__(self, *, spent: float, budget: float) -> None:
+        super().__init__(
+            f"the judges' budget of today is spent: {spent:g} of {budget:g} dollars. "
+            "Wait for tomorrow (UTC), or raise GYMNASTD_JUDGE_USD_PER_DAY."
         )

@@ -11,6 +11,7 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from daemon.judges.day_ledger import DayLedger
 from daemon.judges.errors import JudgeBudgetSpent
 from robot_bridge.station.durable import replace_file
 
@@ -41,8 +42,16 @@ class Spent:
 class Ledger:
     """The costs of one iteration, in a JSON file. Safe to use from several threads of one process."""
 
-    def __init__(self, file: Path, *, prices: Prices, max_requests: int, max_usd: float | None) -> None:
-        self._file, self._prices = file, prices
+    def __init__(
+        self,
+        file: Path,
+        *,
+        prices: Prices,
+        max_requests: int,
+        max_usd: float | None,
+        day: DayLedger | None = None,
+    ) -> None:
+        self._file, self._prices, self._day = file, prices, day
         self._max_requests, self._max_usd = max_requests, max_usd
         self._lock = threading.Lock()
         self._spent = Spent(**json.loads(file.read_text())) if file.is_file() else Spent()
@@ -57,7 +66,7 @@ class Ledger:
         """Enter a request that is about to be sent; the dollars that were set aside for it.
 
         Raises:
-            JudgeBudgetSpent: it could exceed the budget; it must not be sent.
+            JudgeBudgetSpent, JudgeDaySpent: it could exceed a budget; it must not be sent.
         """
         most = self._prices.cost(self._prices.prompt_tokens, completion_tokens)
         with self._lock:
@@ -65,6 +74,8 @@ class Ledger:
                 raise JudgeBudgetSpent(what="requests", spent=self._spent.requests, budget=self._max_requests)
             if self._max_usd is not None and self._spent.usd + most > self._max_usd:
                 raise JudgeBudgetSpent(what="dollars", spent=self._spent.usd, budget=self._max_usd)
+            if self._day is not None:
+                self._day.reserve(most)
             self._spent.requests += 1
             self._spent.usd += most
             self._write()
@@ -75,8 +86,11 @@ class Ledger:
         with self._lock:
             self._spent.prompt_tokens += prompt_tokens
             self._spent.completion_tokens += completion_tokens
-            self._spent.usd += self._prices.cost(prompt_tokens, completion_tokens) - reserved
+            surplus = self._prices.cost(prompt_tokens, completion_tokens) - reserved
+            self._spent.usd += surplus
             self._write()
+            if self._day is not None:
+                self._day.correct(surplus)
 
     def refund(self, reserved: float) -> None:
         """The request was never worked on: as if it had not been entered."""
@@ -84,6 +98,8 @@ class Ledger:
             self._spent.requests -= 1
             self._spent.usd -= reserved
             self._write()
+            if self._day is not None:
+                self._day.correct(-reserved)
 
     def note_cached(self) -> None:
         """A question was answered before."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from daemon.errors import SettingInvalid
 from daemon.judges.chat import ChatEndpoint
+from daemon.judges.day_ledger import DayLedger
 from daemon.judges.ledger import Ledger, Prices
 from daemon.judges.vlm_http import VlmConfig, VlmHttpJudge
 from daemon.judges.vlm_local import VlmLocalJudge
@@ -66,6 +69,12 @@ def rubrics_of(context: PhaseContext) -> dict[str, Rubric]:
     }
 
 
+def day_ledger(context: PhaseContext, folder: Path) -> DayLedger | None:
+    """The costs of a day, where the settings limit them."""
+    most = context.settings.judge_usd_per_day
+    return None if most is None else DayLedger(folder, max_usd=most, now=context.now)
+
+
 def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
     """The endpoint of the settings with the questions of the spec; costs are kept per iteration.
 
@@ -89,6 +98,7 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
         prices=prices,
         max_requests=spec.max_requests,
         max_usd=spec.max_usd,
+        day=day_ledger(context, folder / "days"),
     )
     config = VlmConfig(
         model=spec.model,

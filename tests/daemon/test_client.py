@@ -96,6 +96,26 @@ def test_what_is_asked_for_can_be_read_back(daemon):
     assert client.ready() is True
 
 
+def test_schedules_and_hours_can_be_kept_changed_and_removed(daemon):
+    client = DaemonClient(daemon.state.url)
+    wish = {"name": "nightly", "trigger": {"kind": "interval", "seconds": 3600}}
+    schedule = client.add_schedule(wish)
+    assert client.add_schedule(wish) == schedule, "a retry keeps it once"
+    paused = client.change_schedule(schedule, enabled=False)
+    assert (paused["enabled"], paused["version"]) == (False, 2)
+    with pytest.raises(DaemonRefused, match="precondition_failed"):
+        client.change_schedule(schedule, enabled=True)
+    assert client.schedule(schedule["id"]) == paused
+    run = [client.run_schedule_now(schedule["id"], idempotency_key="k")["number"] for _ in range(2)]
+    assert run == [1, 1]
+    client.remove_schedule(schedule["id"])
+    assert client.schedules()["items"] == []
+    assert client.set_hours("cell-1", {"minutes_per_hour": 30})["version"] == 1
+    assert client.hours("cell-1")["hours"]["minutes_per_hour"] == 30
+    client.remove_hours("cell-1")
+    assert client.hours("cell-1")["version"] == 0
+
+
 def test_two_requests_without_a_key_are_two_iterations(daemon):
     client = DaemonClient(daemon.state.url)
     assert [client.request_iteration({})["number"] for _ in range(2)] == [1, 2]

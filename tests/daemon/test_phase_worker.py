@@ -312,3 +312,20 @@ def test_the_loop_opens_the_database_that_the_settings_name(lab, sqlite_url, tmp
 )
 def test_only_faults_that_pass_are_tried_again(error, answer):
     assert may_retry(error) is answer
+
+
+def test_a_phase_that_runs_past_its_deadline_fails_with_its_code_and_is_not_tried_again(lab):
+    with lab.database.write() as session:
+        (row,) = iterations.unfinished(session)
+        row.spec = parse_spec({"deadlines": {"collect_s": 1e-9}}).document()
+
+    def collect(context):
+        context.report(0.5, "half")
+        raise AssertionError("a report after the deadline ends the phase")
+
+    assert lab.worker(collect).work_once() is True
+    lab.advance()
+    record = lab.record()
+    (run,) = record["phases"]
+    assert (run["state"], run["error"]["code"]) == ("failed", "phase_overdue")
+    assert (record["state"], record["error"]["code"]) == ("failed", "phase_overdue")

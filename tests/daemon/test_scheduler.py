@@ -1,14 +1,18 @@
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
+from daemon.errors import DaemonError
 from daemon.iteration import find_iteration, iteration_record
-from daemon.scheduler import Scheduler
+from daemon.scheduler import Job, Scheduler
+from daemon.scheduling.documents import ScheduleWish, add_schedule
 from daemon.settings import Settings
 from daemon.supervisor import Supervisor
-from storage import iterations, phase_runs
+from storage import episodes, iterations, phase_runs
+from storage.errors import StorageError
 
 
 class CountingSupervisor(Supervisor):
@@ -91,3 +95,81 @@ def test_a_database_that_fails_now_is_tried_again_later(sqlite_database, supervi
         connection.commit()
     scheduler.advance()
     assert state_of(sqlite_database, 1)["state"] == "running"
+
+
+def test_a_job_that_is_handed_in_is_run_again_and_again(sqlite_database, supervisor):
+    twice, seen = threading.Event(), []
+
+    def count(at: datetime) -> str:
+        seen.append(at)
+        if len(seen) >= 2:
+            twice.set()
+        return "counted"
+
+    jobs = [Job(name="count", run=count, every_s=0.01)]
+    scheduler = Scheduler(sqlite_database, supervisor, now=lambda: datetime.now(UTC), jobs=jobs)
+    scheduler.start()
+    try:
+        assert twice.wait(20)
+    finally:
+        scheduler.stop()
+    assert seen[0] <= seen[1]
+
+
+def test_a_job_that_is_to_come_later_does_not_come_at_the_start(sqlite_database, supervisor):
+    seen = []
+    jobs = [Job(name="later", run=seen.append, every_s=3600, first_after_s=3600)]
+    scheduler = Scheduler(sqlite_database, supervisor, now=lambda: datetime.now(UTC), jobs=jobs)
+    scheduler.start()
+    assert supervisor.called_twice.wait(20)
+    scheduler.stop()
+    assert seen == []
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), StorageError("store"), DaemonError("daemon")])
+def test_a_job_that_fails_is_told_and_tried_again_at_its_next_time(
+    sqlite_database, supervisor, now, caplog, error
+):
+    caplog.set_level("INFO")
+    errors = [error]
+
+    def run(at: datetime) -> str | None:
+        if errors:
+            raise errors.pop()
+        return "done after all"
+
+    scheduler = Scheduler(sqlite_database, supervisor, now=lambda: now)
+    job = Job(name="fragile", run=run, every_s=1)
+    scheduler.run(job)
+    assert "job failed job=fragile" in caplog.text
+    scheduler.run(job)
+    assert "done after all" in caplog.text
+
+
+def test_schedules_are_looked_at_without_a_write_while_nothing_is_due(sqlite_database, supervisor, now):
+    scheduler = Scheduler(sqlite_database, supervisor, now=lambda: now)
+    wish = ScheduleWish.model_validate({"name": "s", "trigger": {"kind": "interval", "seconds": 60}})
+    with sqlite_database.write() as session:
+        add_schedule(session, wish, now=now)
+    with sqlite_database.write() as session:  # somebody writes, and nobody waits for it
+        session.execute(sa.text("SELECT 1"))
+        assert scheduler.ask_for_due(now) is None
+    due = now + timedelta(seconds=60)
+    assert scheduler.ask_for_due(due) == "schedule due schedule=s outcome=requested"
+    assert scheduler.ask_for_due(due) is None
+
+
+def test_a_days_episodes_keep_an_iteration_from_collecting(sqlite_database, tmp_path, now, blobs, an_episode):
+    settings = Settings(data_dir=tmp_path, worker_count=0, robot_episodes_per_day=1)
+    at = [now]
+    scheduler = Scheduler(sqlite_database, Supervisor(settings=settings), now=lambda: at[0])
+    with sqlite_database.write() as session:
+        episodes.commit(
+            session, blobs, an_episode(1), provenance=episodes.Provenance(origin="collect"), now=now
+        )
+    asked(sqlite_database, now)
+    scheduler.advance()
+    assert state_of(sqlite_database, 1)["phases"] == []
+    at[0] = now + timedelta(days=1)
+    scheduler.advance()
+    assert state_of(sqlite_database, 1)["phases"][0]["state"] == "queued"

@@ -9,9 +9,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import migrations
-import storage.access_token_tables  # noqa: F401 - compared too
 from storage.db import Database
-from storage.tables import Row
+from storage.every_table import METADATA
 
 FOLDER = Path(migrations.__file__).parent
 SCRIPTS = ScriptDirectory(str(FOLDER))
@@ -22,7 +21,7 @@ def differences(database: Database) -> list[object]:
     """What a new migration would have to do; a reflected index or constraint counts too."""
     with database.engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_object": _ours}
-        return compare_metadata(MigrationContext.configure(connection, opts=options), Row.metadata)
+        return compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
 
 
 def _ours(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
@@ -65,7 +64,7 @@ def test_check_constraints_equal_those_of_the_models(empty_database: Database) -
     """Alembic does not compare these."""
     empty_database.upgrade()
     inspected = sa.inspect(empty_database.engine)
-    for table in Row.metadata.tables.values():
+    for table in METADATA.tables.values():
         checks = [each for each in table.constraints if isinstance(each, sa.CheckConstraint)]
         wanted = {each.name: str(each.sqltext) for each in checks}
         found = {each["name"]: each["sqltext"] for each in inspected.get_check_constraints(table.name)}
@@ -202,3 +201,31 @@ def test_rows_of_the_release_before_outlive_the_access_tokens_in_both_directions
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT id FROM tasks")).scalars().all() == ["t"]
         assert session.execute(sa.text("SELECT count(*) FROM access_tokens")).scalar() == 0
+
+
+def test_rows_of_the_release_before_outlive_schedules_and_hours_in_both_directions(
+    empty_database: Database,
+) -> None:
+    before = SCRIPTS.get_revision("0008").down_revision
+    empty_database.upgrade(str(before))
+    at = {"at": "2026-01-01 00:00:00"}
+    iteration = (
+        "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+        "VALUES ('i', 1, 'finished', '{}', 'x', :at)"
+    )
+    schedule = (
+        "INSERT INTO schedules (id, name, enabled, trigger, spec, version, runs, created_at, updated_at, "
+        "last_iteration_id) VALUES ('s', 'nightly', true, '{}', '{}', 1, 1, :at, :at, 'i')"
+    )
+    hours = "INSERT INTO station_hours (station_id, hours, version, updated_at) VALUES ('c', '{}', 1, :at)"
+    with empty_database.write() as session:
+        session.execute(sa.text(iteration), at)
+    for _ in range(2):
+        empty_database.upgrade("0008")
+        with empty_database.write() as session:
+            session.execute(sa.text(schedule), at)
+            session.execute(sa.text(hours), at)
+        empty_database.downgrade(str(before))
+        with empty_database.read() as session:
+            assert session.execute(sa.text("SELECT id FROM iterations")).scalars().all() == ["i"]
+        assert "schedules" not in sa.inspect(empty_database.engine).get_table_names()

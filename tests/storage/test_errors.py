@@ -16,6 +16,7 @@ PARTS = {
     "BlobMissing": {"sha256": DIGEST, "path": PATH},
     "BlobCorrupt": {"sha256": DIGEST, "found": "cd" * 32, "path": PATH},
     "BlobNameInvalid": {"name": "../etc"},
+    "SweepRefused": {"unnamed": 90, "seen": 100, "path": PATH},
     "DiskFull": {"needed": 100, "free": 7, "path": PATH},
     "CacheNameInvalid": {"name": "../up"},
     "DatabaseUrlInvalid": {"url": "mysql://host"},

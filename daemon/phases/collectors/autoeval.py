@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from daemon.phases.arms import Arms
 from daemon.phases.collectors.autoeval_job import JobRun, Tell
 from daemon.phases.collectors.autoeval_link import AutoEvalLink
+from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, slot_metadata
 from daemon.phases.slots import CHAMPION, ITERATION_KEY, MAX_TRIES, Slot
 from daemon.phases.todo import Todo, Wanted
@@ -76,8 +77,9 @@ class AutoEvalCollector:
                 arm = self._arms.version(str(row.checkpoint_id)).name
                 taken = todo.take_task({row.task_id}, at_most=row.num_episodes, arm=arm)
                 self._fill(row, taken, todo, stop=stop)
-        while not stop.is_set():
-            taken = todo.take_task(self.offers, at_most=EPISODES_MAX)
+        time = RobotTime(self._sink, self.name)
+        while time.wait(todo, self.offers, stop=stop):
+            taken = todo.take_task(self.offers, at_most=time.room(EPISODES_MAX))
             if not taken:
                 return
             number = self._next_number(taken[0].slot)

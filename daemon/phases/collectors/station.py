@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from daemon.phases.arms import Arms
+from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, slot_metadata
 from daemon.phases.slots import Slot
 from daemon.phases.todo import Todo, Wanted
@@ -74,6 +75,7 @@ class StationCollector:
         self._drive = drive
         self._arms = arms
         self._described = client.station()
+        self._time = RobotTime(sink, self._described.station_id)
 
     @property
     def name(self) -> str:
@@ -101,14 +103,24 @@ class StationCollector:
                 self._client.release()
 
     def _collect(self, todo: Todo, *, stop: threading.Event) -> None:
-        self._hold_lease(todo, stop=stop)
-        self._empty_spool()  # what ended while we waited for the lease, or while the station was away
+        while self._time.wait(todo, self.offers, stop=stop):
+            self._hold_lease(todo, stop=stop)
+            self._empty_spool()  # what ended while we waited for the lease, or while the station was away
+            if self._while_open(todo, stop=stop):
+                return
+            self._client.release()  # people may have the robot until it is our time again
+
+    def _while_open(self, todo: Todo, *, stop: threading.Event) -> bool:
+        """Fill slots as long as the robot may move; whether that was all there is to do."""
         while not stop.is_set():
+            if self._time.closed() is not None:
+                return False
             wanted = todo.take(self.offers)
             if wanted is None:
-                return
+                return True
             self._sink.tell(todo, f"episode {todo.place} of {todo.total}: {wanted.slot.name} on {self.name}")
             self.fill(wanted, todo, stop=stop)
+        return True
 
     def take_home(self) -> None:
         self._empty_spool()
@@ -136,7 +148,7 @@ class StationCollector:
             todo.settle()
             return
         try:
-            while tries and not stop.is_set():
+            while tries and not stop.is_set() and self._time.closed() is None:
                 self._until_it_may_move(todo, stop=stop)
                 if self._try(wanted.slot, attempt=tries.pop(0), stop=stop):
                     todo.settle()
@@ -144,7 +156,7 @@ class StationCollector:
         except BaseException:
             todo.put_back(Wanted(slot=wanted.slot, tries=tuple(tries)))
             raise
-        if stop.is_set():
+        if tries or stop.is_set():
             todo.put_back(Wanted(slot=wanted.slot, tries=tuple(tries)))
             return
         log.warning("slot given up slot=%s tries=%d", wanted.slot.name, len(wanted.tries))

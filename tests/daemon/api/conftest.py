@@ -1,7 +1,9 @@
 """An API over a database of the test's own, without workers: nothing moves unless the test moves it."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -50,3 +52,19 @@ def finish_phase(database):
         return claimed
 
     return finish
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Any]:
+    """Look again and again until the application's own clockwork has brought something about."""
+
+    def wait(look: Callable[[], Any], attempts: int = 2000) -> Any:
+        pause = threading.Event()
+        for _ in range(attempts):
+            found = look()
+            if found:
+                return found
+            pause.wait(0.01)
+        raise AssertionError("it never came about")
+
+    return wait

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 import daemon.api.errors
 import daemon.errors
+import daemon.scheduling.errors
 import robot_bridge.errors
 import storage.access_token_errors
 import storage.errors
@@ -19,6 +20,7 @@ TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import
 MODULES = (
     daemon.errors,
     daemon.api.errors,
+    daemon.scheduling.errors,
     storage.errors,
     storage.access_token_errors,
     robot_bridge.errors,
@@ -45,9 +47,11 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "blob_error": ROOT,
     "daemon_error": ROOT,
     "refused": ROOT,
+    "scheduling_error": ROOT,
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
+    "sweep_refused": "told in the log by the daemon's own sweep",
     "cache_name_invalid": BUG,
     "episode_corrupt": BUG,
     "checkpoint_corrupt": BUG,
@@ -57,6 +61,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "metric_not_finite": PHASE,
     "asset_missing": PHASE,
     "nothing_collected": PHASE,
+    "phase_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
     "clip_invalid": COMMAND,
@@ -90,7 +95,7 @@ def test_every_listed_status_is_an_error_status():
 
 
 def test_no_error_of_the_daemon_or_of_storage_is_declared_elsewhere():
-    for package in ("daemon", "daemon.api", "storage"):
+    for package in ("daemon", "daemon.api", "daemon.scheduling", "storage"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             path = f"{package}.{module.name}"
             if module.ispkg or path in TORCH or path in {each.__name__ for each in MODULES}:

@@ -1,0 +1,11 @@
+"""Every module that maps a table, so that whoever needs all of them finds them in one metadata."""
+
+from typing import Final
+
+from sqlalchemy import MetaData
+
+from storage import access_token_tables, schedule_tables, tables
+from storage.columns import Row
+
+MODULES: Final = (tables, access_token_tables, schedule_tables)
+METADATA: Final[MetaData] = Row.metadata
