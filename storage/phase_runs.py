@@ -26,6 +26,7 @@ LEASE_EXPIRED = "lease_expired"
 ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 RELEASED = "released"  # it was asked to stop or to pause; such an attempt does not count against the phase
 CANCELLED = "cancelled"
+OPEN = ("queued", "running")
 PAUSE = "pause"  # the wish of an iteration whose running phase is asked to stop
 
 
@@ -59,7 +60,7 @@ def queue(session: Session, iteration: IterationRow, *, phase: str, now: datetim
         raise UnknownPhase(phase=phase, known=PHASES)
     serialise(session, f"iteration:{iteration.id}")
     last = latest(session, iteration.id, phase=phase)
-    if last is not None and last.state in {"queued", "running"}:
+    if last is not None and last.state in OPEN:
         return last
     return _add(session, iteration.id, phase=phase, attempt=last.attempt + 1 if last else 1, now=now)
 
@@ -68,7 +69,7 @@ def claim(session: Session, worker: str, *, ttl_s: float, now: datetime) -> Clai
     """Take the oldest queued run, after queueing again every run whose holder has gone silent.
 
     Returns:
-        The run, now `running` under a lease of `ttl_s` seconds, or None when there is nothing to do.
+        The run, now `running` under a lease of `ttl_s` seconds, or None where nothing is to be done.
     """
     abandon_expired(session, now=now)
     query = (
@@ -134,8 +135,7 @@ def abandon_expired(session: Session, *, now: datetime) -> list[PhaseRunRow]:
 def heartbeat(session: Session, claimed: ClaimedRun, *, progress: float, text: str, now: datetime) -> bool:
     """Report progress, a share between 0 and 1, and hold on to the run for another `ttl_s` seconds.
 
-    Returns:
-        Whether the iteration is to be paused: give the run back as soon as that loses nothing.
+    Returns: whether the iteration is to be paused; then give the run back.
 
     Raises:
         LeaseLost: the run was given to somebody else, ended or cancelled; stop.
@@ -213,7 +213,7 @@ def cancel(session: Session, iteration_id: str, *, now: datetime) -> list[PhaseR
         The runs that were ended.
     """
     newest = (latest(session, iteration_id, phase=phase, lock=True) for phase in PHASES)
-    ended = [run for run in newest if run is not None and run.state in {"queued", "running"}]
+    ended = [run for run in newest if run is not None and run.state in OPEN]
     for run in ended:
         leases.revoke(session, lease_name(run.iteration_id, run.phase), now=now)
         run.error_code, run.error_message = CANCELLED, "the iteration was cancelled"
@@ -275,15 +275,8 @@ def of_iteration(session: Session, iteration_id: str) -> list[PhaseRunRow]:
 
 
 def _add(session: Session, iteration_id: str, *, phase: str, attempt: int, now: datetime) -> PhaseRunRow:
-    run = PhaseRunRow(
-        iteration_id=iteration_id,
-        phase=phase,
-        attempt=attempt,
-        state="queued",
-        progress=0.0,
-        progress_text="",
-        queued_at=now,
-    )
+    run = PhaseRunRow(iteration_id=iteration_id, phase=phase, attempt=attempt, state="queued", queued_at=now)
+    run.progress, run.progress_text = 0.0, ""
     session.add(run)
     session.flush()
     return run
@@ -301,6 +294,6 @@ def _attempts_left(session: Session, run: PhaseRunRow) -> int:
         PhaseRunRow.iteration_id == run.iteration_id,
         PhaseRunRow.phase == run.phase,
         PhaseRunRow.forgiven.is_(False),
-        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code != RELEASED),
+        PhaseRunRow.error_code.is_distinct_from(RELEASED),
     )
     return MAX_ATTEMPTS - session.scalars(counted).one()

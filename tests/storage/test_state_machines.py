@@ -41,8 +41,10 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS_TO_THE_END = 200
 
 names = st.sampled_from(WORKERS)
-numbers = st.integers(0, 1)
-acts = st.sampled_from((steering.pause, steering.resume, steering.cancel, steering.retry))
+numbers = st.sampled_from((0, 0, 0, 1))  # the one whose turn it is gets most of it
+acts = st.sampled_from(
+    (*[steering.pause] * 3, *[steering.resume] * 2, steering.cancel, *[steering.retry] * 2)
+)
 
 
 class Steering(RuleBasedStateMachine):
@@ -70,6 +72,8 @@ class Steering(RuleBasedStateMachine):
                 spec = {"seed": number, **({"phases": chosen} if chosen and number else {})}
                 row, _ = iterations.request_iteration(session, spec=spec, idempotency_key=None, now=self.now)
                 self.ids.append(row.id)
+        self.the_daemon_advances()
+        self.a_worker_claims("ann")
 
     @rule(seconds=st.sampled_from((1.0, 4.0, TTL_S, 60.0)))
     def time_passes(self, seconds: float) -> None:
@@ -101,14 +105,15 @@ class Steering(RuleBasedStateMachine):
         self.claims[name].append(claimed)
 
     @precondition(lambda self: any(self.claims.values()))
-    @rule(name=names, back=st.integers(0, 2), retry=st.booleans(), what=st.sampled_from("bbrff!"))
+    @rule(name=names, back=st.integers(0, 2), retry=st.booleans(), what=st.sampled_from("bbwwrff!!"))
     def a_worker_says(self, name: str, back: int, retry: bool, what: str) -> None:
-        """With its last claim or an older one: b(eats), r(eleases), f(inishes) or fails (!)."""
+        """With its last claim or an older one: b(eats), w(rites), r(eleases), f(inishes) or fails (!)."""
         if not self.claims[name]:
             return
         claimed = self.claims[name][-1 - min(back, len(self.claims[name]) - 1)]
         says: dict[str, Callable[[Any], object]] = {
             "b": lambda session: phase_runs.heartbeat(session, claimed, progress=0.5, text="", now=self.now),
+            "w": lambda session: phase_runs.require_held(session, claimed.phase_run_id, fence=claimed.fence),
             "r": lambda session: phase_runs.release(session, claimed, now=self.now),
             "f": lambda session: phase_runs.finish(session, claimed, outcome={}, now=self.now),
             "!": lambda session: phase_runs.fail(
@@ -145,15 +150,16 @@ class Steering(RuleBasedStateMachine):
     def holds(self, claimed: ClaimedRun) -> bool:
         """Whether this claim is the one that counts, by the rows alone."""
         with self.database.read() as session:
-            run = session.get(PhaseRunRow, claimed.phase_run_id)
-            return run is not None and run.state == "running" and run.fence == claimed.fence
+            query = sa.select(PhaseRunRow.state, PhaseRunRow.fence)
+            state, fence = session.execute(query.where(PhaseRunRow.id == claimed.phase_run_id)).one()
+        return bool(state == "running" and fence == claimed.fence)
 
     @invariant()
     def rows_are_as_they_may_be(self) -> None:
         with self.database.read() as session:
-            rows = session.scalars(sa.select(IterationRow)).all()
-            runs = session.scalars(sa.select(PhaseRunRow)).all()
-            leases = {row.name: row for row in session.scalars(sa.select(LeaseRow))}
+            rows = session.execute(sa.select(*IterationRow.__table__.columns)).all()
+            runs = session.execute(sa.select(*PhaseRunRow.__table__.columns)).all()
+            leases = {row.name: row for row in session.execute(sa.select(*LeaseRow.__table__.columns))}
         self.every_move_was_legal(rows, runs)
         for run in runs:
             if run.error_code in {phase_runs.LEASE_EXPIRED, phase_runs.ATTEMPTS_EXHAUSTED}:
