@@ -128,6 +128,8 @@ class Steering(RuleBasedStateMachine):
             assert may, "a stale fence wrote"
             if what == "b":
                 self.expires[claimed.phase_run_id] = self.now + timedelta(seconds=TTL_S)
+            elif what != "w":
+                self.a_worker_claims("bob")  # as a worker does that is done with a run
 
     @rule(act=acts, which=numbers)
     def somebody_steers(self, act: Callable[..., object], which: int) -> None:
