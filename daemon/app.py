@@ -10,7 +10,16 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
-from daemon.api import checkpoints, episodes, health, iterations, schedules, station_hours, success_rates
+from daemon.api import (
+    checkpoints,
+    episodes,
+    health,
+    iteration_control,
+    iterations,
+    schedules,
+    station_hours,
+    success_rates,
+)
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors
 from daemon.api.problems import install_problems, too_large
@@ -32,6 +41,15 @@ from storage.db import Database
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 5.0
+RESOURCES = (
+    iterations,
+    iteration_control,
+    success_rates,
+    episodes,
+    checkpoints,
+    schedules,
+    station_hours,
+)
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -59,7 +77,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     app.add_middleware(Doors, settings=settings)  # the outermost: a stranger's body is not read
     install_problems(app)
     app.include_router(health.router)
-    for resource in (iterations, success_rates, episodes, checkpoints, schedules, station_hours):
+    for resource in RESOURCES:
         app.include_router(resource.router, dependencies=guarded())
     return app
 

@@ -14,6 +14,7 @@ import typer
 from daemon import (
     cli_autoeval,
     cli_bench,
+    cli_control,
     cli_offline,
     cli_policy,
     cli_rest,
@@ -44,6 +45,14 @@ app.command()(cli_policy.policy_server)
 app.command()(cli_autoeval.autoeval_emulator)
 for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
     app.command()(rest_command)
+for control_command in (
+    cli_control.pause,
+    cli_control.resume,
+    cli_control.cancel,
+    cli_control.retry,
+    cli_control.skip,
+):
+    app.command()(control_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,

@@ -73,6 +73,31 @@ class DaemonClient:
     def iterations(self, *, limit: int = 50, cursor: str | None = None) -> Json:
         return self._json("GET", "/v1/iterations", params={"limit": limit, "cursor": cursor})
 
+    def steer(
+        self, number: int, act: str, *, phase: str | None = None, idempotency_key: str | None = None
+    ) -> Json:
+        """Do one of pause, resume, cancel, retry, skip (of a phase) to an iteration; gives its record."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        body = None if phase is None else {"phase": phase}
+        return self._json("POST", f"/v1/iterations/{number}/{act}", body=body, headers=headers)
+
+    def pause(self, number: int) -> Json:
+        """Let an iteration wait; a phase that runs stops at its next report."""
+        return self.steer(number, "pause")
+
+    def resume(self, number: int) -> Json:
+        return self.steer(number, "resume")
+
+    def cancel(self, number: int) -> Json:
+        return self.steer(number, "cancel")
+
+    def retry(self, number: int) -> Json:
+        """Let a failed iteration go on from the phase that failed."""
+        return self.steer(number, "retry")
+
+    def skip(self, number: int, phase: str) -> Json:
+        return self.steer(number, "skip", phase=phase)
+
     def success_rates(self) -> Json:
         return self._json("GET", "/v1/success-rates")
 

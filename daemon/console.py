@@ -58,6 +58,11 @@ def said(run: Record) -> str:
     return f"{run['state']} ({run['error']['code']})" if run["error"] else str(run["state"])
 
 
+def standing(record: Record) -> str:
+    """The state of an iteration, and what it is about to be where somebody asked for it."""
+    return f"{record['state']}, to be paused" if record["wish"] == "pause" else str(record["state"])
+
+
 def show_iterations(items: Sequence[Record], *, console: Console | None = None) -> None:
     """Print one line per iteration."""
     table = Table("iteration", "state", "requested", "finished", "error")
@@ -65,7 +70,7 @@ def show_iterations(items: Sequence[Record], *, console: Console | None = None) 
         error = item["error"]["code"] if item["error"] else ""
         table.add_row(
             str(item["number"]),
-            item["state"],
+            standing(item),
             moment(item["requested_at"]),
             moment(item["finished_at"]),
             error,
@@ -76,7 +81,7 @@ def show_iterations(items: Sequence[Record], *, console: Console | None = None) 
 def show_iteration(record: Record, *, console: Console | None = None) -> None:
     """Print what is known of one iteration: phases, real success, model error."""
     out = console or Console()
-    out.print(f"iteration {record['number']} is {record['state']}")
+    out.print(f"iteration {record['number']} is {standing(record)}")
     if record["error"]:
         out.print(f"  {record['error']['code']}: {record['error']['message']}", markup=False)
     phases = Table("phase", "attempt", "state", "done", "says")

@@ -32,6 +32,10 @@ class WorkerStopped(BaseException):
     """This worker was asked to stop. Not an Exception: no phase may take it for a fault of its own."""
 
 
+class PauseAsked(BaseException):
+    """The iteration is to be paused. Not an Exception either, and no end of the worker."""
+
+
 def leave_process() -> None:
     """End this process at once, hung threads included."""
     os._exit(STALLED_EXIT)
@@ -61,6 +65,7 @@ class Heartbeat:
         self._leave = leave
         self._ended = threading.Event()
         self._lost: LeaseLost | None = None
+        self._pause = False
         self._said = (0.0, "starting")
         self._said_at = time.monotonic()
         self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
@@ -81,11 +86,14 @@ class Heartbeat:
         Raises:
             LeaseLost: the run was given to somebody else; leave without writing anything more.
             WorkerStopped: this worker was asked to stop.
+            PauseAsked: the iteration is to be paused; the run is given back and goes on from here later.
         """
         if self._lost is not None:
             raise self._lost
         if self._stop.is_set():
             raise WorkerStopped
+        if self._pause:
+            raise PauseAsked
         self._said = (progress, text)
         self._said_at = time.monotonic()
 
@@ -102,7 +110,9 @@ class Heartbeat:
         progress, text = self._said
         try:
             with self._database.write() as session:
-                phase_runs.heartbeat(session, self._claimed, progress=progress, text=text, now=self._now())
+                self._pause = phase_runs.heartbeat(
+                    session, self._claimed, progress=progress, text=text, now=self._now()
+                )
         except LeaseLost as lost:
             self._lost = lost
             log.warning("lease lost phase=%s reason=%s", self._claimed.phase, lost)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from daemon.errors import PageNotFound
 from daemon.scheduling.waiting import collect_waits
+from daemon.spec import phases_of
 from daemon.statistics import wilson_interval
 from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
 from storage.db import serialise
@@ -23,7 +24,7 @@ Record = dict[str, Any]
 
 
 def advance(session: Session, *, now: datetime, episodes_per_day: int | None = None) -> str | None:
-    """Take the oldest unfinished iteration one step on; the ones after it wait.
+    """Take the iteration whose turn it is one step on; the ones after it wait, also while it is paused.
 
     The next iteration must act with the policy that this one makes, so there is never more than one running.
     Collecting is not begun while no robot may move, or `episodes_per_day` episodes are recorded.
@@ -31,27 +32,48 @@ def advance(session: Session, *, now: datetime, episodes_per_day: int | None = N
     Returns:
         What was done, as a phrase for the log, or None when there was nothing to do.
     """
-    serialise(session, "advance")
+    serialise(session, iterations.TURNS)
     phase_runs.abandon_expired(session, now=now)
     waiting = iterations.unfinished(session)
     if not waiting:
         return None
     row = waiting[0]
+    if row.state == "paused":
+        return None
     if row.state == "requested":
         move(row, "running", now=now)
-    for phase in phase_runs.PHASES:
+    for phase in phases_of(row.spec):
         run = phase_runs.latest(session, row.id, phase=phase)
-        if run is None or run.state == "abandoned":
-            if phase == "collect" and collect_waits(session, episodes_per_day=episodes_per_day, now=now):
-                return None
-            phase_runs.queue(session, row, phase=phase, now=now)
-            return f"phase queued iteration={row.number} phase={phase}"
-        if run.state == "failed":
-            return _fail(session, row, run, now=now)
-        if run.state != "finished":
-            return None
+        if run is None or run.state not in {"finished", "skipped"}:
+            most = episodes_per_day
+            return _advance_phase(session, row, phase=phase, run=run, now=now, episodes_per_day=most)
     move(row, "finished", now=now)
     return f"iteration finished iteration={row.number}"
+
+
+def _advance_phase(
+    session: Session,
+    row: IterationRow,
+    *,
+    phase: str,
+    run: PhaseRunRow | None,
+    now: datetime,
+    episodes_per_day: int | None,
+) -> str | None:
+    """What follows from the last attempt at the phase that is not done yet."""
+    if run is not None and run.state == "running":
+        return None
+    if run is not None and run.state == "failed" and not run.forgiven:
+        return _fail(session, row, run, now=now)
+    if row.wish == phase_runs.PAUSE:
+        move(row, "paused", now=now)
+        return f"iteration paused iteration={row.number} phase={phase}"
+    if run is not None and run.state == "queued":
+        return None
+    if phase == "collect" and collect_waits(session, episodes_per_day=episodes_per_day, now=now):
+        return None
+    phase_runs.queue(session, row, phase=phase, now=now)
+    return f"phase queued iteration={row.number} phase={phase}"
 
 
 def _fail(session: Session, row: IterationRow, run: PhaseRunRow, *, now: datetime) -> str:
@@ -85,6 +107,7 @@ def iteration_summary(row: IterationRow) -> Record:
         "number": row.number,
         "id": row.id,
         "state": row.state,
+        "wish": row.wish,
         "spec": row.spec,
         "spec_digest": row.spec_digest,
         "requested_at": row.requested_at,
@@ -173,6 +196,7 @@ def _phase_record(session: Session, run: PhaseRunRow) -> Record:
         "phase": run.phase,
         "attempt": run.attempt,
         "state": run.state,
+        "forgiven": run.forgiven,
         "progress": run.progress,
         "text": run.progress_text,
         "worker": run.worker,

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from daemon.curves import append_moment, curves_path, finite
 from daemon.errors import PhaseUnknown
-from daemon.heartbeat import Heartbeat, WorkerStopped, leave_process
+from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
 from daemon.phases.context import PhaseContext
 from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
@@ -124,8 +124,10 @@ class Worker:
         except LeaseLost as lost:
             log.warning("phase given up phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         except WorkerStopped:
-            self._release(claimed)
+            self._release(claimed, why="the worker was asked to stop")
             raise
+        except PauseAsked:
+            self._release(claimed, why="the iteration is to be paused")
         except Exception as error:  # whatever a phase did, the worker goes on and the row says what it was
             self._fail(claimed, error)
         else:
@@ -163,14 +165,14 @@ class Worker:
                 )
             )
 
-    def _release(self, claimed: ClaimedRun) -> None:
+    def _release(self, claimed: ClaimedRun, *, why: str) -> None:
         try:
             with self.database.write() as session:
-                phase_runs.release(session, claimed, now=self.now())
+                phase_runs.release(session, claimed, now=self.now(), why=why)
         except LeaseLost as lost:
             log.warning("phase not given back phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         else:
-            log.info("phase given back phase=%s iteration=%d", *_which(claimed))
+            log.info("phase given back phase=%s iteration=%d reason=%s", *_which(claimed), why)
 
     def _fail(self, claimed: ClaimedRun, error: Exception) -> None:
         """Record the failure; before another attempt the cause gets a moment to go away."""

@@ -3,9 +3,10 @@
 The spec comes in with the request, is stored with the iteration as JSON and can be run again from there.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from daemon.errors import SpecInvalid, SpecUnknownField
 from storage.canonical import json_digest
@@ -17,6 +18,9 @@ TASK_IDS: tuple[TaskId, ...] = (
     "put_eggplant_blue_sink",
     "put_eggplant_yellow_basket",
 )
+
+PhaseName = Literal["collect", "finetune_world_model", "update_policy"]
+PHASES: tuple[PhaseName, ...] = ("collect", "finetune_world_model", "update_policy")
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
@@ -220,8 +224,13 @@ class DeadlineSpec(SpecModel):
 
 
 class IterationSpec(SpecModel):
-    """One iteration: collect, finetune the world model, update the policy."""
+    """One iteration: collect, finetune the world model, update the policy, or some of these."""
 
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1)] = Field(
+        default=PHASES,
+        description="which of the three, always in this order. Learning without collecting goes on from what "
+        'is stored. ["collect"] alone, with collect.temperature 0, evaluates the policies that there are',
+    )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")
     steps: Annotated[int, Field(strict=True, ge=5, le=1000)] = Field(
@@ -241,13 +250,28 @@ class IterationSpec(SpecModel):
             raise ValueError("tasks must name at least one task, each once, or be null for all")
         return self
 
+    @field_validator("phases")
+    @classmethod
+    def _phases_are_named_once(cls, named: tuple[PhaseName, ...]) -> tuple[PhaseName, ...]:
+        if len(set(named)) != len(named):
+            raise ValueError("phases must name each phase once")
+        return tuple(phase for phase in PHASES if phase in named)
+
     def document(self) -> dict[str, Any]:
-        """Give the JSON document that is stored, every default written out."""
-        return self.model_dump(mode="json")
+        """Give the JSON document that is stored, every default written out.
+
+        Only `phases` is left out where all are wanted: specs keep the digest that they had before it existed.
+        """
+        return self.model_dump(mode="json", exclude={"phases"} if self.phases == PHASES else None)
 
     def digest(self) -> str:
         """Give the sha256 of the canonical JSON document: equal specs, equal digests."""
         return json_digest(self.document(), what="the spec")
+
+
+def phases_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The phases that a stored spec asks for, also one of another release."""
+    return tuple(document.get("phases", PHASES))
 
 
 def parse_spec(document: object) -> IterationSpec:

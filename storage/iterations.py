@@ -17,7 +17,8 @@ from storage.errors import CursorInvalid, IdempotencyMismatch, RowMissing
 from storage.states import move
 from storage.tables import IterationRow
 
-UNFINISHED = ("requested", "running")
+UNFINISHED = ("requested", "running", "paused")
+TURNS = "advance"  # under this name, whoever decides how iterations go on is alone
 
 
 def request_iteration(
@@ -83,9 +84,12 @@ def list_iterations(
 
 
 def unfinished(session: Session) -> list[IterationRow]:
-    """Every iteration that is requested or running, oldest first."""
-    query = sa.select(IterationRow).where(IterationRow.state.in_(UNFINISHED)).order_by(IterationRow.number)
-    return list(session.scalars(query))
+    """Every iteration that is not over, in the order of their turns: the one that has begun, then by number.
+
+    A paused one keeps its place, and those after it wait.
+    """
+    query = sa.select(IterationRow).where(IterationRow.state.in_(UNFINISHED))
+    return list(session.scalars(query.order_by(IterationRow.started_at.is_(None), IterationRow.number)))
 
 
 def fail(session: Session, row: IterationRow, *, error_code: str, message: str, now: datetime) -> None:

@@ -24,8 +24,10 @@ PHASES = ("collect", "finetune_world_model", "update_policy")
 MAX_ATTEMPTS = 5  # attempts that ended badly, per phase of an iteration
 LEASE_EXPIRED = "lease_expired"
 ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-RELEASED = "released"  # the worker was asked to stop; such an attempt does not count against the phase
+RELEASED = "released"  # it was asked to stop or to pause; such an attempt does not count against the phase
 CANCELLED = "cancelled"
+OPEN = ("queued", "running")
+PAUSE = "pause"  # the wish of an iteration whose running phase is asked to stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def queue(session: Session, iteration: IterationRow, *, phase: str, now: datetim
         raise UnknownPhase(phase=phase, known=PHASES)
     serialise(session, f"iteration:{iteration.id}")
     last = latest(session, iteration.id, phase=phase)
-    if last is not None and last.state in {"queued", "running"}:
+    if last is not None and last.state in OPEN:
         return last
     return _add(session, iteration.id, phase=phase, attempt=last.attempt + 1 if last else 1, now=now)
 
@@ -67,16 +69,20 @@ def claim(session: Session, worker: str, *, ttl_s: float, now: datetime) -> Clai
     """Take the oldest queued run, after queueing again every run whose holder has gone silent.
 
     Returns:
-        The run, now `running` under a lease of `ttl_s` seconds, or None when there is nothing to do.
+        The run, now `running` under a lease of `ttl_s` seconds, or None where nothing is to be done.
     """
     abandon_expired(session, now=now)
     query = (
         sa.select(PhaseRunRow, IterationRow)
         .join(IterationRow, IterationRow.id == PhaseRunRow.iteration_id)
-        .where(PhaseRunRow.state == "queued", IterationRow.state.in_(("requested", "running")))
+        .where(
+            PhaseRunRow.state == "queued",
+            IterationRow.state.in_(("requested", "running")),
+            IterationRow.wish.is_(None),
+        )
         .order_by(PhaseRunRow.queued_at, IterationRow.number)
         .limit(1)
-        .with_for_update(of=PhaseRunRow, skip_locked=True)
+        .with_for_update(of=(PhaseRunRow, IterationRow), skip_locked=True, key_share=True)
     )
     found = session.execute(query).one_or_none()
     if found is None:
@@ -126,8 +132,10 @@ def abandon_expired(session: Session, *, now: datetime) -> list[PhaseRunRow]:
     return ended
 
 
-def heartbeat(session: Session, claimed: ClaimedRun, *, progress: float, text: str, now: datetime) -> None:
+def heartbeat(session: Session, claimed: ClaimedRun, *, progress: float, text: str, now: datetime) -> bool:
     """Report progress, a share between 0 and 1, and hold on to the run for another `ttl_s` seconds.
+
+    Returns: whether the iteration is to be paused; then give the run back.
 
     Raises:
         LeaseLost: the run was given to somebody else, ended or cancelled; stop.
@@ -142,6 +150,8 @@ def heartbeat(session: Session, claimed: ClaimedRun, *, progress: float, text: s
     run.progress_text = text
     run.heartbeat_at = now
     session.flush()
+    wish = sa.select(IterationRow.wish).where(IterationRow.id == run.iteration_id)
+    return session.scalars(wish).one() == PAUSE
 
 
 def finish(session: Session, claimed: ClaimedRun, *, outcome: Mapping[str, Any], now: datetime) -> None:
@@ -178,8 +188,10 @@ def fail(
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
 
 
-def release(session: Session, claimed: ClaimedRun, *, now: datetime) -> PhaseRunRow:
-    """Give a run back unfinished, as a worker that is asked to stop does.
+def release(
+    session: Session, claimed: ClaimedRun, *, now: datetime, why: str = "the worker was asked to stop"
+) -> PhaseRunRow:
+    """Give a run back unfinished, as a worker that is asked to stop or to pause does.
 
     Returns:
         The next attempt, queued; this one does not count against MAX_ATTEMPTS.
@@ -188,7 +200,7 @@ def release(session: Session, claimed: ClaimedRun, *, now: datetime) -> PhaseRun
         LeaseLost: somebody else has the run already.
     """
     run = _let_go(session, claimed, now=now)
-    run.error_code, run.error_message = RELEASED, f"worker {run.worker} was asked to stop"
+    run.error_code, run.error_message = RELEASED, f"given back by worker {run.worker}: {why}"
     move(run, "abandoned", now=now)
     session.flush()
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
@@ -200,10 +212,8 @@ def cancel(session: Session, iteration_id: str, *, now: datetime) -> list[PhaseR
     Returns:
         The runs that were ended.
     """
-    query = sa.select(PhaseRunRow).where(
-        PhaseRunRow.iteration_id == iteration_id, PhaseRunRow.state.in_(("queued", "running"))
-    )
-    ended = list(session.scalars(query.with_for_update()))
+    newest = (latest(session, iteration_id, phase=phase, lock=True) for phase in PHASES)
+    ended = [run for run in newest if run is not None and run.state in OPEN]
     for run in ended:
         leases.revoke(session, lease_name(run.iteration_id, run.phase), now=now)
         run.error_code, run.error_message = CANCELLED, "the iteration was cancelled"
@@ -241,10 +251,20 @@ def get(session: Session, phase_run_id: str) -> PhaseRunRow:
     return run
 
 
-def latest(session: Session, iteration_id: str, *, phase: str) -> PhaseRunRow | None:
-    """The last attempt at a phase; it alone says how the phase stands."""
+def latest(session: Session, iteration_id: str, *, phase: str, lock: bool = False) -> PhaseRunRow | None:
+    """The last attempt at a phase; it alone says how the phase stands.
+
+    With `lock`, as it is now and held until the transaction ends: nobody but the caller adds another.
+    """
     query = sa.select(PhaseRunRow).where(PhaseRunRow.iteration_id == iteration_id, PhaseRunRow.phase == phase)
-    return session.scalars(query.order_by(PhaseRunRow.attempt.desc()).limit(1)).one_or_none()
+    query = query.order_by(PhaseRunRow.attempt.desc()).limit(1)
+    if not lock:
+        return session.scalars(query).one_or_none()
+    locked = query.with_for_update().execution_options(populate_existing=True)
+    while True:  # whoever held the lock before us may have ended that attempt and added the next
+        run = session.scalars(locked).one_or_none()
+        if session.scalars(query.with_only_columns(PhaseRunRow.id)).one_or_none() == (run and run.id):
+            return run
 
 
 def of_iteration(session: Session, iteration_id: str) -> list[PhaseRunRow]:
@@ -255,15 +275,8 @@ def of_iteration(session: Session, iteration_id: str) -> list[PhaseRunRow]:
 
 
 def _add(session: Session, iteration_id: str, *, phase: str, attempt: int, now: datetime) -> PhaseRunRow:
-    run = PhaseRunRow(
-        iteration_id=iteration_id,
-        phase=phase,
-        attempt=attempt,
-        state="queued",
-        progress=0.0,
-        progress_text="",
-        queued_at=now,
-    )
+    run = PhaseRunRow(iteration_id=iteration_id, phase=phase, attempt=attempt, state="queued", queued_at=now)
+    run.progress, run.progress_text = 0.0, ""
     session.add(run)
     session.flush()
     return run
@@ -280,6 +293,7 @@ def _attempts_left(session: Session, run: PhaseRunRow) -> int:
     counted = sa.select(sa.func.count()).where(
         PhaseRunRow.iteration_id == run.iteration_id,
         PhaseRunRow.phase == run.phase,
-        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code != RELEASED),
+        PhaseRunRow.forgiven.is_(False),
+        PhaseRunRow.error_code.is_distinct_from(RELEASED),
     )
     return MAX_ATTEMPTS - session.scalars(counted).one()

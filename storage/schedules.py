@@ -14,11 +14,10 @@ from sqlalchemy.orm import Session
 from storage.canonical import as_json
 from storage.errors import RowMissing
 from storage.schedule_tables import ScheduleRow
-from storage.states import ITERATION_MOVES
+from storage.states import OVER
 from storage.tables import IterationRow
 
 SCHEDULES = "schedules"  # the name under which transactions on schedules wait for each other
-OVER = tuple(state for state, moves in ITERATION_MOVES.items() if not moves)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

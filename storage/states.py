@@ -13,18 +13,20 @@ from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
 StateRow = IterationRow | PhaseRunRow | AutoEvalJobRow
 
 ITERATION_MOVES: Mapping[str, tuple[str, ...]] = {
-    "requested": ("running", "failed", "cancelled"),
-    "running": ("finished", "failed", "cancelled"),
+    "requested": ("running", "paused", "failed", "cancelled"),
+    "running": ("paused", "finished", "failed", "cancelled"),
+    "paused": ("requested", "running", "cancelled"),
     "finished": (),
-    "failed": (),
+    "failed": ("requested",),  # by a retry, and by nothing else
     "cancelled": (),
 }
 PHASE_RUN_MOVES: Mapping[str, tuple[str, ...]] = {
-    "queued": ("running", "abandoned"),
-    "running": ("finished", "failed", "abandoned"),
+    "queued": ("running", "abandoned", "skipped"),
+    "running": ("finished", "failed", "abandoned", "skipped"),
     "finished": (),
     "failed": (),
     "abandoned": (),
+    "skipped": (),
 }
 # planned: nothing was sent. submitting: AutoEval may or may not have it; it is looked for before it is sent
 # again. running: the gateway saw its first reset. draining: AutoEval is done, its recordings are on the way.
@@ -40,10 +42,14 @@ AUTOEVAL_JOB_MOVES: Mapping[str, tuple[str, ...]] = {
     "cancelled": (),
     "lost": (),
 }
+OVER = ("finished", "failed", "cancelled")  # an iteration that will not go on by itself
 
 
 def move(row: StateRow, new: str, *, now: datetime) -> None:
     """Put a row into a new state and note when: `started_at` on running, `finished_at` on a final state.
+
+    A resumed iteration keeps its start, one that is tried again has neither start nor end, and a wish is gone
+    once its iteration stops running.
 
     Raises:
         IllegalMove: the state machine has no such transition.
@@ -51,15 +57,21 @@ def move(row: StateRow, new: str, *, now: datetime) -> None:
     allowed = _moves(row)[row.state]
     if new not in allowed:
         raise IllegalMove(what=_describe(row), old=row.state, new=new, allowed=allowed)
+    if isinstance(row, IterationRow):
+        row.wish = None
+        if row.state == "failed":
+            row.started_at = row.finished_at = None
     row.state = new
-    if new == "running":
+    if new == "running" and row.started_at is None:
         row.started_at = now
     if is_final(row):
         row.finished_at = now
 
 
 def is_final(row: StateRow) -> bool:
-    """Whether the row will never move again."""
+    """Whether the row will not move again unless somebody asks for it."""
+    if isinstance(row, IterationRow):
+        return row.state in OVER
     return not _moves(row)[row.state]
 
 

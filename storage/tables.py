@@ -45,19 +45,26 @@ class TaskRow(Row):
 
 
 class IterationRow(Row):
-    """One cycle of collect, finetune, update, as it was asked for."""
+    """One cycle of collect, finetune, update, as it was asked for.
+
+    `started_at` is null until its turn comes, and again after a retry until its turn comes again. `wish` is
+    what somebody asked for while a phase runs that has not stopped yet.
+    """
 
     __tablename__ = "iterations"
     __table_args__ = (
         sa.CheckConstraint(
-            "state IN ('requested', 'running', 'finished', 'failed', 'cancelled')", name="state_is_known"
+            "state IN ('requested', 'running', 'paused', 'finished', 'failed', 'cancelled')",
+            name="state_is_known",
         ),
+        sa.CheckConstraint("wish IS NULL OR (wish = 'pause' AND state = 'running')", name="wish_is_known"),
         sa.CheckConstraint("number > 0", name="number_is_positive"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
     number: Mapped[int] = mapped_column(unique=True)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
+    wish: Mapped[str | None] = mapped_column(sa.String(16))
     spec: Mapped[dict[str, Any]]
     spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))
     idempotency_key: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH), unique=True)
@@ -69,13 +76,14 @@ class IterationRow(Row):
 
 
 class PhaseRunRow(Row):
-    """One attempt at one phase of one iteration."""
+    """One attempt at one phase of one iteration; one that a retry has `forgiven` counts no more."""
 
     __tablename__ = "phase_runs"
     __table_args__ = (
         sa.UniqueConstraint("iteration_id", "phase", "attempt"),
         sa.CheckConstraint(
-            "state IN ('queued', 'running', 'finished', 'failed', 'abandoned')", name="state_is_known"
+            "state IN ('queued', 'running', 'finished', 'failed', 'abandoned', 'skipped')",
+            name="state_is_known",
         ),
         sa.CheckConstraint("attempt > 0", name="attempt_is_positive"),
         sa.CheckConstraint("progress >= 0 AND progress <= 1", name="progress_is_a_share"),
@@ -87,6 +95,7 @@ class PhaseRunRow(Row):
     phase: Mapped[str] = mapped_column(sa.String(32))
     attempt: Mapped[int]
     state: Mapped[str] = mapped_column(sa.String(16))
+    forgiven: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     worker: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
     fence: Mapped[int | None] = mapped_column(sa.BigInteger)
     progress: Mapped[float] = mapped_column(sa.Double)

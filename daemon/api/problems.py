@@ -111,7 +111,8 @@ def _answer_ours(request: Request, error: Ours) -> JSONResponse:
 def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     """A body or a query parameter that FastAPI refused; a spec's faults get the spec's codes."""
     errors = error.errors()
-    if request.url.path == "/v1/iterations" and all(fault["loc"][0] == "body" for fault in errors):
+    asks_for_an_iteration = request.method == "POST" and request.url.path == "/v1/iterations"
+    if asks_for_an_iteration and all(fault["loc"][0] == "body" for fault in errors):
         inside = [{**fault, "loc": fault["loc"][1:]} for fault in errors]
         return problem_of(spec_refusal(inside))
     return problem_of(RequestInvalid(faults={dotted(fault["loc"]): fault["msg"] for fault in errors}))

@@ -21,11 +21,12 @@ class ErrorRecord(BaseModel):
 
 
 class PhaseRecord(BaseModel):
-    """One attempt at one phase."""
+    """One attempt at one phase; one that is `forgiven` failed before a retry and counts no more."""
 
     phase: str
     attempt: int
     state: str
+    forgiven: bool
     progress: float
     text: str
     worker: str | None
@@ -58,9 +59,12 @@ class CheckpointUse(BaseModel):
 
 
 class IterationSummary(BaseModel):
+    """`wish` is "pause" while a phase that runs has been asked to stop and has not yet."""
+
     number: int
     id: str
     state: str
+    wish: str | None
     spec: dict[str, Any]
     spec_digest: str
     requested_at: datetime

@@ -48,7 +48,7 @@ def run(context: PhaseContext) -> Outcome:
     """Finetune the world model and the judge on the replay store and keep both as checkpoints.
 
     Raises:
-        NothingCollected: the iteration has no episode to train on, or none held out.
+        NothingCollected: there is no episode to train on, or none held out.
         NonFiniteLoss: training diverged; nothing was kept.
         StorageError: an episode or a checkpoint is damaged.
     """
@@ -83,6 +83,7 @@ def run(context: PhaseContext) -> Outcome:
     return {
         "held_out_error": error,
         "held_out_episodes": len(material.held_out),
+        "fresh_episodes": len(material.fresh),
         "read": {"world_model": parent.id, "judge": judge_parent.id},
         "made": made,
         "rejected": {} if gate.accepted else {"world_model": candidate.id},

@@ -1,9 +1,15 @@
-"""What a finetuning learns from and is measured on: fresh, older and base episodes, and those held out."""
+"""What a finetuning learns from and is measured on: fresh, older and base episodes, and those held out.
+
+Where an iteration does not collect, because nobody asked it to or because that phase was skipped, there may
+be nothing fresh: older episodes are learned from, and the newest that were held out before are measured on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
@@ -12,7 +18,7 @@ from daemon.learning.world_model.windows import Pool
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.context import PhaseContext
 from daemon.spec import FinetuneSpec
-from storage import replay
+from storage import phase_runs, replay
 from storage.tables import EpisodeRow
 
 OLDER_EPISODES = 200  # newest episodes of earlier iterations that are mixed in against forgetting
@@ -60,7 +66,7 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
     """Episodes of the replay store as clips of `size` pixels.
 
     Raises:
-        NothingCollected: the iteration has no episode to train on, or none held out.
+        NothingCollected: there is no episode to train on, or none held out, where there should be some.
         StorageError, ClipInvalid: an episode is damaged.
     """
     here, outside = (context.iteration_id,), context.spec.world_model.base_share > 0
@@ -77,18 +83,31 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
 
         fresh = found(replay.EpisodeQuery(iteration_ids=here, held_out=False), most=MOST_FRESH)
         held_out = found(replay.EpisodeQuery(iteration_ids=here, held_out=True), most=MOST_FRESH)
-        if not len(fresh) or not len(held_out):
-            wanted = "an episode of this iteration " + (
-                "to train on" if not len(fresh) else "that is held out"
-            )
-            raise NothingCollected(phase="finetune_world_model", wanted=wanted)
+        older = newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh)
+        earlier = not was_collected(session, context.iteration_id)
+        if earlier and not len(held_out):
+            held_out = newest("collect", held_out=True, most=OLDER_HELD_OUT, without=NONE)
+        if not len(fresh) and not (earlier and len(older)):
+            raise NothingCollected(phase="finetune_world_model", wanted=_wanted("to train on", earlier))
+        if not len(held_out):
+            raise NothingCollected(phase="finetune_world_model", wanted=_wanted("that is held out", earlier))
         return Material(
             fresh=fresh,
-            older=newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh),
+            older=older,
             base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh) if outside else NONE,
             held_out=held_out,
             held_out_older=newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
         )
+
+
+def was_collected(session: Session, iteration_id: str) -> bool:
+    """Whether the iteration's collect phase has finished; otherwise earlier episodes may stand in for its."""
+    run = phase_runs.latest(session, iteration_id, phase="collect")
+    return run is not None and run.state == "finished"
+
+
+def _wanted(what_for: str, earlier: bool) -> str:
+    return f"an episode {what_for}, of this iteration{' or an earlier one' if earlier else ''}"
 
 
 def pools_of(world_model: WorldModel, shelf: Shelf, *, material: Material, spec: FinetuneSpec) -> list[Pool]:

@@ -1,7 +1,8 @@
 """Phase 3: the policy acts in groups inside the refreshed world model, the judge rewards, GRPO updates.
 
-Starts are the real first observations of this iteration's episodes. The world model and the judge are those
-that this iteration made; the policy is the champion.
+Starts are the real first observations of this iteration's episodes, or of earlier ones where it does not
+collect. The world model and the judge are those that this iteration made, or the current ones; the policy is
+the champion.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Collection, Mapping
 
 import torch
+from sqlalchemy.orm import Session
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip, resize_frames
@@ -31,10 +33,11 @@ from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
+from daemon.phases.material import OLDER_EPISODES, was_collected
 from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
 from storage.array_cache import ArrayCache
-from storage.tables import CheckpointRow
+from storage.tables import CheckpointRow, EpisodeRow
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def run(context: PhaseContext) -> Outcome:
     no group taught anything, nothing is made.
 
     Raises:
-        NothingCollected: the iteration has no episode to start from.
+        NothingCollected: there is no episode to start from.
         NonFiniteLoss: the update diverged; nothing was kept.
         StorageError: an episode or a checkpoint is damaged.
     """
@@ -141,7 +144,7 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
 def real_starts(
     context: PhaseContext, *, size: int, without: Collection[str] = ()
 ) -> tuple[Starts | None, dict[str, str]]:
-    """First observations of this iteration's training episodes, and the task of each instruction.
+    """First observations of training episodes, and the task of each instruction.
 
     Args:
         without: tasks that are left out; where that leaves nothing, the starts are None.
@@ -150,9 +153,8 @@ def real_starts(
         NothingCollected: there was no episode at all.
     """
     images, instructions, tasks = [], [], {}
-    query = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
     with context.database.read() as session:
-        for row in replay.select(session, query):
+        for row in start_rows(session, context):
             if row.task_id in without:
                 continue
             images.append(
@@ -163,7 +165,7 @@ def real_starts(
     if not images and without:
         return None, {}
     if not images:
-        raise NothingCollected(phase="update_policy", wanted="an episode of this iteration to start from")
+        raise NothingCollected(phase="update_policy", wanted="an episode to start from")
     return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
 
 
@@ -183,6 +185,18 @@ def proven_episodes(context: PhaseContext, *, size: int) -> list[Clip]:
     with context.database.read() as session:
         clips = load_clips(session, shelf, replay.select(session, query), size=size)
     return [clip for clip in clips if clip.success]
+
+
+def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
+    """This iteration's training episodes; where it does not collect and has none, the newest earlier ones."""
+    here = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
+    rows = replay.select(session, here)
+    if rows or was_collected(session, context.iteration_id):
+        return rows
+    before = replay.EpisodeQuery(
+        origin="collect", tasks=context.spec.tasks, held_out=False, limit=OLDER_EPISODES
+    )
+    return replay.select(session, before)
 
 
 def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:

@@ -52,6 +52,7 @@ def served(tmp_path):
         yield url
 
 
+STEERING = ["pause", "resume", "cancel", "retry", "skip"]
 HELP = ["serve", "worker", "station", "iterate", "status", "success-rates", "db", "pretrain", "import"]
 
 
@@ -70,7 +71,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", [[name] for name in HELP] + [["import", "worldgym-clips"], ["db", "upgrade"]]
+    "command", [[name] for name in [*HELP, *STEERING]] + [["import", "worldgym-clips"], ["db", "upgrade"]]
 )
 def test_every_command_explains_itself(command):
     result = inside(*command, "--help")
@@ -120,6 +121,18 @@ def test_iterate_status_and_success_rates_speak_with_the_daemon(served, tmp_path
     assert "requested" in inside("status", "--url", served).output
     assert "no episode has been judged yet" in inside("success-rates", "--url", served).output
     assert json.loads(inside("success-rates", "--json", "--url", served).output)["items"] == []
+
+
+def test_an_iteration_is_steered_from_the_command_line(served):
+    inside("iterate", "--url", served)
+    assert inside("pause", 1, "--url", served).output == "iteration 1 is paused\n"
+    assert inside("skip", 1, "collect", "--url", served).output == "iteration 1 is paused\n"
+    assert "iteration 1 is r" in inside("resume", 1, "--url", served).output
+    assert inside("cancel", 1, "--url", served).output == "iteration 1 is cancelled\n"
+    refused = run("retry", 1, "--url", served)
+    assert refused.returncode == 1
+    assert "illegal_move" in refused.stderr
+    assert inside("skip", 1, "rest", "--url", served).exit_code == 2
 
 
 def test_iterate_with_the_same_key_asks_once(served):

@@ -150,6 +150,24 @@ def test_a_broken_connection_is_tried_again_with_the_same_key():
     assert keys[0] == keys[1] != ""
 
 
+def test_an_act_is_sent_again_under_its_key_after_a_broken_connection():
+    with answering([None, (200, JSON, b'{"number": 4}')]) as (url, seen):
+        assert DaemonClient(url).skip(4, "collect")["number"] == 4
+    assert [path for _, path, _, _ in seen] == ["/v1/iterations/4/skip"] * 2
+    assert seen[0][2]["Idempotency-Key"] == seen[1][2]["Idempotency-Key"] != ""
+    assert seen[1][3] == b'{"phase": "collect"}'
+
+
+def test_an_iteration_is_steered_by_methods_of_their_names(daemon):
+    client = DaemonClient(daemon.state.url)
+    number = client.request_iteration({})["number"]
+    assert client.pause(number)["state"] == "paused"
+    assert client.resume(number)["state"] in {"requested", "running"}
+    assert client.cancel(number)["state"] == "cancelled"
+    with pytest.raises(DaemonRefused, match="illegal_move"):
+        client.retry(number)
+
+
 def test_a_connection_that_stays_broken_is_given_up():
     with answering([None] * 3) as (url, seen), pytest.raises(DaemonUnreachable):
         DaemonClient(url).iteration(1)

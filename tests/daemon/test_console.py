@@ -40,6 +40,7 @@ def a_record(**changes):
     record = {
         "number": 2,
         "state": "running",
+        "wish": None,
         "error": None,
         "phases": [],
         "success": {},
@@ -133,9 +134,16 @@ def test_a_failed_iteration_shows_its_reason_even_with_brackets_in_it():
     assert "c: [bold] is no markup" in console.file.getvalue()
 
 
+def test_an_iteration_that_is_asked_to_pause_says_so():
+    console = a_console()
+    show_iteration(a_record(wish="pause"), console=console)
+    assert "iteration 2 is running, to be paused" in console.file.getvalue()
+
+
 def test_a_list_shows_one_line_per_iteration():
     console = a_console()
-    item = {"number": 3, "state": "failed", "requested_at": "2026-01-01T12:00:00Z", "finished_at": None}
+    item = {"number": 3, "state": "failed", "wish": None, "finished_at": None}
+    item["requested_at"] = "2026-01-01T12:00:00Z"
     show_iterations([{**item, "error": {"code": "bad_luck", "message": "m"}}], console=console)
     assert "2026-01-01 12:00:00" in console.file.getvalue()
     assert "bad_luck" in console.file.getvalue()

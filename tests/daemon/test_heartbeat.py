@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.heartbeat import Heartbeat, WorkerStopped
+from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped
 from storage import iterations, phase_runs
 from storage.errors import LeaseLost
 
@@ -95,6 +95,7 @@ def test_a_stop_is_told_at_the_next_report(run):
 
 def test_a_stop_is_no_fault_that_a_phase_could_swallow():
     assert not issubclass(WorkerStopped, Exception)
+    assert not issubclass(PauseAsked, Exception)
 
 
 def test_a_database_that_fails_for_a_moment_costs_a_beat_not_the_run(run, caplog):

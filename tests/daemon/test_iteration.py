@@ -15,7 +15,7 @@ from daemon.iteration import (
     success_rate,
 )
 from daemon.spec import parse_spec
-from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
+from storage import checkpoints, episodes, iterations, metrics, phase_runs, steering, trials
 
 TTL_S = 10.0
 
@@ -163,6 +163,139 @@ def test_a_resumed_iteration_does_not_repeat_a_finished_phase(database, now):
     assert claimed(database, later, worker="other").phase == "finetune_world_model"
     attempts = [(run["phase"], run["attempt"]) for run in recorded(database, 1)["phases"]]
     assert attempts == [("collect", 1), ("finetune_world_model", 1), ("finetune_world_model", 2)]
+
+
+def steered(database, now, act, **arguments):
+    with database.write() as session:
+        act(session, find_iteration(session, arguments.pop("number", 1)).id, now=now, **arguments)
+
+
+def test_a_paused_iteration_is_left_alone_and_the_next_one_waits_behind_it(database, now):
+    asked(database, now, seed=1)
+    asked(database, now, seed=2)
+    advanced(database, now)
+    steered(database, now, steering.pause)
+    assert advanced(database, now) is None
+    assert [recorded(database, number)["state"] for number in (1, 2)] == ["paused", "requested"]
+    steered(database, now, steering.resume)
+    assert finished(database, now) == "collect"
+    assert advanced(database, now) == "phase queued iteration=1 phase=finetune_world_model"
+
+
+def test_an_iteration_is_paused_once_its_worker_has_given_the_phase_back(database, now):
+    asked(database, now)
+    advanced(database, now)
+    run = claimed(database, now)
+    steered(database, now, steering.pause)
+    assert advanced(database, now) is None
+    assert [recorded(database, 1)[name] for name in ("state", "wish")] == ["running", "pause"]
+    with database.write() as session:
+        phase_runs.release(session, run, now=now)
+    assert advanced(database, now) == "iteration paused iteration=1 phase=collect"
+    assert [recorded(database, 1)[name] for name in ("state", "wish")] == ["paused", None]
+
+
+def test_an_iteration_whose_worker_dies_before_it_can_pause_is_paused_all_the_same(database, now):
+    asked(database, now)
+    advanced(database, now)
+    claimed(database, now)
+    steered(database, now, steering.pause)
+    later = now + timedelta(seconds=TTL_S + 1)
+    assert advanced(database, later) == "iteration paused iteration=1 phase=collect"
+    steered(database, later, steering.resume)
+    assert claimed(database, later).attempt == 2
+
+
+def test_a_phase_that_ends_before_it_could_pause_is_not_followed_by_the_next(database, now):
+    asked(database, now)
+    advanced(database, now)
+    run = claimed(database, now)
+    steered(database, now, steering.pause)
+    with database.write() as session:
+        phase_runs.finish(session, run, outcome={}, now=now)
+    assert advanced(database, now) == "iteration paused iteration=1 phase=finetune_world_model"
+    assert [run["phase"] for run in recorded(database, 1)["phases"]] == ["collect"]
+
+
+@pytest.mark.parametrize("end", ["finished", "failed"])
+def test_an_iteration_that_ends_before_it_could_pause_is_over(database, now, end):
+    asked(database, now, phases=["update_policy"])
+    advanced(database, now)
+    run = claimed(database, now)
+    steered(database, now, steering.pause)
+    with database.write() as session:
+        if end == "finished":
+            phase_runs.finish(session, run, outcome={}, now=now)
+        else:
+            phase_runs.fail(session, run, error_code="rain", message="it rains", retry=False, now=now)
+    assert f"iteration {end}" in advanced(database, now)
+    assert [recorded(database, 1)[name] for name in ("state", "wish")] == [end, None]
+
+
+def test_a_failed_iteration_that_is_tried_again_waits_for_the_one_that_runs_then_repeats_nothing(
+    database, now
+):
+    asked(database, now, seed=1)
+    advanced(database, now)
+    finished(database, now)
+    advanced(database, now)
+    failed(database, now, retry=False)
+    advanced(database, now)
+    asked(database, now, seed=2)
+    advanced(database, now)
+    steered(database, now, steering.retry)
+    assert advanced(database, now) is None, "iteration 2 has begun"
+    for _ in phase_runs.PHASES:
+        finished(database, now)
+        advanced(database, now)
+    assert recorded(database, 2)["state"] == "finished"
+    assert advanced(database, now) == "phase queued iteration=1 phase=finetune_world_model"
+    assert recorded(database, 1)["error"] is None
+    runs = [(run["phase"], run["state"], run["forgiven"]) for run in recorded(database, 1)["phases"]]
+    assert runs == [
+        ("collect", "finished", False),
+        ("finetune_world_model", "failed", True),
+        ("finetune_world_model", "queued", False),
+    ]
+
+
+def test_a_skipped_phase_is_followed_by_the_next(database, now):
+    asked(database, now)
+    advanced(database, now)
+    steered(database, now, steering.skip, phase="collect")
+    steered(database, now, steering.skip, phase="update_policy")
+    assert advanced(database, now) == "phase queued iteration=1 phase=finetune_world_model"
+    finished(database, now)
+    assert advanced(database, now) == "iteration finished iteration=1"
+    assert [run["state"] for run in recorded(database, 1)["phases"]] == ["skipped", "finished", "skipped"]
+
+
+def test_a_failed_iteration_goes_on_after_the_phase_that_is_skipped(database, now):
+    asked(database, now)
+    advanced(database, now)
+    failed(database, now, retry=False)
+    advanced(database, now)
+    steered(database, now, steering.skip, phase="collect")
+    assert advanced(database, now) == "phase queued iteration=1 phase=finetune_world_model"
+
+
+def test_an_iteration_without_any_phase_left_is_finished(database, now):
+    asked(database, now)
+    for phase in phase_runs.PHASES:
+        steered(database, now, steering.skip, phase=phase)
+    assert advanced(database, now) == "iteration finished iteration=1"
+
+
+@pytest.mark.parametrize(
+    "phases", [["collect"], ["finetune_world_model"], ["update_policy"], ["collect", "update_policy"]]
+)
+def test_only_the_phases_that_were_asked_for_are_walked(database, now, phases):
+    asked(database, now, phases=phases)
+    walked = []
+    while "finished" not in advanced(database, now):
+        walked.append(finished(database, now))
+    assert walked == phases
+    assert recorded(database, 1)["state"] == "finished"
 
 
 def test_real_success_is_counted_from_labelled_episodes_with_its_interval(database, blobs, now, an_episode):

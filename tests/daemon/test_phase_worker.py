@@ -11,7 +11,7 @@ from daemon.phase_worker import Worker, may_retry, run_worker
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_database
-from storage import iterations, phase_runs
+from storage import iterations, phase_runs, steering
 from storage.errors import DatabaseOutdated, LeaseLost
 
 
@@ -224,6 +224,60 @@ def test_a_stop_gives_the_run_back_and_does_not_count_as_an_attempt(lab):
     runs = lab.record()["phases"]
     assert [run["state"] for run in runs] == ["abandoned"] * 7 + ["finished"]
     assert runs[0]["error"]["code"] == "released"
+
+
+def test_a_pause_stops_the_phase_at_a_report_and_the_worker_goes_on_with_it_after_a_resume(lab):
+    paused_at = []
+
+    def steer(act):
+        with lab.database.write() as session:
+            act(session, find_iteration(session, 1).id, now=lab.instant)
+
+    def collect(context):
+        if paused_at:
+            return {"episodes": 4}
+        steer(steering.pause)
+        for step in range(4000):
+            paused_at.append(step)
+            context.report(0.5, "half")
+            threading.Event().wait(0.005)
+        raise AssertionError("nobody asked for a pause")
+
+    worker = lab.worker(collect)
+    for _ in range(phase_runs.MAX_ATTEMPTS + 1):
+        paused_at.clear()
+        assert worker.work_once() is True, "the worker stays"
+        assert worker.work_once() is False
+        lab.advance()
+        assert lab.record()["state"] == "paused"
+        steer(steering.resume)
+    assert worker.work_once() is True
+    runs = lab.record()["phases"]
+    assert [run["state"] for run in runs] == ["abandoned"] * 6 + ["finished"]
+    assert runs[0]["error"]["code"] == "released"
+    assert "to be paused" in runs[0]["error"]["message"]
+
+
+def test_a_cancel_stops_the_phase_at_a_report_and_nothing_more_is_written(lab):
+    left = threading.Event()
+
+    def collect(context):
+        with lab.database.write() as session:
+            steering.cancel(session, find_iteration(session, 1).id, now=lab.instant)
+        try:
+            while True:
+                context.report(0.9, "still here")
+                left.wait(0.005)
+        except LeaseLost:
+            left.set()
+            raise
+
+    worker = lab.worker(collect)
+    assert worker.work_once() is True
+    assert left.is_set()
+    assert worker.work_once() is False
+    assert [run["state"] for run in lab.record()["phases"]] == ["abandoned"]
+    assert lab.record()["state"] == "cancelled"
 
 
 def test_a_phase_that_hangs_gives_its_run_back_and_its_process_ends(lab):

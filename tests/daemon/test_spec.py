@@ -4,7 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from daemon.errors import SpecInvalid, SpecUnknownField
-from daemon.spec import TASK_IDS, CollectSpec, IterationSpec, parse_spec
+from daemon.spec import PHASES, TASK_IDS, CollectSpec, IterationSpec, parse_spec, phases_of
+from storage import phase_runs
+from storage.canonical import json_digest
 
 
 def test_an_empty_document_asks_for_the_default_iteration():
@@ -18,7 +20,7 @@ def test_the_stored_document_gives_the_same_spec_back():
 
 def test_the_document_writes_every_default_out():
     document = parse_spec({}).document()
-    assert set(document) == set(IterationSpec.model_fields)
+    assert set(document) == set(IterationSpec.model_fields) - {"phases"}
     assert set(document["collect"]) == set(CollectSpec.model_fields)
     assert parse_spec(document) == IterationSpec()
 
@@ -32,10 +34,40 @@ def test_equal_specs_have_equal_digests_whatever_was_spelled_out():
     assert parse_spec({}).digest() == parse_spec(spelled_out).digest()
 
 
+def test_a_spec_from_before_phases_could_be_chosen_means_all_three_and_keeps_its_digest():
+    stored = parse_spec({"seed": 4}).document()
+    assert "phases" not in stored
+    assert parse_spec(stored).phases == PHASES == phase_runs.PHASES
+    assert phases_of(stored) == PHASES
+    assert parse_spec({"seed": 4, "phases": list(PHASES)}).digest() == json_digest(stored, what="it")
+
+
+@pytest.mark.parametrize(
+    ("named", "walked"),
+    [
+        (["collect"], ("collect",)),
+        (["update_policy", "collect"], ("collect", "update_policy")),
+        (["update_policy", "finetune_world_model", "collect"], PHASES),
+    ],
+)
+def test_chosen_phases_are_stored_and_always_come_in_the_same_order(named, walked):
+    spec = parse_spec({"phases": named})
+    assert spec.phases == walked
+    assert phases_of(json.loads(json.dumps(spec.document()))) == walked
+    assert parse_spec(spec.document()) == spec
+
+
+@pytest.mark.parametrize("named", [[], ["collect", "collect"], ["rest"], "collect", None])
+def test_phases_that_cannot_be_walked_are_refused(named):
+    with pytest.raises(SpecInvalid, match="phases"):
+        parse_spec({"phases": named})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"seed": 1},
+        {"phases": ["collect"]},
         {"tasks": ["open_drawer"]},
         {"collect": {"temperature": 0.1}},
         {"world_model": {"fresh_share": 0.25}},

@@ -44,7 +44,12 @@ def schema_of(database: Database) -> list[tuple[str, ...]]:
         """
     with database.read() as session:
         found = sorted(tuple(row) for row in session.execute(sa.text(query)))
-    return [row for row in found if "alembic_version" not in row[1]]
+    return [(*row[:2], _unordered(row[2])) for row in found if "alembic_version" not in row[1]]
+
+
+def _unordered(sql: str) -> str:
+    """SQLite's text of a table says in which order it was altered; that means nothing."""
+    return " ".join(sorted(line.strip(" ,\t").replace('"', "") for line in sql.splitlines()))
 
 
 def test_migrations_equal_models(empty_database: Database) -> None:
@@ -171,6 +176,93 @@ def test_a_store_of_the_release_before_goes_on_with_the_policy_that_would_have_a
     with empty_database.read() as session:
         kept = session.execute(sa.text("SELECT id FROM checkpoints ORDER BY number")).scalars().all()
     assert kept == ["one", "two", "killed"]
+
+
+INSERT_ITERATION = (
+    "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at, started_at) "
+    "VALUES (:id, :number, :state, '{}', 'x', '2026-01-01 00:00:00', :started)"
+)
+INSERT_RUN = (
+    "INSERT INTO phase_runs (id, iteration_id, phase, attempt, state, progress, progress_text, queued_at) "
+    "VALUES (:id, :iteration, :phase, 1, :state, 0, '', '2026-01-01 00:00:00')"
+)
+
+
+def an_iteration_of_every_state(database: Database, states: tuple[str, ...]) -> None:
+    with database.write() as session:
+        for number, state in enumerate(states, 1):
+            started = None if state == "requested" else "2026-01-01 00:00:00"
+            row = {"id": f"{state}-{number}", "number": number, "state": state, "started": started}
+            session.execute(sa.text(INSERT_ITERATION), row)
+
+
+def stored_states(database: Database, table: str) -> dict[str, str]:
+    with database.read() as session:
+        return {row.id: row.state for row in session.execute(sa.text(f"SELECT id, state FROM {table}"))}  # noqa: S608
+
+
+def test_iterations_of_the_release_before_can_be_steered_and_nothing_is_wished_of_them(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0004")
+    an_iteration_of_every_state(empty_database, ("requested", "running", "finished", "failed", "cancelled"))
+    with empty_database.write() as session:
+        run = {"id": "r", "iteration": "running-2", "phase": "collect", "state": "failed"}
+        session.execute(sa.text(INSERT_RUN), run)
+    before = stored_states(empty_database, "iterations")
+    empty_database.upgrade("0006")
+    assert stored_states(empty_database, "iterations") == before
+    with empty_database.read() as session:
+        assert (
+            session.execute(sa.text("SELECT count(*) FROM iterations WHERE wish IS NOT NULL")).scalar() == 0
+        )
+        assert session.execute(sa.text("SELECT count(*) FROM phase_runs WHERE NOT forgiven")).scalar() == 1
+    with empty_database.write() as session:  # the release before writes neither column
+        run = {"id": "r2", "iteration": "running-2", "phase": "update_policy", "state": "queued"}
+        session.execute(sa.text(INSERT_RUN), run)
+    empty_database.downgrade("0004")
+    assert stored_states(empty_database, "iterations") == before
+    assert stored_states(empty_database, "phase_runs") == {"r": "failed", "r2": "queued"}
+
+
+def test_a_wish_is_only_had_of_an_iteration_that_runs(empty_database: Database) -> None:
+    empty_database.upgrade("0006")
+    an_iteration_of_every_state(empty_database, ("running", "paused"))
+    for id_, wish in (("paused-2", "pause"), ("running-1", "fly")):
+        update = sa.text("UPDATE iterations SET wish = :wish WHERE id = :id")
+        with pytest.raises(sa.exc.IntegrityError), empty_database.write() as session:
+            session.execute(update, {"id": id_, "wish": wish})
+
+
+def test_the_release_before_goes_on_with_what_was_paused_skipped_or_forgiven(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0006")
+    an_iteration_of_every_state(empty_database, ("paused", "running", "requested"))
+    with empty_database.write() as session:
+        session.execute(
+            sa.text(INSERT_ITERATION), {"id": "p", "number": 9, "state": "paused", "started": None}
+        )
+        session.execute(sa.text("UPDATE iterations SET wish = 'pause' WHERE id = 'running-2'"))
+        for id_, phase, state in (
+            ("skipped", "collect", "skipped"),
+            ("forgiven", "finetune_world_model", "failed"),
+            ("waits", "update_policy", "queued"),
+        ):
+            run = {"id": id_, "iteration": "paused-1", "phase": phase, "state": state}
+            session.execute(sa.text(INSERT_RUN), run)
+        session.execute(sa.text("UPDATE phase_runs SET forgiven = true WHERE id = 'forgiven'"))
+    empty_database.downgrade("0004")
+    assert stored_states(empty_database, "iterations") == {
+        "paused-1": "running",
+        "running-2": "running",
+        "requested-3": "requested",
+        "p": "requested",
+    }
+    runs = {"skipped": "finished", "forgiven": "abandoned", "waits": "queued"}
+    assert stored_states(empty_database, "phase_runs") == runs
+    empty_database.upgrade("0006")
+    assert stored_states(empty_database, "phase_runs") == runs
 
 
 def test_a_fresh_store_has_no_champion_yet(empty_database: Database) -> None:

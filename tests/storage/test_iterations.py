@@ -145,13 +145,17 @@ def test_a_cursor_from_elsewhere_is_refused(database: Database, cursor: str) -> 
         iterations.list_iterations(session, cursor=cursor)
 
 
-def test_unfinished_iterations_come_oldest_first(database: Database, now: datetime) -> None:
+def test_the_unfinished_iteration_that_has_begun_comes_first_then_the_oldest(
+    database: Database, now: datetime
+) -> None:
     rows = [ask(database, now)[0] for _ in range(4)]
     with database.write() as session:
         move(iterations.get(session, rows[0].id), "cancelled", now=now)
         move(iterations.get(session, rows[2].id), "running", now=now)
+        move(iterations.get(session, rows[2].id), "paused", now=now)
+        move(iterations.get(session, rows[3].id), "paused", now=now)
     with database.read() as session:
-        assert [row.number for row in iterations.unfinished(session)] == [2, 3, 4]
+        assert [row.number for row in iterations.unfinished(session)] == [3, 2, 4]
 
 
 def running_run(database: Database, now: datetime) -> tuple[IterationRow, phase_runs.ClaimedRun]:

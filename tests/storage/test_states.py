@@ -1,6 +1,6 @@
 """State machines: the transitions that exist, and none other."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 
 import pytest
@@ -13,6 +13,12 @@ LEGAL_ITERATION = {
     ("requested", "running"),
     ("requested", "failed"),
     ("requested", "cancelled"),
+    ("requested", "paused"),
+    ("running", "paused"),
+    ("paused", "requested"),
+    ("paused", "running"),
+    ("paused", "cancelled"),
+    ("failed", "requested"),
     ("running", "finished"),
     ("running", "failed"),
     ("running", "cancelled"),
@@ -20,9 +26,11 @@ LEGAL_ITERATION = {
 LEGAL_PHASE_RUN = {
     ("queued", "running"),
     ("queued", "abandoned"),
+    ("queued", "skipped"),
     ("running", "finished"),
     ("running", "failed"),
     ("running", "abandoned"),
+    ("running", "skipped"),
 }
 
 LEGAL_AUTOEVAL_JOB = {
@@ -83,7 +91,27 @@ def test_running_notes_the_start_and_not_the_end(now: datetime) -> None:
     assert (row.started_at, row.finished_at) == (now, None)
 
 
-@pytest.mark.parametrize("state", ["finished", "failed", "abandoned"])
+def test_a_resumed_iteration_keeps_its_start_and_has_no_wish_left(now: datetime) -> None:
+    row = row_in(IterationRow, "requested")
+    move(row, "running", now=now)
+    row.wish = "pause"
+    move(row, "paused", now=now + timedelta(hours=1))
+    assert (row.wish, row.finished_at) == (None, None), "paused is not over"
+    move(row, "running", now=now + timedelta(hours=2))
+    assert row.started_at == now
+
+
+def test_an_iteration_that_is_tried_again_has_neither_start_nor_end(now: datetime) -> None:
+    row = row_in(IterationRow, "running")
+    row.started_at = now
+    move(row, "failed", now=now)
+    assert is_final(row), "it does not move by itself"
+    assert row.finished_at == now
+    move(row, "requested", now=now)
+    assert (row.started_at, row.finished_at) == (None, None)
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "abandoned", "skipped"])
 def test_a_final_state_notes_the_end(state: str, now: datetime) -> None:
     row = row_in(PhaseRunRow, "running")
     move(row, state, now=now)
@@ -92,7 +120,8 @@ def test_a_final_state_notes_the_end(state: str, now: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "state"), [(IterationRow, "requested"), (IterationRow, "running"), (PhaseRunRow, "queued")]
+    ("kind", "state"),
+    [(IterationRow, state) for state in ("requested", "running", "paused")] + [(PhaseRunRow, "queued")],
 )
 def test_a_state_with_a_way_out_is_not_final(kind: type, state: str) -> None:
     assert not is_final(row_in(kind, state))
@@ -100,11 +129,11 @@ def test_a_state_with_a_way_out_is_not_final(kind: type, state: str) -> None:
 
 def test_an_unknown_state_is_no_way_out(now: datetime) -> None:
     with pytest.raises(IllegalMove):
-        move(row_in(IterationRow, "running"), "paused", now=now)
+        move(row_in(IterationRow, "running"), "asleep", now=now)
 
 
 def test_the_refusal_names_the_row_and_what_it_may_become(now: datetime) -> None:
-    with pytest.raises(IllegalMove, match=r"iteration 7 \(the-id\).*may become running, failed, cancelled"):
+    with pytest.raises(IllegalMove, match=r"iteration 7 \(the-id\).*may become running, paused"):
         move(row_in(IterationRow, "requested"), "finished", now=now)
     with pytest.raises(IllegalMove, match=r"phase run the-id \(collect, attempt 2\).*nothing, it is final"):
         move(row_in(PhaseRunRow, "finished"), "running", now=now)

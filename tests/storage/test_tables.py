@@ -18,6 +18,7 @@ from storage.tables import (
     LabelRow,
     LeaseRow,
     PhaseRunRow,
+    Row,
     TaskRow,
 )
 

@@ -37,18 +37,29 @@ def blobs(client):
 
 
 @pytest.fixture
-def finish_phase(database):
-    """Bring the next phase of the running iteration to its end with an outcome."""
+def claim_phase(database):
+    """Claim the next phase of the running iteration, as a worker does."""
 
-    def finish(**outcome) -> phase_runs.ClaimedRun:
+    def claim() -> phase_runs.ClaimedRun:
         at = datetime.now(UTC)  # the application's own clockwork runs beside the test, on the wall clock
         claimed = None
         while claimed is None:
             with database.write() as session:
                 advance(session, now=at)
                 claimed = phase_runs.claim(session, "w", ttl_s=3600, now=at)
+        return claimed
+
+    return claim
+
+
+@pytest.fixture
+def finish_phase(database, claim_phase):
+    """Bring the next phase of the running iteration to its end with an outcome."""
+
+    def finish(**outcome) -> phase_runs.ClaimedRun:
+        claimed = claim_phase()
         with database.write() as session:
-            phase_runs.finish(session, claimed, outcome=outcome, now=at)
+            phase_runs.finish(session, claimed, outcome=outcome, now=datetime.now(UTC))
         return claimed
 
     return finish
