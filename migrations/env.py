@@ -5,7 +5,9 @@
 
 from alembic import context
 
-from storage import tables
+from storage import manifest_tables, tables
+
+MODULES = (tables, manifest_tables)  # whose classes make the metadata whole
 
 
 def run() -> None:
