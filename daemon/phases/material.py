@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
@@ -11,6 +12,7 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.context import PhaseContext
+from daemon.phases.manifest import episode_entries
 from daemon.spec import FinetuneSpec
 from storage import replay
 from storage.tables import EpisodeRow
@@ -44,6 +46,7 @@ class Material:
     base: Episodes
     held_out: Episodes
     held_out_older: Episodes
+    entries: Sequence[dict[str, Any]] = ()  # of all of them, for the manifest
 
     @property
     def labelled(self) -> list[Clip]:
@@ -82,13 +85,17 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
                 "to train on" if not len(fresh) else "that is held out"
             )
             raise NothingCollected(phase="finetune_world_model", wanted=wanted)
-        return Material(
-            fresh=fresh,
-            older=newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh),
-            base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh) if outside else NONE,
-            held_out=held_out,
-            held_out_older=newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
-        )
+        parts = {
+            "fresh": fresh,
+            "older": newest("collect", held_out=False, most=OLDER_EPISODES, without=fresh),
+            "base": newest("imported", held_out=False, most=BASE_EPISODES, without=fresh)
+            if outside
+            else NONE,
+            "held_out": held_out,
+            "held_out_older": newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
+        }
+        entries = episode_entries(session, {use: part.rows for use, part in parts.items()})
+        return Material(**parts, entries=entries)
 
 
 def pools_of(world_model: WorldModel, shelf: Shelf, *, material: Material, spec: FinetuneSpec) -> list[Pool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 
@@ -29,6 +30,7 @@ from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
+from daemon.phases.manifest import Inputs, episode_entries, write_manifest
 from daemon.phases.resuming import resumable, resumed
 from storage import checkpoints, episodes, replay, trust_reports
 from storage.tables import CheckpointRow
@@ -51,12 +53,10 @@ def run(context: PhaseContext) -> Outcome:
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
     left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
-    starts, tasks = real_starts(context, size=world_model.image_size, without=left_out)
-    done = {
-        "imagined_steps": horizon,
-        "read": {kind: found.id for kind, found in rows.items()},
-        "tasks_left_out": left_out,
-    }
+    starts, tasks, begun_from = real_starts(context, size=world_model.image_size, without=left_out)
+    trusted = {"imagined_steps": horizon, "tasks_left_out": left_out}
+    write_manifest(context, Inputs(checkpoints=rows, episodes=begun_from, more={"trusted": trusted}))
+    done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
     if starts is None:
         log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
         return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
@@ -130,8 +130,9 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
 
 def real_starts(
     context: PhaseContext, *, size: int, without: Collection[str] = ()
-) -> tuple[Starts | None, dict[str, str]]:
-    """First observations of this iteration's training episodes, and the task of each instruction.
+) -> tuple[Starts | None, dict[str, str], list[dict[str, Any]]]:
+    """First observations of this iteration's training episodes, the task of each instruction, and the
+    episodes as a manifest names them.
 
     Args:
         without: tasks that are left out; where that leaves nothing, the starts are None.
@@ -142,19 +143,19 @@ def real_starts(
     images, instructions, tasks = [], [], {}
     query = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
     with context.database.read() as session:
-        for row in replay.select(session, query):
-            if row.task_id in without:
-                continue
+        rows = [row for row in replay.select(session, query) if row.task_id not in without]
+        begun_from = episode_entries(session, {"start": rows})
+        for row in rows:
             images.append(
                 resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None], size)
             )
             instructions.append(row.instruction)
             tasks[row.instruction] = row.task_id
     if not images and without:
-        return None, {}
+        return None, {}, []
     if not images:
         raise NothingCollected(phase="update_policy", wanted="an episode of this iteration to start from")
-    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
+    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks, begun_from
 
 
 def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:
