@@ -208,3 +208,14 @@ def test_waiting_has_an_end(daemon):
     client.request_iteration({})
     with pytest.raises(WaitTimedOut, match="gymnastd status 1"):
         client.wait(1, poll_s=0.01, timeout_s=0.05)
+
+
+def test_manifests_and_differences_are_asked_for_by_number(daemon):
+    client = DaemonClient(daemon.state.url)
+    for seed in (1, 2):
+        client.request_iteration({"seed": seed})
+    assert client.manifest(1)["spec"]["seed"] == 1
+    assert client.diff(1, 2)["spec"] == [{"field": "seed", "from": 1, "to": 2}]
+    with pytest.raises(DaemonRefused) as refused:
+        client.diff(1, 3)
+    assert refused.value.problem_code == "page_not_found"
