@@ -16,6 +16,7 @@ from daemon.api import (
     health,
     iteration_control,
     iterations,
+    manifests,
     schedules,
     station_hours,
     success_rates,
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 SHUTDOWN_GRACE_S = 5.0
 RESOURCES = (
     iterations,
+    manifests,
     iteration_control,
     success_rates,
     episodes,

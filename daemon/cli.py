@@ -15,6 +15,7 @@ from daemon import (
     cli_autoeval,
     cli_bench,
     cli_control,
+    cli_manifest,
     cli_offline,
     cli_policy,
     cli_rest,
@@ -53,6 +54,8 @@ for control_command in (
     cli_control.skip,
 ):
     app.command()(control_command)
+for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.rerun):
+    app.command()(manifest_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,

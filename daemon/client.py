@@ -98,6 +98,14 @@ class DaemonClient:
     def skip(self, number: int, phase: str) -> Json:
         return self.steer(number, "skip", phase=phase)
 
+    def manifest(self, number: int) -> Json:
+        """Give what each phase of an iteration read, and what came of it."""
+        return self._json("GET", f"/v1/iterations/{number}/manifest")
+
+    def diff(self, number: int, other: int) -> Json:
+        """Give what differs from one iteration to another."""
+        return self._json("GET", f"/v1/iterations/{number}/diff/{other}")
+
     def success_rates(self) -> Json:
         return self._json("GET", "/v1/success-rates")
 

@@ -42,4 +42,9 @@ def json_digest(value: Mapping[str, Any], *, what: str) -> str:
     Raises:
         NotJson: as canonical_json.
     """
-    return hashlib.sha256(canonical_json(value, what=what).encode()).hexdigest()
+    return text_digest(canonical_json(value, what=what))
+
+
+def text_digest(text: str) -> str:
+    """sha256 in hexadecimal of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -72,6 +72,15 @@ def history(session: Session, episode_id: str) -> list[LabelRow]:
     return list(session.scalars(query))
 
 
+def ids_of(session: Session, episode_ids: Iterable[str]) -> dict[str, list[int]]:
+    """The ids of all verdicts on each of these episodes, in the order they came in."""
+    query = sa.select(LabelRow.episode_id, LabelRow.id).where(LabelRow.episode_id.in_(list(episode_ids)))
+    found: dict[str, list[int]] = {}
+    for episode_id, label_id in session.execute(query.order_by(LabelRow.id)):
+        found.setdefault(episode_id, []).append(label_id)
+    return found
+
+
 def success_counts(
     session: Session,
     iteration_id: str | None = None,

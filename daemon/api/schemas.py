@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class SuccessRate(BaseModel):
@@ -97,6 +97,63 @@ class IterationRecord(IterationSummary):
 class IterationPage(BaseModel):
     items: list[IterationSummary]
     next_cursor: str | None
+
+
+class FieldChange(BaseModel):
+    """A field with another value; null where one side has none."""
+
+    field: str
+    before: Any = Field(alias="from")
+    after: Any = Field(alias="to")
+
+
+class CheckpointChange(BaseModel):
+    """`what` is read, made or rejected; null where one side has none of this kind."""
+
+    phase: str
+    what: str
+    kind: str
+    before: dict[str, Any] | None = Field(alias="from")
+    after: dict[str, Any] | None = Field(alias="to")
+
+
+class Measurement(BaseModel):
+    """One measured thing of both; null where one side did not measure it."""
+
+    what: str
+    before: Any = Field(alias="from")
+    after: Any = Field(alias="to")
+
+
+class Listed(BaseModel):
+    """How many, and the first of them."""
+
+    count: int
+    ids: list[str]
+
+
+class EpisodesChange(BaseModel):
+    """Episodes that a phase read in one iteration alone, or with another label that counts."""
+
+    added: Listed
+    removed: Listed
+    relabelled: Listed
+    kept: int
+
+
+class IterationDiff(BaseModel):
+    """What differs from one iteration to another, and what both measured.
+
+    `circumstances` holds, by phase, other code, packages, machines, judges and stations.
+    """
+
+    before: int = Field(alias="from")
+    after: int = Field(alias="to")
+    spec: list[FieldChange]
+    circumstances: dict[str, list[FieldChange]]
+    data: dict[str, EpisodesChange]
+    checkpoints: list[CheckpointChange]
+    measured: list[Measurement]
 
 
 class TaskSuccess(SuccessRate):

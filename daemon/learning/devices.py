@@ -6,8 +6,8 @@ Enter it around a forward pass and its loss only.
 """
 
 import time
-from contextlib import AbstractContextManager
-from functools import cache
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -15,15 +15,35 @@ PROBE_SIDE = 512  # a matrix about as large as a nano layer's work
 PROBE_ROUNDS = 5
 WORTH_IT = 1.3  # bfloat16 must win by this factor before precision is given away for it
 
+_chosen: dict[str, torch.dtype] = {}  # by type of device; probed once per process
+
 
 def choose_device() -> torch.device:
     """The accelerator when there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@cache
 def choose_precision(device_type: str = "cpu") -> torch.dtype:
     """bfloat16 where this machine multiplies it clearly faster than float32, else float32."""
+    if device_type not in _chosen:
+        _chosen[device_type] = _probed(device_type)
+    return _chosen[device_type]
+
+
+@contextmanager
+def precision_of(device_type: str, precision: torch.dtype) -> Iterator[None]:
+    """Inside, this precision is what is chosen, however fast the machine is: to do again what was done."""
+    before = _chosen.get(device_type)
+    _chosen[device_type] = precision
+    try:
+        yield
+    finally:
+        del _chosen[device_type]
+        if before is not None:
+            _chosen[device_type] = before
+
+
+def _probed(device_type: str) -> torch.dtype:
     if device_type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     faster = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)

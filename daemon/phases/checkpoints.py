@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from daemon.errors import AssetMissing
+from daemon.learning.tensor_digest import tensors_digest
 from daemon.phases.context import PhaseContext
-from storage import checkpoints, phase_runs
+from storage import checkpoints, manifests, phase_runs
 from storage.blobs import BlobStore
 from storage.canonical import json_digest
 from storage.db import Database
@@ -113,6 +114,7 @@ def keep(context: PhaseContext, model: Savable, made: Made) -> CheckpointRow:
     """
     file = context.work_dir / f"{made.kind}.safetensors"
     model.save(file, made.card)
+    tensors = tensors_digest(file)
     new = checkpoints.NewCheckpoint(
         kind=made.kind,
         spec_digest=context.spec.digest(),
@@ -123,7 +125,9 @@ def keep(context: PhaseContext, model: Savable, made: Made) -> CheckpointRow:
     )
     with context.database.write() as session:
         phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
-        return checkpoints.save(session, context.blobs, new, file=file, now=context.now())
+        row = checkpoints.save(session, context.blobs, new, file=file, now=context.now())
+        manifests.note_tensors(session, row.id, tensors)
+    return row
 
 
 def _register_base(

@@ -1,7 +1,7 @@
 """From stored episodes to what learning learns from: pictures decoded and shrunk, latents, executed actions.
 
 Pictures and latents are cached (`storage.array_cache`): an episode is decoded once per size, and encoded once
-per autoencoder. Its blobs stay the truth and are checked whenever it is loaded.
+per autoencoder and precision. Its blobs stay the truth and are checked whenever it is loaded.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def load_latents(
     world_model: WorldModel, shelf: Shelf, *, clips: Sequence[Clip], rows: Sequence[EpisodeRow]
 ) -> LatentClips:
     """The clips' latents, mapped from files in half precision; encoded first where there are none yet."""
-    kind = f"latents-{world_model.autoencoder_digest()[:16]}-{world_model.image_size}"
+    precision = str(world_model.precision).removeprefix("torch.")
+    kind = f"latents-{world_model.autoencoder_digest()[:16]}-{world_model.image_size}-{precision}"
     found = []
     for clip, row in zip(clips, rows, strict=True):
         latents = shelf.cache.get(kind, row.manifest_sha256, partial(encoded, world_model, clip))

@@ -21,6 +21,7 @@ from daemon.phases.collectors.collector import Collector
 from daemon.phases.collectors.station import Drive, StationCollector
 from daemon.phases.collectors.stepped import SteppedDrive
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import Slot, slots_of
@@ -50,6 +51,7 @@ def run(context: PhaseContext) -> Outcome:
     arms = load_arms(context)
     referee = Referee(context, arms)
     with robots(context, arms) as (sink, collectors):
+        write_manifest(context, worked_with(context, arms, collectors=collectors))
         for collector in collectors:
             collector.take_home()
         todo = Todo(sink.wanted(), total=len(sink.slots), settled=referee.look)
@@ -68,6 +70,16 @@ def run(context: PhaseContext) -> Outcome:
         "robots": [collector.name for collector in collectors],
         "seconds": time.monotonic() - begun,
     }
+
+
+def worked_with(context: PhaseContext, arms: Arms, *, collectors: Sequence[Collector]) -> Inputs:
+    """Who acts and on which robots, each as it describes itself and its limits."""
+    acting = {"policy": arms.champion.row}
+    if arms.candidate is not None:
+        acting["candidate"] = arms.candidate.row
+    stations = {collector.name: dict(collector.facts) for collector in collectors}
+    collect = {"via": context.settings.collect_via, "stations": stations}
+    return Inputs(checkpoints=acting, more={"collect": collect})
 
 
 @contextmanager

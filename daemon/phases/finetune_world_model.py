@@ -28,6 +28,7 @@ from daemon.phases.film import film_strips
 from daemon.phases.gating import face_the_gate
 from daemon.phases.judges import judge_for
 from daemon.phases.judging import load_judge, teach_judge
+from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.material import Episodes, Material, gather, pools_of
 from daemon.phases.resuming import resumable, resumed
 from daemon.phases.trusting import Subject, gate_document, report_trust
@@ -54,9 +55,11 @@ def run(context: PhaseContext) -> Outcome:
     """
     context.report(0.0, "reading episodes")
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
-    parent = newest(context, "world_model")
+    parent, judge_parent = newest(context, "world_model"), newest(context, "judge")
     before = load_world_model(context, parent)
     material = gather(context, shelf, size=before.image_size)
+    read = {"world_model": parent, "judge": judge_parent}
+    write_manifest(context, Inputs(checkpoints=read, episodes=material.entries))
     state = state_of(context, material, parent=parent)
     done = learn(context, shelf, before, material=material, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
@@ -66,7 +69,6 @@ def run(context: PhaseContext) -> Outcome:
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
-    judge_parent = newest(context, "judge")
     judge = load_judge(context, judge_parent)
     share = (GATED, MEASURING)
     teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=share)
@@ -84,7 +86,7 @@ def run(context: PhaseContext) -> Outcome:
         "held_out_error": error,
         "held_out_episodes": len(material.held_out),
         "fresh_episodes": len(material.fresh),
-        "read": {"world_model": parent.id, "judge": judge_parent.id},
+        "read": {kind: row.id for kind, row in read.items()},
         "made": made,
         "rejected": {} if gate.accepted else {"world_model": candidate.id},
         "gate": gate_document(gate),

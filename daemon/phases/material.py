@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,7 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.context import PhaseContext
+from daemon.phases.manifest import episode_entries
 from daemon.spec import FinetuneSpec
 from storage import phase_runs, replay
 from storage.tables import EpisodeRow
@@ -50,6 +52,7 @@ class Material:
     base: Episodes
     held_out: Episodes
     held_out_older: Episodes
+    entries: Sequence[dict[str, Any]] = ()  # of all of them, for the manifest
 
     @property
     def labelled(self) -> list[Clip]:
@@ -91,13 +94,17 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
             raise NothingCollected(phase="finetune_world_model", wanted=_wanted("to train on", earlier))
         if not len(held_out):
             raise NothingCollected(phase="finetune_world_model", wanted=_wanted("that is held out", earlier))
-        return Material(
-            fresh=fresh,
-            older=older,
-            base=newest("imported", held_out=False, most=BASE_EPISODES, without=fresh) if outside else NONE,
-            held_out=held_out,
-            held_out_older=newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
-        )
+        parts = {
+            "fresh": fresh,
+            "older": older,
+            "base": newest("imported", held_out=False, most=BASE_EPISODES, without=fresh)
+            if outside
+            else NONE,
+            "held_out": held_out,
+            "held_out_older": newest("collect", held_out=True, most=OLDER_HELD_OUT, without=held_out),
+        }
+        entries = episode_entries(session, {use: part.rows for use, part in parts.items()})
+        return Material(**parts, entries=entries)
 
 
 def was_collected(session: Session, iteration_id: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.resumable import Resumable, every
 from daemon.learning.state import CheckpointUnreadable
 from daemon.phases.context import PhaseContext
@@ -25,7 +26,10 @@ def resumable(context: PhaseContext, name: str, *, inputs: Mapping[str, Any], ev
     """
     folder = context.settings.data_dir / "resume"
     folder.mkdir(parents=True, exist_ok=True)
-    binding = {**inputs, "spec": context.spec.digest()}
+    precision = str(
+        choose_precision(choose_device().type)
+    )  # half a training in another one is no rerun of it
+    binding = {**inputs, "spec": context.spec.digest(), "precision": precision}
     return Resumable(
         file=folder / f"{context.iteration_id}-{name}.safetensors",
         binding=json_digest(binding, what="a training's inputs"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from sqlalchemy.orm import Session
@@ -33,9 +34,10 @@ from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
+from daemon.phases.manifest import Inputs, episode_entries, write_manifest
 from daemon.phases.material import OLDER_EPISODES, was_collected
 from daemon.phases.resuming import resumable, resumed
-from storage import checkpoints, episodes, replay, trust_reports
+from storage import checkpoints, episodes, labels, replay, trust_reports
 from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow, EpisodeRow
 
@@ -59,22 +61,17 @@ def run(context: PhaseContext) -> Outcome:
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
     left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
-    starts, tasks = real_starts(context, size=world_model.image_size, without=left_out)
-    done = {
-        "imagined_steps": horizon,
-        "read": {kind: found.id for kind, found in rows.items()},
-        "tasks_left_out": left_out,
-    }
+    starts, tasks, begun_from = real_starts(context, size=world_model.image_size, without=left_out)
+    proven, imitated = proven_episodes(context, size=policy.image_size)
+    trusted = {"imagined_steps": horizon, "tasks_left_out": left_out}
+    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated], more={"trusted": trusted})
+    write_manifest(context, read)
+    done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
     if starts is None:
         log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
         return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    arena = Arena(
-        env=env,
-        judge=judge_for(context, judge, waiting_at=0.5),
-        starts=starts,
-        proven=proven_episodes(context, size=policy.image_size),
-    )
+    arena = Arena(env=env, judge=judge_for(context, judge, waiting_at=0.5), starts=starts, proven=proven)
     inputs = {kind: row.sha256 for kind, row in rows.items()}
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
@@ -143,8 +140,9 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
 
 def real_starts(
     context: PhaseContext, *, size: int, without: Collection[str] = ()
-) -> tuple[Starts | None, dict[str, str]]:
-    """First observations of training episodes, and the task of each instruction.
+) -> tuple[Starts | None, dict[str, str], list[dict[str, Any]]]:
+    """First observations of training episodes, the task of each instruction, and the episodes as a manifest
+    names them.
 
     Args:
         without: tasks that are left out; where that leaves nothing, the starts are None.
@@ -154,23 +152,24 @@ def real_starts(
     """
     images, instructions, tasks = [], [], {}
     with context.database.read() as session:
-        for row in start_rows(session, context):
-            if row.task_id in without:
-                continue
+        rows = [row for row in start_rows(session, context) if row.task_id not in without]
+        begun_from = episode_entries(session, {"start": rows})
+        for row in rows:
             images.append(
                 resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None], size)
             )
             instructions.append(row.instruction)
             tasks[row.instruction] = row.task_id
     if not images and without:
-        return None, {}
+        return None, {}, []
     if not images:
         raise NothingCollected(phase="update_policy", wanted="an episode to start from")
-    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks
+    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks, begun_from
 
 
-def proven_episodes(context: PhaseContext, *, size: int) -> list[Clip]:
-    """The newest real episodes that succeeded and may be learned from, whichever policy acted.
+def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], list[dict[str, Any]]]:
+    """The newest real episodes that succeeded and may be learned from, whichever policy acted; and the same
+    as a manifest names them.
 
     Empty where the spec does not ask for imitation. Tasks that are left out of the update count too: it is
     they that would be unlearned.
@@ -179,12 +178,14 @@ def proven_episodes(context: PhaseContext, *, size: int) -> list[Clip]:
         StorageError, ClipInvalid: an episode is damaged.
     """
     if not context.spec.policy.imitation:
-        return []
+        return [], []
     query = replay.EpisodeQuery(origin="collect", held_out=False, limit=IMITABLE, tasks=context.spec.tasks)
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     with context.database.read() as session:
-        clips = load_clips(session, shelf, replay.select(session, query), size=size)
-    return [clip for clip in clips if clip.success]
+        rows = replay.select(session, query)
+        succeeded = labels.effective_labels(session, [row.id for row in rows])
+        rows = [row for row in rows if row.id in succeeded and succeeded[row.id].success]
+        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"proven": rows})
 
 
 def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:

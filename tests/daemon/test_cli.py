@@ -54,6 +54,7 @@ def served(tmp_path):
 
 STEERING = ["pause", "resume", "cancel", "retry", "skip"]
 HELP = ["serve", "worker", "station", "iterate", "status", "success-rates", "db", "pretrain", "import"]
+HELP += ["manifest", "diff", "rerun"]
 
 
 def test_help_names_every_command_and_loads_nothing_heavy():
@@ -104,6 +105,18 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, variables,
     assert done.returncode == 1
     assert f"[{code}]" in done.stderr
     assert not (tmp_path / "lab").exists()
+
+
+def test_manifest_and_diff_speak_with_the_daemon(served):
+    for seed in (3, 4):
+        inside("iterate", "--seed", seed, "--url", served)
+    document = json.loads(inside("manifest", 2, "--url", served).output)
+    assert (document["number"], document["spec"]["seed"], document["phases"]) == (2, 4, {})
+    found = json.loads(inside("diff", 1, 2, "--json", "--url", served).output)
+    assert found["spec"] == [{"field": "seed", "from": 3, "to": 4}]
+    table = inside("diff", 1, 2, "--url", served).output
+    assert table.splitlines()[2].replace("┃", " ").split() == ["iteration", "1", "iteration", "2"]
+    assert any(line.replace("│", " ").split() == ["seed", "3", "4"] for line in table.splitlines())
 
 
 def test_iterate_status_and_success_rates_speak_with_the_daemon(served, tmp_path):

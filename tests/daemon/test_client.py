@@ -329,3 +329,14 @@ def test_a_daemon_that_asks_for_a_token_is_asked_with_one(daemon, now):
     with pytest.raises(DaemonRefused) as refused:
         DaemonClient(daemon.state.url).iterations()
     assert (refused.value.status, refused.value.problem_code) == (401, "unauthorized")
+
+
+def test_manifests_and_differences_are_asked_for_by_number(daemon):
+    client = DaemonClient(daemon.state.url)
+    for seed in (1, 2):
+        client.request_iteration({"seed": seed})
+    assert client.manifest(1)["spec"]["seed"] == 1
+    assert client.diff(1, 2)["spec"] == [{"field": "seed", "from": 1, "to": 2}]
+    with pytest.raises(DaemonRefused) as refused:
+        client.diff(1, 3)
+    assert refused.value.problem_code == "page_not_found"

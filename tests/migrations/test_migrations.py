@@ -321,3 +321,33 @@ def test_rows_of_the_release_before_outlive_schedules_and_hours_in_both_directio
         with empty_database.read() as session:
             assert session.execute(sa.text("SELECT id FROM iterations")).scalars().all() == ["i"]
         assert "schedules" not in sa.inspect(empty_database.engine).get_table_names()
+
+
+def test_phase_runs_and_checkpoints_outlive_their_manifests_in_both_directions(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade("0006")
+    at = {"at": "2026-01-01 00:00:00"}
+    statements = (
+        "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+        "VALUES ('i', 1, 'finished', '{}', 'x', :at)",
+        "INSERT INTO phase_runs "
+        "(id, iteration_id, phase, attempt, state, progress, progress_text, queued_at) "
+        "VALUES ('r', 'i', 'collect', 1, 'finished', 1, '', :at)",
+        "INSERT INTO checkpoints (id, kind, number, sha256, size_bytes, spec_digest, card, created_at) "
+        "VALUES ('c', 'policy', 1, 'x', 1, 'x', '{}', :at)",
+    )
+    with empty_database.write() as session:
+        for statement in statements:
+            session.execute(sa.text(statement), at)
+    empty_database.upgrade("0007")
+    with empty_database.write() as session:
+        session.execute(sa.text("INSERT INTO phase_manifests VALUES ('r', '{}', 'x', :at)"), at)
+        session.execute(sa.text("INSERT INTO tensor_digests VALUES ('c', 'x')"))
+    empty_database.downgrade("0006")
+    assert not {"phase_manifests", "tensor_digests"} & set(
+        sa.inspect(empty_database.engine).get_table_names()
+    )
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT id FROM phase_runs")).scalars().all() == ["r"]
+        assert session.execute(sa.text("SELECT id FROM checkpoints")).scalars().all() == ["c"]

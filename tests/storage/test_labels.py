@@ -206,3 +206,17 @@ def test_other_iterations_are_not_counted(
 
 def test_an_iteration_without_episodes_counts_nothing(database: Database, an_iteration: Callable) -> None:
     assert counts(database, an_iteration().id) == {}
+
+
+def test_all_verdicts_of_many_episodes_are_named_in_the_order_they_came_in(
+    database: Database, committed: Callable, an_episode: Callable, now: datetime
+) -> None:
+    rows = [committed(an_episode(number, labels=())) for number in range(1, 4)]
+    for row, success in ((rows[0], True), (rows[1], None), (rows[0], False)):
+        add(database, row.id, Verdict(success=success, source="human", at=now), now)
+    with database.read() as session:
+        found = labels.ids_of(session, [row.id for row in rows])
+        wanted = {row.id: [label.id for label in labels.history(session, row.id)] for row in rows[:2]}
+        assert labels.ids_of(session, []) == {}
+    assert found == wanted
+    assert [len(ids) for ids in found.values()] == [2, 1]

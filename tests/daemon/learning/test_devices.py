@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from daemon.learning.devices import autocast, choose_device, choose_precision
+from daemon.learning.devices import autocast, choose_device, choose_precision, precision_of
 
 CPU = torch.device("cpu")
 
@@ -16,6 +16,15 @@ def test_the_device_is_the_accelerator_only_where_there_is_one():
 def test_precision_is_probed_once_and_is_one_of_two():
     assert choose_precision("cpu") in {torch.bfloat16, torch.float32}
     assert choose_precision("cpu") is choose_precision("cpu")
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32])
+def test_what_was_done_in_a_precision_can_be_done_in_it_again(precision: torch.dtype):
+    before = choose_precision("cpu")
+    with pytest.raises(ZeroDivisionError), precision_of("cpu", precision):
+        assert choose_precision("cpu") is precision
+        _ = 1 / 0
+    assert choose_precision("cpu") is before
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32])

@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from daemon.errors import AssetMissing
+from daemon.learning.state import save_state
+from daemon.learning.tensor_digest import tensors_digest
 from daemon.phases import checkpoints as phase_checkpoints
 from daemon.phases.checkpoints import CANDIDATE, Made, current, keep, made_by
-from storage import checkpoints, phase_runs
+from storage import checkpoints, manifests, phase_runs
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.errors import LeaseLost
@@ -25,7 +28,8 @@ class Written:
         self.content = content
 
     def save(self, path: Path, card: dict[str, object], /) -> None:
-        path.write_bytes(self.content)
+        weights = torch.tensor(list(self.content), dtype=torch.uint8)
+        save_state(path, {"weights": weights}, kind="policy", config={}, card=card)
 
 
 def newest(lab: Lab, kind: str = "policy") -> str:
@@ -44,6 +48,13 @@ def make_policy(lab: Lab, phase: str, *, finished: bool) -> str:
 def test_what_a_finished_phase_made_is_what_the_next_one_reads(lab: Lab) -> None:
     made = make_policy(lab, "update_policy", finished=True)
     assert newest(lab) == made
+
+
+def test_what_the_tensors_of_a_checkpoint_hash_to_is_kept_with_it(lab: Lab) -> None:
+    made = make_policy(lab, "update_policy", finished=True)
+    with lab.database.read() as session:
+        file = checkpoints.path(checkpoints.get(session, made), lab.blobs)
+        assert manifests.tensor_digests(session, [made]) == {made: tensors_digest(file)}
 
 
 def test_what_an_unfinished_attempt_saved_is_kept_but_not_gone_on_from(lab: Lab) -> None:
@@ -70,7 +81,7 @@ def test_a_checkpoint_knows_its_parent_its_iteration_and_its_episodes(lab: Lab) 
     with lab.database.read() as session:
         row = checkpoints.get(session, made)
         assert (row.parent_id, row.iteration_id) == (parent, lab.iteration_id)
-        assert checkpoints.path(row, lab.blobs).read_bytes() == b"update_policy"
+        assert checkpoints.path(row, lab.blobs).read_bytes().endswith(b"update_policy")
 
 
 def test_a_worker_that_lost_its_lease_keeps_nothing(lab: Lab) -> None:

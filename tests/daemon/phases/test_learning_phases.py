@@ -160,14 +160,16 @@ def test_only_real_successes_that_may_be_learned_from_are_imitated(lab: Lab) -> 
             labels.append(session, row.id, verdict, now=wall_clock())
         wanted = [row.id for row in stored if row.task_id == "open_drawer" and not row.held_out]
     context = lab.context("update_policy")
-    assert [clip.episode_id for clip in update_policy.proven_episodes(context, size=64)] == wanted
+    clips, named = update_policy.proven_episodes(context, size=64)
+    assert [clip.episode_id for clip in clips] == [entry["id"] for entry in named] == wanted
+    assert {entry["use"] for entry in named} == {"proven"}
     update_policy.run(context)
     assert any("imitation" in moment for moment in lab.moments)
 
 
 def test_nothing_is_imitated_unless_the_spec_says_so(collected: Lab) -> None:
     context = collected.context("update_policy")
-    assert update_policy.proven_episodes(context, size=64) == []
+    assert update_policy.proven_episodes(context, size=64) == ([], [])
     update_policy.run(context)
     assert all("imitation" not in moment for moment in collected.moments)
 
