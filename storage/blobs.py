@@ -57,6 +57,15 @@ class BlobStore:
         source.unlink()
         return sha256
 
+    def copy_in(self, source: Path, sha256: str) -> None:
+        """Keep a copy of a file that should have this digest, whatever lies here under its name.
+
+        Raises:
+            BlobCorrupt: the file has another digest; nothing was kept.
+            DiskFull: nothing was kept.
+        """
+        self._keep(sha256, source.stat().st_size, lambda target: _copy_checked(source, target, sha256))
+
     def path(self, sha256: str) -> Path:
         """Where a blob lies.
 
@@ -87,6 +96,19 @@ class BlobStore:
         """What the file of this name hashes to now; the same as its name unless it is damaged."""
         return _digest(self.path(sha256))
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every finished blob, by digest, without reading any."""
+        found = {}
+        for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                found[path.name] = path.stat().st_size
+        return found
+
+    def stale(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[Path]:
+        """The files that `sweep` would remove now."""
+        kept, oldest = set(keep), now.timestamp() - older_than_s
+        return [p for p in sorted(self.root.glob("*/*")) if p.name not in kept and _is_older(p, oldest)]
+
     def sweep(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
         """Remove blobs that nobody names, and unfinished writes, if both are old enough.
 
@@ -97,17 +119,10 @@ class BlobStore:
         Returns:
             The digests of the removed blobs, sorted.
         """
-        kept = set(keep)
-        oldest = now.timestamp() - older_than_s
-        removed = []
-        for path in sorted(self.root.glob("*/*")):
-            unfinished = path.parent.name == TEMPORARY
-            if path.name in kept or not _is_older(path, oldest):
-                continue
+        stale = self.stale(keep, older_than_s=older_than_s, now=now)
+        for path in stale:
             path.unlink(missing_ok=True)
-            if not unfinished:
-                removed.append(path.name)
-        return removed
+        return [path.name for path in stale if path.parent.name != TEMPORARY]
 
     def _place(self, sha256: str) -> Path:
         if len(sha256) != 64 or not HEXADECIMAL.issuperset(sha256):
@@ -164,6 +179,16 @@ def _write_all(target: BinaryIO, content: bytes) -> None:
 def _copy(source: Path, target: BinaryIO) -> None:
     with source.open("rb") as opened:
         shutil.copyfileobj(opened, target, CHUNK_BYTES)
+
+
+def _copy_checked(source: Path, target: BinaryIO, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with source.open("rb") as opened:
+        while chunk := opened.read(CHUNK_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise BlobCorrupt(sha256=sha256, found=digest.hexdigest(), path=source)
 
 
 def _digest(path: Path) -> str:

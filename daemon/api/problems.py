@@ -47,6 +47,7 @@ STATUS: dict[str, int] = {
     "lease_lost": 409,
     "episode_conflict": 409,
     "autoeval_job_conflict": 409,
+    "retired": 410,
     # what the machine can do now
     "not_ready": 503,
     "database_outdated": 503,

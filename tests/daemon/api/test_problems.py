@@ -53,6 +53,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "clip_invalid": COMMAND,
     "database_url_invalid": COMMAND,
     "data_directory_busy": COMMAND,
+    "data_directory_unfinished": COMMAND,
     "setting_invalid": COMMAND,
     "setting_unknown": COMMAND,
     "demo_failed": COMMAND,
