@@ -5,15 +5,18 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
 from daemon.api import checkpoints, episodes, health, iterations, success_rates
 from daemon.api.problems import install_problems, too_large
 from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
+from daemon.deaths import Death
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
@@ -21,6 +24,8 @@ from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
+from storage import run_notes
+from storage.db import Database
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +67,8 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         database = open_database(settings)
         stack.callback(database.dispose)
         database.upgrade()
-        supervisor = Supervisor(settings=settings, command=worker_command)
+        obituary = partial(note_death, database)
+        supervisor = Supervisor(settings=settings, command=worker_command, on_death=obituary)
         stack.callback(supervisor.stop)
         scheduler = Scheduler(database, supervisor, now=utc_now)
         stack.callback(scheduler.stop)
@@ -75,6 +81,15 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
             scheduling=scheduler.running,
             now=utc_now,
         )
+
+
+def note_death(database: Database, worker: str, death: Death) -> None:
+    """Tell the run that a dead worker had, so that it is tried again at once and says why."""
+    try:
+        with database.write() as session:
+            run_notes.note_death(session, worker, code=death.code, message=death.message, now=utc_now())
+    except OperationalError as failed:  # the lease runs out all the same
+        log.warning("death not noted worker=%s reason=%s", worker, failed.orig)
 
 
 def serve(

@@ -25,6 +25,8 @@ MAX_ATTEMPTS = 5  # attempts that ended badly, per phase of an iteration
 LEASE_EXPIRED = "lease_expired"
 ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 RELEASED = "released"  # the worker was asked to stop; such an attempt does not count against the phase
+DISK_FULL = "disk_full"  # waited for like a worker: nobody's fault, and it passes
+UNCOUNTED = (RELEASED, DISK_FULL)
 CANCELLED = "cancelled"
 
 
@@ -113,8 +115,9 @@ def abandon_expired(session: Session, *, now: datetime) -> list[PhaseRunRow]:
         if lease is not None and lease.holder is not None and lease.expires_at > now:
             continue
         leases.revoke(session, lease_name(run.iteration_id, run.phase), now=now)
-        run.error_code = LEASE_EXPIRED
-        run.error_message = f"worker {run.worker} sent no heartbeat in time"
+        if run.error_code is None:  # nobody knows better
+            run.error_code = LEASE_EXPIRED
+            run.error_message = f"worker {run.worker} sent no heartbeat in time"
         if _attempts_left(session, run) > 0:
             move(run, "abandoned", now=now)
             _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
@@ -178,8 +181,10 @@ def fail(
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
 
 
-def release(session: Session, claimed: ClaimedRun, *, now: datetime) -> PhaseRunRow:
-    """Give a run back unfinished, as a worker that is asked to stop does.
+def release(
+    session: Session, claimed: ClaimedRun, *, now: datetime, full_disk: str | None = None
+) -> PhaseRunRow:
+    """Give a run back unfinished, as a worker does that is asked to stop, or whose disk is full.
 
     Returns:
         The next attempt, queued; this one does not count against MAX_ATTEMPTS.
@@ -189,6 +194,8 @@ def release(session: Session, claimed: ClaimedRun, *, now: datetime) -> PhaseRun
     """
     run = _let_go(session, claimed, now=now)
     run.error_code, run.error_message = RELEASED, f"worker {run.worker} was asked to stop"
+    if full_disk is not None:
+        run.error_code, run.error_message = DISK_FULL, full_disk
     move(run, "abandoned", now=now)
     session.flush()
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
@@ -280,6 +287,6 @@ def _attempts_left(session: Session, run: PhaseRunRow) -> int:
     counted = sa.select(sa.func.count()).where(
         PhaseRunRow.iteration_id == run.iteration_id,
         PhaseRunRow.phase == run.phase,
-        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code != RELEASED),
+        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code.not_in(UNCOUNTED)),
     )
     return MAX_ATTEMPTS - session.scalars(counted).one()

@@ -52,7 +52,21 @@ def served(tmp_path):
         yield url
 
 
-HELP = ["serve", "worker", "station", "iterate", "status", "success-rates", "db", "pretrain", "import", "doctor", "backup", "restore", "gc"]
+HELP = [
+    "serve",
+    "worker",
+    "station",
+    "iterate",
+    "status",
+    "success-rates",
+    "db",
+    "pretrain",
+    "import",
+    "doctor",
+    "backup",
+    "restore",
+    "gc",
+]
 
 
 def test_help_names_every_command_and_loads_nothing_heavy():

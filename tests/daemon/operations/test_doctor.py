@@ -264,7 +264,7 @@ def test_with_autoeval_no_station_is_asked(tmp_path: Path) -> None:
 class Endpoint(BaseHTTPRequestHandler):
     """Lists its models to whoever has the key."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         keys = {"Bearer right": 200, "Bearer broken": 500}
         self.send_response(keys.get(self.headers["Authorization"] or "", 401))
         self.end_headers()
@@ -280,9 +280,7 @@ def test_a_judges_endpoint_is_asked_with_its_key(key: str, verdict: str, tmp_pat
         thread = Thread(target=server.handle_request)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/v1"
-        found = check_judge(
-            Settings(data_dir=tmp_path, judge_url=url, judge_key_file=tmp_path / "key")
-        )
+        found = check_judge(Settings(data_dir=tmp_path, judge_url=url, judge_key_file=tmp_path / "key"))
         thread.join()
     assert found.verdict == verdict
     assert key not in found.found
