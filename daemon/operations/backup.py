@@ -90,9 +90,12 @@ class _Copying:
         self._source, self._objects = open_blobs(settings), BlobStore(folder / OBJECTS)
         self._there = self._objects.sizes()
         self._verify, self._report, self._turn = verify, report, turn
+        self._tables_file = SQLITE_NAME
         self.copied_bytes = 0
 
     def run(self, database: Database, *, at: datetime) -> Manifest:
+        if database.is_sqlite:
+            self._tables_file = Path(str(database.url.database)).name
         with database.read() as session:
             revision = MigrationContext.configure(session.connection()).get_current_revision()
             counts = snapshot.rows_in(session)
@@ -176,7 +179,7 @@ class _Copying:
 
     def _beside(self) -> Iterator[Path]:
         for top in sorted(self._data_dir.iterdir()):
-            ours = top.name in NOT_COPIED or top.name.startswith((".", SQLITE_NAME))
+            ours = top.name in NOT_COPIED or top.name.startswith((".", self._tables_file))
             if ours or top.resolve() == self._folder.resolve() or top.is_symlink():
                 continue
             for path in [top] if top.is_file() else sorted(top.rglob("*")):

@@ -3,12 +3,16 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy.exc import OperationalError
+
 from storage import leases
 from storage.db import Database
+from storage.errors import LeaseLost
 
 MAINTENANCE = "maintenance"
 TTL_S = 900.0  # a turn that was killed ends by itself after so long
@@ -48,5 +52,5 @@ class Turn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._database.write() as session:
+        with suppress(LeaseLost, OperationalError), self._database.write() as session:  # then it runs out
             leases.release(session, MAINTENANCE, fence=self._fence, now=self._now())

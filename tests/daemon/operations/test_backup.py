@@ -355,3 +355,26 @@ def test_a_backup_of_an_earlier_release_is_brought_up_to_date(
     database.require_current()
     assert without_leases(database) == without_leases(full.database)
     database.dispose()
+
+
+@on_sqlite
+def test_a_backup_moves_from_sqlite_to_postgres(full: Store, empty_postgres_url: str, tmp_path: Path) -> None:
+    saved(full, tmp_path / "b")
+    settings = Settings(data_dir=tmp_path / "new", database_url=empty_postgres_url)
+    put_back(settings, tmp_path / "b", full.now)
+    database = open_database(settings)
+    assert without_leases(database) == without_leases(full.database)
+    database.dispose()
+
+
+@on_sqlite
+def test_a_database_file_of_another_name_is_not_copied_beside_its_rows(full: Store, tmp_path: Path) -> None:
+    inside = full.settings.data_dir / "mine.db"
+    settings = Settings(data_dir=full.settings.data_dir, database_url=f"sqlite:///{inside}")
+    database = open_database(settings)
+    database.upgrade()
+    database.dispose()
+    back_up(
+        settings, tmp_path / "b", keep=1, verify=False, report=lambda share, text: None, now=lambda: full.now
+    )
+    assert [part.name for part in find(tmp_path / "b", None).files if "mine.db" in part.name] == []
