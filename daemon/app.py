@@ -5,10 +5,12 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
 from daemon.api import (
     checkpoints,
@@ -28,6 +30,7 @@ from daemon.api.security import guarded
 from daemon.api.services import Services
 from daemon.binding import address_of, require_locked
 from daemon.data_directory import DataDirectoryLock
+from daemon.deaths import Death
 from daemon.scheduler import Job, Scheduler
 from daemon.scheduling.sweeps import SWEEP_EVERY_S, SWEEP_FIRST_AFTER_S, sweeps
 from daemon.settings import Settings
@@ -36,6 +39,7 @@ from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
+from storage import run_notes
 from storage.blobs import BlobStore
 from storage.db import Database
 
@@ -93,7 +97,8 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         stack.callback(database.dispose)
         database.upgrade()
         require_locked(settings, database)
-        supervisor = Supervisor(settings=settings, command=worker_command)
+        obituary = partial(note_death, database)
+        supervisor = Supervisor(settings=settings, command=worker_command, on_death=obituary)
         stack.callback(supervisor.stop)
         blobs = open_blobs(settings)
         scheduler = Scheduler(database, supervisor, now=utc_now, jobs=jobs(settings, database, blobs))
@@ -116,6 +121,15 @@ def jobs(settings: Settings, database: Database, blobs: BlobStore) -> list[Job]:
         Job(name=name, run=run, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_FIRST_AFTER_S)
         for name, run in sweeps(database, blobs, settings.data_dir).items()
     ]
+
+
+def note_death(database: Database, worker: str, death: Death) -> None:
+    """Tell the run that a dead worker had, so that it is tried again at once and says why."""
+    try:
+        with database.write() as session:
+            run_notes.note_death(session, worker, code=death.code, message=death.message, now=utc_now())
+    except OperationalError as failed:  # the lease runs out all the same
+        log.warning("death not noted worker=%s reason=%s", worker, failed.orig)
 
 
 def serve(

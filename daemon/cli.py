@@ -1,7 +1,7 @@
 """`gymnastd`: one command for everything. Reading its help imports no torch; commands import what they need.
 
 The processes of the daemon are here; the REST clients are in `cli_rest.py`, what works without a daemon in
-`cli_offline.py`.
+`cli_offline.py`, what operators do in `cli_ops.py`.
 """
 
 import os
@@ -17,6 +17,7 @@ from daemon import (
     cli_control,
     cli_manifest,
     cli_offline,
+    cli_ops,
     cli_policy,
     cli_rest,
     cli_schedule,
@@ -33,8 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-database_commands = typer.Typer(name="db", help="The database.", no_args_is_help=True)
-app.add_typer(database_commands)
+app.add_typer(cli_ops.database_commands)
 app.add_typer(cli_offline.import_commands)
 app.add_typer(cli_bench.bench_commands)
 app.add_typer(cli_station.station_commands)
@@ -43,6 +43,8 @@ app.add_typer(cli_schedule.schedule_commands)
 app.add_typer(cli_schedule.hours_commands)
 app.command("clear-estop")(cli_station.clear_estop)
 app.command()(cli_policy.policy_server)
+for operation in (cli_ops.doctor, cli_ops.backup, cli_ops.restore, cli_ops.gc):
+    app.command()(operation)
 app.command()(cli_autoeval.autoeval_emulator)
 for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
     app.command()(rest_command)
@@ -106,18 +108,6 @@ def worker(name: Annotated[str | None, typer.Option(help="Shown in phase runs.")
     from daemon.worker import main as work
 
     raise typer.Exit(work([] if name is None else ["--name", name]))
-
-
-@database_commands.command("upgrade")
-def upgrade_database() -> None:
-    """Bring the database to this release's tables; `serve` does so by itself."""
-    from daemon.settings import load_settings
-    from daemon.stores import open_database
-
-    database = open_database(load_settings())
-    database.upgrade()
-    typer.echo(f"database is at revision {database.revision()}")
-    database.dispose()
 
 
 def announced(sentence: str, url: str, file: Path | None) -> None:

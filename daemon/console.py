@@ -55,6 +55,8 @@ def said(run: Record) -> str:
     """What there is to say of an attempt: its own words while it runs, else its state and the reason."""
     if run["state"] == "running":
         return str(run["text"])
+    if run["state"] == "queued" and run["text"]:
+        return str(run["text"])
     return f"{run['state']} ({run['error']['code']})" if run["error"] else str(run["state"])
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from daemon.errors import DataDirectoryBusy
+from daemon.errors import DataDirectoryBusy, DataDirectoryUnfinished
 
 LOCK_NAME = "gymnastd.lock"
+RESTORING_NAME = "restoring"  # there while `gymnastd restore` fills the directory
 
 
 class DataDirectoryLock:
@@ -16,10 +17,11 @@ class DataDirectoryLock:
 
     Raises (on entering):
         DataDirectoryBusy: another process holds it; the message names that process.
+        DataDirectoryUnfinished: a restore was killed in it; `restoring` is what may enter then.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    def __init__(self, data_dir: Path, *, restoring: bool = False) -> None:
+        self._data_dir, self._restoring = data_dir, restoring
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -31,6 +33,9 @@ class DataDirectoryLock:
             holder = os.read(descriptor, 100).decode(errors="replace").strip()
             os.close(descriptor)
             raise DataDirectoryBusy(data_dir=self._data_dir, holder=holder or "pid unknown") from None
+        if not self._restoring and (self._data_dir / RESTORING_NAME).exists():
+            os.close(descriptor)
+            raise DataDirectoryUnfinished(data_dir=self._data_dir)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()}\n".encode())
         self._descriptor = descriptor

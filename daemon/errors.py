@@ -5,6 +5,7 @@
     ├── SpecUnknownField, SpecInvalid         what an iteration was asked to do
     ├── CountsInvalid                         statistics
     ├── DataDirectoryBusy                     a second daemon on the same data
+    ├── DataDirectoryUnfinished               a restore was killed in it
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
     ├── PhaseUnknown, PhaseStalled            the worker
     ├── AssetMissing, NothingCollected        the phases
@@ -78,6 +79,16 @@ class DataDirectoryBusy(DaemonError):
         super().__init__(
             f"data directory {data_dir} is in use by another gymnastd ({holder}). "
             "Stop it, or give this one another GYMNASTD_DATA_DIR."
+        )
+
+
+class DataDirectoryUnfinished(DaemonError):
+    code = "data_directory_unfinished"
+
+    def __init__(self, *, data_dir: Path) -> None:
+        super().__init__(
+            f"data directory {data_dir} holds a restore that was interrupted. "
+            "Run `gymnastd restore` again; it begins anew."
         )
 
 

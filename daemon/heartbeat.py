@@ -17,9 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from daemon.errors import PhaseStalled
 from storage import phase_runs
+from storage.claims import ClaimedRun
 from storage.db import Database
 from storage.errors import LeaseLost
-from storage.phase_runs import ClaimedRun
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from daemon.curves import append_moment, curves_path, finite
+from daemon.disk import DiskGuard, free_bytes, is_disk_full
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
 from daemon.phases.context import PhaseContext
@@ -24,11 +25,11 @@ from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
-from storage import metrics, phase_runs
+from storage import metrics, phase_runs, run_notes
 from storage.blobs import BlobStore
+from storage.claims import ClaimedRun
 from storage.db import Database
 from storage.errors import LeaseLost
-from storage.phase_runs import ClaimedRun
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ def run_worker(settings: Settings, *, name: str, stop: threading.Event, phases: 
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """One worker. `now` is the wall clock, `leave` ends a process whose phase hangs."""
+    """One worker. `now` is the wall clock, `leave` ends a process whose phase hangs.
+
+    `measure` gives the free bytes of a folder's disk.
+    """
 
     settings: Settings
     name: str
@@ -70,7 +74,9 @@ class Worker:
     blobs: BlobStore
     now: Callable[[], datetime] = utc_now
     leave: Callable[[], None] = leave_process
+    measure: Callable[[Path], int] = free_bytes
     retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
+    short: str | None = None
     last_values: dict[str, float] = field(default_factory=dict)
 
     def work(self) -> None:
@@ -107,11 +113,34 @@ class Worker:
 
     def _claim(self) -> ClaimedRun | None:
         try:
+            if self._waits_for_room():
+                return None
             with self.database.write() as session:
                 return phase_runs.claim(session, self.name, ttl_s=self.settings.lease_ttl_s, now=self.now())
         except OperationalError as failed:
             log.warning("claim failed reason=%s", failed.orig)
             return None
+
+    def _room(self) -> DiskGuard:
+        return DiskGuard(
+            folder=self.settings.data_dir, min_free_mb=self.settings.min_free_disk_mb, measure=self.measure
+        )
+
+    def _waits_for_room(self) -> bool:
+        """Whether the disk is too full to begin anything; then every queued run says so."""
+        before, self.short = self.short, self._room().shortage()
+        if self.short is None:
+            if before is not None:
+                log.info("worker goes on name=%s reason=there is room again", self.name)
+            return False
+        if before is None:
+            log.warning("worker waits name=%s reason=%s", self.name, self.short)
+        with self.database.read() as session:
+            untold = run_notes.queued_without(session, self.short)
+        if untold:
+            with self.database.write() as session:
+                run_notes.say_waiting(session, self.short)
+        return True
 
     def _attempt(self, claimed: ClaimedRun, heartbeat: Heartbeat) -> None:
         """The outermost loop's body: the one place where any error of a phase is caught."""
@@ -162,14 +191,15 @@ class Worker:
                     report=within(heartbeat.report, phase=claimed.phase, limit_s=limit_s),
                     record=record,
                     now=self.now,
+                    shortage=self._room().shortage,
                 )
             )
 
-    def _release(self, claimed: ClaimedRun, *, why: str) -> None:
+    def _release(self, claimed: ClaimedRun, *, why: str, code: str = phase_runs.RELEASED) -> None:
         try:
             with self.database.write() as session:
-                phase_runs.release(session, claimed, now=self.now(), why=why)
-        except LeaseLost as lost:
+                phase_runs.release(session, claimed, now=self.now(), why=why, code=code)
+        except (LeaseLost, OperationalError) as lost:  # then the lease runs out
             log.warning("phase not given back phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         else:
             log.info("phase given back phase=%s iteration=%d reason=%s", *_which(claimed), why)
@@ -178,6 +208,10 @@ class Worker:
         """Record the failure; before another attempt the cause gets a moment to go away."""
         retry, code = may_retry(error), str(getattr(error, "code", type(error).__name__))
         log.error("phase failed phase=%s iteration=%d code=%s", *_which(claimed), code, exc_info=error)
+        if is_disk_full(error):
+            self._release(claimed, why=str(error), code=phase_runs.DISK_FULL)
+            self.stop.wait(self.retry_pauses_s[-1])
+            return
         if retry:
             pause = self.retry_pauses_s[min(claimed.attempt, len(self.retry_pauses_s)) - 1]
             self.stop.wait(pause)
@@ -186,7 +220,7 @@ class Worker:
                 phase_runs.fail(
                     session, claimed, error_code=code, message=str(error), retry=retry, now=self.now()
                 )
-        except LeaseLost as lost:
+        except (LeaseLost, OperationalError) as lost:
             log.warning("failure not recorded phase=%s iteration=%d reason=%s", *_which(claimed), lost)
 
 

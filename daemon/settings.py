@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     poll_s: Annotated[float, Field(gt=0.0, le=60.0)] = Field(
         default=0.5, description="how often an idle worker asks for a phase run"
     )
+    min_free_disk_mb: Annotated[int, Field(ge=0)] = Field(
+        default=500, description="with less room under data_dir no phase is begun and no episode collected"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @model_validator(mode="before")

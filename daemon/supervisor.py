@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from daemon.deaths import Death, death_of, memory_kills
 from daemon.settings import PREFIX, Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Slot:
     next_start_at: float = 0.0
     backoff_s: float = FIRST_BACKOFF_S
     starts: int = 0
+    kills_before: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,11 +45,15 @@ class Supervisor:
     """Keeps `settings.worker_count` workers alive. `check()` is called about once a second.
 
     `clock` gives seconds that only grow; it is an argument so that tests need not wait for backoff.
+    `on_death` is told of every worker that ended badly; `count_kills` says how often the kernel has killed
+    for want of memory.
     """
 
     settings: Settings
     command: Sequence[str] = WORKER_COMMAND
     clock: Callable[[], float] = time.monotonic
+    on_death: Callable[[str, Death], None] = lambda worker, death: None
+    count_kills: Callable[[], int] = memory_kills
     slots: list[Slot] = field(default_factory=list)
     stopping: bool = False
 
@@ -86,7 +92,7 @@ class Supervisor:
             start_new_session=True,
             env=worker_environment(self.settings, os.environ),
         )
-        slot.started_at = self.clock()
+        slot.started_at, slot.kills_before = self.clock(), self.count_kills()
         slot.starts += 1
         log.info("worker started name=%s pid=%d start=%d", slot.name, slot.child.pid, slot.starts)
 
@@ -103,7 +109,16 @@ class Supervisor:
             slot.name, slot.child.returncode, lived_s, slot.backoff_s,
         )  # fmt: skip
         slot.backoff_s = min(LAST_BACKOFF_S, slot.backoff_s * 2)
-        slot.child = None
+        status, slot.child = slot.child.returncode, None
+        if status != 0:
+            death = death_of(
+                slot.name,
+                exit_status=status,
+                kills_before=slot.kills_before,
+                kills_now=self.count_kills(),
+            )
+            log.error("worker died name=%s code=%s reason=%s", slot.name, death.code, death.message)
+            self.on_death(slot.name, death)
 
 
 def worker_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -50,7 +50,11 @@ class ArrayCache:
         if path not in self._checked and not _is_whole(path):
             _write(path, make())
         self._checked.add(path)
-        return np.load(path, mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
+        try:
+            return _mapped(path)
+        except FileNotFoundError:  # thrown away since it was checked
+            _write(path, make())
+            return _mapped(path)
 
     def _place(self, kind: str, key: str) -> Path:
         for name in (kind, key):
@@ -58,6 +62,10 @@ class ArrayCache:
             if not name or len(name) > MAX_NAME or not plain:
                 raise CacheNameInvalid(name=name)
         return self.root / kind / f"{key}.npy"
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    return np.load(path, mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def _is_whole(path: Path) -> bool:

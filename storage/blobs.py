@@ -57,6 +57,15 @@ class BlobStore:
         source.unlink()
         return sha256
 
+    def copy_in(self, source: Path, sha256: str) -> None:
+        """Keep a copy of a file that should have this digest, whatever lies here under its name.
+
+        Raises:
+            BlobCorrupt: the file has another digest; nothing was kept.
+            DiskFull: nothing was kept.
+        """
+        self._keep(sha256, source.stat().st_size, lambda target: _copy_checked(source, target, sha256))
+
     def path(self, sha256: str) -> Path:
         """Where a blob lies.
 
@@ -106,6 +115,19 @@ class BlobStore:
         for path in (self.root / TEMPORARY).iterdir():
             _remove_old(path, oldest)
         return [sha256 for sha256 in unnamed if _remove_old(self._place(sha256), oldest)]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every finished blob, by digest, without reading any."""
+        found = {}
+        for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                found[path.name] = path.stat().st_size
+        return found
+
+    def stale(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[Path]:
+        """The files that `sweep` would remove now."""
+        kept, oldest = set(keep), now.timestamp() - older_than_s
+        return [p for p in sorted(self.root.glob("*/*")) if p.name not in kept and _is_older(p, oldest)]
 
     def sweep(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
         """Remove every blob but these, and unfinished writes, if they are old enough.
@@ -177,6 +199,16 @@ def _write_all(target: BinaryIO, content: bytes) -> None:
 def _copy(source: Path, target: BinaryIO) -> None:
     with source.open("rb") as opened:
         shutil.copyfileobj(opened, target, CHUNK_BYTES)
+
+
+def _copy_checked(source: Path, target: BinaryIO, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with source.open("rb") as opened:
+        while chunk := opened.read(CHUNK_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise BlobCorrupt(sha256=sha256, found=digest.hexdigest(), path=source)
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from storage.blobs import BlobStore
 from storage.canonical import as_json
 from storage.db import serialise
-from storage.errors import CheckpointCorrupt, CheckpointKindInvalid, CursorInvalid, RowMissing
+from storage.errors import CheckpointCorrupt, CheckpointKindInvalid, CursorInvalid, Retired, RowMissing
 from storage.tables import CheckpointEpisodeRow, CheckpointRow, EpisodeRow
 
 KINDS: Final = ("world_model", "policy", "judge")
@@ -101,9 +101,12 @@ def path(row: CheckpointRow, blobs: BlobStore) -> Path:
     """Where the checkpoint's file lies; the whole file was read and checked.
 
     Raises:
+        Retired: its file was let go.
         BlobMissing: there is no file.
         CheckpointCorrupt: it is not the file that was saved.
     """
+    if row.retired_at is not None:
+        raise Retired(what=f"{row.kind} checkpoint {row.id}", at=row.retired_at)
     place = blobs.path(row.sha256)
     found = blobs.found_digest(row.sha256)
     if found != row.sha256:

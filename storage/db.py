@@ -217,6 +217,11 @@ def _config() -> Config:
     return config
 
 
+def known_revisions() -> list[str]:
+    """This release's revisions, the oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
 def _refuse_newer(found: str | None, scripts: ScriptDirectory) -> None:
     known = {script.revision for script in scripts.walk_revisions()}
     if found is not None and found not in known:

@@ -23,6 +23,7 @@ from storage.errors import (
     EpisodeCorrupt,
     EpisodeOriginInvalid,
     NotJson,
+    Retired,
     RowMissing,
     UnknownTask,
 )
@@ -119,10 +120,11 @@ def load(session: Session, blobs: BlobStore, episode_id: str) -> Episode:
 
     Raises:
         RowMissing: there is none with this id.
+        Retired: its files were let go.
         EpisodeCorrupt: the stored manifest changed.
         BlobMissing, BlobCorrupt: a file is gone or changed.
     """
-    row = get(session, episode_id)
+    row = _with_files(session, episode_id)
     text = row.manifest.encode()
     found = hashlib.sha256(text).hexdigest()
     if found != row.manifest_sha256:
@@ -138,9 +140,10 @@ def frames(session: Session, blobs: BlobStore, episode_id: str) -> FrameBlob:
 
     Raises:
         RowMissing: there is none with this id.
+        Retired: its files were let go.
         BlobMissing, BlobCorrupt: the file is gone or changed.
     """
-    get(session, episode_id)
+    _with_files(session, episode_id)
     return FrameBlob(blobs.read(blob_digests(session, episode_id)[FRAMES_BLOB]))
 
 
@@ -172,6 +175,13 @@ def list_episodes(
         return rows, None
     last = rows[limit - 1]
     return rows[:limit], f"{last.committed_at.isoformat()}~{last.id}"
+
+
+def _with_files(session: Session, episode_id: str) -> EpisodeRow:
+    row = get(session, episode_id)
+    if row.retired_at is not None:
+        raise Retired(what=f"episode {row.id}", at=row.retired_at)
+    return row
 
 
 def _manifest_text(manifest: Manifest) -> str:

@@ -27,6 +27,7 @@ StorageError
 ├── EpisodeCorrupt             the stored manifest is not the one that was committed
 ├── CheckpointKindInvalid      not one of world_model, policy, judge
 ├── CheckpointCorrupt          the file is not the one that was saved
+├── Retired                    the row stays, its files were let go
 ├── MetricNotFinite            a metric that is NaN or infinite
 ├── AutoEvalJobConflict        one job id, two different jobs at AutoEval
 └── ClipInvalid                a clip in the WorldGym format that breaks its own rules
@@ -299,6 +300,16 @@ class CheckpointCorrupt(StorageError):
             f"checkpoint {checkpoint_id} fails its checksum: the row says sha256 {stored}, "
             f"{path} has {found}. The file changed after it was written: restore it, or retire the "
             "checkpoint and go on from its parent."
+        )
+
+
+class Retired(StorageError):
+    code = "retired"
+
+    def __init__(self, *, what: str, at: datetime) -> None:
+        super().__init__(
+            f"{what} was retired at {at.isoformat()}: its row stays, its files are gone or going. "
+            "Take another one, or restore the files from a backup."
         )
 
 

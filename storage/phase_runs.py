@@ -6,7 +6,6 @@ every function the run's row is locked before its lease. What a phase does is no
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from storage import leases
 from storage.canonical import as_json
+from storage.claims import ClaimedRun
 from storage.db import serialise
 from storage.errors import LeaseLost, MetricNotFinite, RowMissing, UnknownPhase
 from storage.states import move
@@ -25,24 +25,11 @@ MAX_ATTEMPTS = 5  # attempts that ended badly, per phase of an iteration
 LEASE_EXPIRED = "lease_expired"
 ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 RELEASED = "released"  # it was asked to stop or to pause; such an attempt does not count against the phase
+DISK_FULL = "disk_full"  # waited for like a worker: nobody's fault, and it passes
+UNCOUNTED = (RELEASED, DISK_FULL)
 CANCELLED = "cancelled"
 OPEN = ("queued", "running")
 PAUSE = "pause"  # the wish of an iteration whose running phase is asked to stop
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedRun:
-    """What a worker needs to do a phase and to prove that it is still the one who does it."""
-
-    phase_run_id: str
-    iteration_id: str
-    iteration_number: int
-    phase: str
-    attempt: int
-    worker: str
-    fence: int
-    ttl_s: float
-    spec: dict[str, Any]
 
 
 def lease_name(iteration_id: str, phase: str) -> str:
@@ -119,8 +106,9 @@ def abandon_expired(session: Session, *, now: datetime) -> list[PhaseRunRow]:
         if lease is not None and lease.holder is not None and lease.expires_at > now:
             continue
         leases.revoke(session, lease_name(run.iteration_id, run.phase), now=now)
-        run.error_code = LEASE_EXPIRED
-        run.error_message = f"worker {run.worker} sent no heartbeat in time"
+        if run.error_code is None:  # nobody knows better
+            run.error_code = LEASE_EXPIRED
+            run.error_message = f"worker {run.worker} sent no heartbeat in time"
         if _attempts_left(session, run) > 0:
             move(run, "abandoned", now=now)
             _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
@@ -189,9 +177,17 @@ def fail(
 
 
 def release(
-    session: Session, claimed: ClaimedRun, *, now: datetime, why: str = "the worker was asked to stop"
+    session: Session,
+    claimed: ClaimedRun,
+    *,
+    now: datetime,
+    why: str = "the worker was asked to stop",
+    code: str = RELEASED,
 ) -> PhaseRunRow:
-    """Give a run back unfinished, as a worker that is asked to stop or to pause does.
+    """Give a run back unfinished, as a worker does that is asked to stop or to pause, or whose disk is full.
+
+    Args:
+        code: one of UNCOUNTED.
 
     Returns:
         The next attempt, queued; this one does not count against MAX_ATTEMPTS.
@@ -200,7 +196,7 @@ def release(
         LeaseLost: somebody else has the run already.
     """
     run = _let_go(session, claimed, now=now)
-    run.error_code, run.error_message = RELEASED, f"given back by worker {run.worker}: {why}"
+    run.error_code, run.error_message = code, f"given back by worker {run.worker}: {why}"
     move(run, "abandoned", now=now)
     session.flush()
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
@@ -294,6 +290,6 @@ def _attempts_left(session: Session, run: PhaseRunRow) -> int:
         PhaseRunRow.iteration_id == run.iteration_id,
         PhaseRunRow.phase == run.phase,
         PhaseRunRow.forgiven.is_(False),
-        PhaseRunRow.error_code.is_distinct_from(RELEASED),
+        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code.not_in(UNCOUNTED)),
     )
     return MAX_ATTEMPTS - session.scalars(counted).one()

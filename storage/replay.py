@@ -11,7 +11,10 @@ from storage.tables import EpisodeRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeQuery:
-    """What to take; None means "any". Runs that teach a world model nothing are left out by default."""
+    """What to take; None means "any". Runs that teach a world model nothing are left out by default.
+
+    Retired episodes are never taken: their files are gone.
+    """
 
     origin: str | None = None
     tasks: Sequence[str] | None = None
@@ -31,7 +34,7 @@ def select(session: Session, query: EpisodeQuery) -> list[EpisodeRow]:
 
 
 def _conditions(query: EpisodeQuery) -> list[sa.ColumnElement[bool]]:
-    wanted: list[sa.ColumnElement[bool]] = []
+    wanted: list[sa.ColumnElement[bool]] = [EpisodeRow.retired_at.is_(None)]
     if query.origin is not None:
         wanted.append(EpisodeRow.origin == query.origin)
     if query.tasks is not None:

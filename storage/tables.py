@@ -129,6 +129,7 @@ class CheckpointRow(Row):
     spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))
     card: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
 
 
 class TrustReportRow(Row):
@@ -251,6 +252,7 @@ class EpisodeRow(Row):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
     committed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
 
 
 class EpisodeBlobRow(Row):

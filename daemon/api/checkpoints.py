@@ -72,4 +72,5 @@ def _summary(row: CheckpointRow, numbers: Mapping[str, int]) -> dict[str, Any]:
         "spec_digest": row.spec_digest,
         "card": row.card,
         "created_at": row.created_at,
+        "retired_at": row.retired_at,
     }

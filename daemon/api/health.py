@@ -7,7 +7,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.api.schemas import Liveness, Readiness
 from daemon.api.services import Services, Wired
+from daemon.disk import DiskGuard
 from daemon.errors import NotReady
+from daemon.settings import Settings
 from storage.errors import StorageError
 
 router = APIRouter(tags=["health"])
@@ -21,11 +23,12 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz", response_model=Readiness)
 def ready(services: Wired) -> dict[str, Any]:
-    """Say whether iterations can be worked on: database, state machine, workers. 503 while one is missing."""
+    """Say whether iterations can be worked on: database, state machine, workers, disk. 503 if not."""
     checks = {
         "database": _database(services),
         "scheduler": "ok" if services.scheduling() else "not running",
         "workers": _workers(services),
+        "disk": _disk(services.settings),
     }
     if any(found != "ok" for found in checks.values()):
         raise NotReady(checks=checks)
@@ -38,6 +41,11 @@ def _database(services: Services) -> str:
     except (StorageError, SQLAlchemyError) as failed:
         return f"{type(failed).__name__}: {failed}"
     return "ok"
+
+
+def _disk(settings: Settings) -> str:
+    guard = DiskGuard(folder=settings.data_dir, min_free_mb=settings.min_free_disk_mb)
+    return guard.shortage() or "ok"
 
 
 def _workers(services: Services) -> str:

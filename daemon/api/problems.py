@@ -56,6 +56,7 @@ STATUS: dict[str, int] = {
     "schedule_busy": 409,
     "precondition_failed": 412,
     "precondition_required": 428,
+    "retired": 410,
     # what the machine can do now
     "not_ready": 503,
     "database_outdated": 503,

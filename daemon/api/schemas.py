@@ -203,6 +203,7 @@ class CheckpointSummary(BaseModel):
     spec_digest: str
     card: dict[str, Any]
     created_at: datetime
+    retired_at: datetime | None
 
 
 class CheckpointPage(BaseModel):

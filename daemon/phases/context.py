@@ -45,3 +45,4 @@ class PhaseContext:
     report: Callable[[float, str], None]
     record: Callable[[Mapping[str, float]], None]
     now: Callable[[], datetime]
+    shortage: Callable[[], str | None] = lambda: None  # of disk space, as a sentence

@@ -23,6 +23,8 @@ from storage.tables import EpisodeRow, IterationRow
 
 log = logging.getLogger(__name__)
 
+LOOK_EVERY_S = 1.0  # while the disk is too full to keep another episode
+
 
 class EpisodeSink:
     """Commits episodes and verdicts for one attempt at collecting, and reports its progress."""
@@ -31,6 +33,7 @@ class EpisodeSink:
         self.context = context
         self.slots: Sequence[Slot] = ()  # of this iteration, once the robots told which tasks they offer
         self._telling = threading.Lock()
+        self._pause = threading.Event()
 
     def wanted(self) -> list[Wanted]:
         """The slots without a valid episode, in order, each with the tries it has left (perhaps none)."""
@@ -110,12 +113,15 @@ class EpisodeSink:
         return len(new)
 
     def tell(self, todo: Todo, text: str) -> None:
-        """Say how far all robots together are, and what this one does.
+        """Say how far all robots together are, and what this one does; wait here while the disk is too full.
 
         Raises:
             LeaseLost: another worker has this phase run by now.
         """
         with self._telling:
+            while shortage := self.context.shortage():
+                self.context.report(todo.share, shortage)
+                self._pause.wait(LOOK_EVERY_S)
             self.context.report(todo.share, text)
 
 

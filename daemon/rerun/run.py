@@ -31,9 +31,9 @@ from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, iterations, manifests, phase_runs
+from storage.claims import ClaimedRun
 from storage.errors import BlobMissing
 from storage.manifests import KeptManifest
-from storage.phase_runs import ClaimedRun
 
 PHASES = {"finetune_world_model": finetune_world_model.run, "update_policy": update_policy.run}
 REPORT = "rerun.json"

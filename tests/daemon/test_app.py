@@ -102,7 +102,7 @@ def test_an_iteration_asked_for_over_rest_is_run_to_its_end_by_a_worker_process(
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_worker_killed_in_a_phase_is_replaced_and_the_iteration_goes_on_from_that_phase(data_dir, phase):
     (data_dir / f"hold-{phase}").touch()
-    with served(data_dir) as (client, _):
+    with served(data_dir, GYMNASTD_LEASE_TTL_S="60") as (client, _):
         number = client.request_iteration({})["number"]
         pid = int(
             until(lambda: (data_dir / f"in-{phase}").exists() and (data_dir / f"in-{phase}").read_text())
@@ -115,6 +115,9 @@ def test_a_worker_killed_in_a_phase_is_replaced_and_the_iteration_goes_on_from_t
     states = {(run["phase"], run["attempt"]): run["state"] for run in record["phases"]}
     assert states[(phase, 1)] == "abandoned"
     assert states[(phase, 2)] == "finished"
+    (killed,) = (run for run in record["phases"] if run["state"] == "abandoned")
+    assert killed["error"]["code"] == "worker_killed"
+    assert "killed, most likely for memory" in killed["error"]["message"]
 
 
 @pytest.mark.slow

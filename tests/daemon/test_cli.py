@@ -54,7 +54,7 @@ def served(tmp_path):
 
 STEERING = ["pause", "resume", "cancel", "retry", "skip"]
 HELP = ["serve", "worker", "station", "iterate", "status", "success-rates", "db", "pretrain", "import"]
-HELP += ["manifest", "diff", "rerun"]
+HELP += ["manifest", "diff", "rerun", "doctor", "backup", "restore", "gc"]
 
 
 def test_help_names_every_command_and_loads_nothing_heavy():

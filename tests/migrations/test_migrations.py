@@ -40,6 +40,8 @@ def schema_of(database: Database) -> list[tuple[str, ...]]:
                 WHERE connamespace = 'public'::regnamespace
             UNION ALL SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
             UNION ALL SELECT 'function', proname, '' FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            UNION ALL SELECT 'column', table_name || '.' || column_name, data_type || is_nullable
+                FROM information_schema.columns WHERE table_schema = 'public'
             UNION ALL SELECT 'sequence', sequencename, '' FROM pg_sequences WHERE schemaname = 'public'
         """
     with database.read() as session:
@@ -351,3 +353,29 @@ def test_phase_runs_and_checkpoints_outlive_their_manifests_in_both_directions(
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT id FROM phase_runs")).scalars().all() == ["r"]
         assert session.execute(sa.text("SELECT id FROM checkpoints")).scalars().all() == ["c"]
+
+
+def test_rows_of_the_release_before_keep_their_files_and_outlive_going_back(empty_database: Database) -> None:
+    empty_database.upgrade(before := SCRIPTS.get_revision("0009").down_revision)
+    statements = (
+        "INSERT INTO stations (id, description, first_seen_at, last_seen_at) VALUES ('s', '{}', :at, :at)",
+        "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', :at)",
+        "INSERT INTO checkpoints (id, kind, number, sha256, size_bytes, spec_digest, card, created_at) "
+        "VALUES ('c', 'policy', 1, 'x', 1, 'x', '{}', :at)",
+        "INSERT INTO episodes (id, station_id, task_id, origin, held_out, instruction, steps, outcome, "
+        "valid_for_policy_eval, valid_for_world_model, manifest, manifest_sha256, started_at, ended_at, "
+        "committed_at) VALUES ('e', 's', 't', 'collect', true, 'do', 1, 'completed', true, true, '{}', 'x', "
+        ":at, :at, :at)",
+    )
+    with empty_database.write() as session:
+        for statement in statements:
+            session.execute(sa.text(statement), {"at": "2026-01-01 00:00:00"})
+    empty_database.upgrade("0009")
+    with empty_database.write() as session:
+        for table in ("checkpoints", "episodes"):
+            assert session.execute(sa.text(f"SELECT retired_at FROM {table}")).scalars().all() == [None]  # noqa: S608
+            session.execute(sa.text(f"UPDATE {table} SET retired_at = '2026-02-01 00:00:00'"))  # noqa: S608
+    empty_database.downgrade(before)
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT id FROM checkpoints")).scalars().all() == ["c"]
+        assert session.execute(sa.text("SELECT id FROM episodes")).scalars().all() == ["e"]

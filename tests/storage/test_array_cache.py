@@ -90,3 +90,11 @@ def test_names_that_could_leave_the_folder_are_refused(tmp_path: Path, name: str
     for kind, key in ((name, "a"), ("a", name)):
         with pytest.raises(CacheNameInvalid):
             ArrayCache(tmp_path).get(kind, key, Maker())
+
+
+def test_a_file_that_was_thrown_away_after_it_was_checked_is_made_again(tmp_path: Path) -> None:
+    make, cache = Maker(), ArrayCache(tmp_path)
+    cache.get("latents", "f00d", make)
+    the_file(tmp_path).unlink()
+    assert np.array_equal(cache.get("latents", "f00d", make), make.array)
+    assert make.made == 2

@@ -229,3 +229,17 @@ def test_a_sweep_removes_writes_that_were_never_finished(blobs: BlobStore, now: 
 
 def test_sweeping_an_empty_store_removes_nothing(blobs: BlobStore, now: datetime) -> None:
     assert blobs.sweep(set(), older_than_s=0, now=now) == []
+
+
+def test_sizes_are_those_of_finished_blobs(blobs: BlobStore) -> None:
+    (blobs.root / "tmp" / "1234").write_bytes(b"half")
+    kept = {blobs.put(b"four"): 4, blobs.put(b"seven77"): 7}
+    assert blobs.sizes() == kept
+
+
+def test_what_would_be_swept_can_be_looked_at_before(blobs: BlobStore, now: datetime) -> None:
+    orphan = blobs.put(b"orphan")
+    as_if_written(blobs, orphan, now - timedelta(hours=2))
+    assert [path.name for path in blobs.stale(set(), older_than_s=3600, now=now)] == [orphan]
+    assert blobs.stale({orphan}, older_than_s=3600, now=now) == []
+    assert blobs.read(orphan) == b"orphan"

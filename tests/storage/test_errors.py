@@ -38,6 +38,7 @@ PARTS = {
     "EpisodeCorrupt": {"episode_id": "e-1", "stored": DIGEST, "found": "cd" * 32},
     "CheckpointKindInvalid": {"kind": "critic", "known": ("policy",)},
     "CheckpointCorrupt": {"checkpoint_id": "c-1", "stored": DIGEST, "found": "cd" * 32, "path": PATH},
+    "Retired": {"what": "policy checkpoint c-1", "at": NOW},
     "MetricNotFinite": {"phase_run_id": "r-1", "name": "loss", "value": float("nan")},
     "AutoEvalJobConflict": {"job_id": "j-1", "field": "robot", "stored": "widowx_sink", "found": "another"},
     "ClipInvalid": {"path": PATH, "expected": "float32", "found": "float64"},

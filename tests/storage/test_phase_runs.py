@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from storage import iterations, phase_runs
+from storage.claims import ClaimedRun
 from storage.db import Database
 from storage.errors import LeaseLost, MetricNotFinite, NotJson, RowMissing, UnknownPhase
-from storage.phase_runs import MAX_ATTEMPTS, PHASES, ClaimedRun
+from storage.phase_runs import MAX_ATTEMPTS, PHASES
 from storage.tables import IterationRow, PhaseRunRow
 
 TTL_S = 30.0

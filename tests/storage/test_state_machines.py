@@ -29,9 +29,10 @@ from hypothesis.stateful import (
 from daemon.iteration import advance
 from daemon.spec import phases_of
 from storage import iterations, phase_runs, steering
+from storage.claims import ClaimedRun
 from storage.db import Database
 from storage.errors import IllegalMove, LeaseLost
-from storage.phase_runs import PHASES, ClaimedRun
+from storage.phase_runs import PHASES
 from storage.states import ITERATION_MOVES, OVER, PHASE_RUN_MOVES
 from storage.tables import IterationRow, LeaseRow, PhaseRunRow
 

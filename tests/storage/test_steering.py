@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from storage import iterations, phase_runs, steering
+from storage.claims import ClaimedRun
 from storage.db import Database
 from storage.errors import IllegalMove, LeaseLost, RowMissing, UnknownPhase
-from storage.phase_runs import MAX_ATTEMPTS, PHASES, ClaimedRun
+from storage.phase_runs import MAX_ATTEMPTS, PHASES
 from storage.states import move
 from storage.tables import IterationRow, PhaseRunRow
 from tests.waiting import until

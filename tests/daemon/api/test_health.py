@@ -11,7 +11,7 @@ def test_a_process_that_answers_is_alive(client):
 
 
 def test_a_daemon_with_all_its_parts_is_ready(client):
-    checks = {"database": "ok", "scheduler": "ok", "workers": "ok"}
+    checks = {"database": "ok", "scheduler": "ok", "workers": "ok", "disk": "ok"}
     assert client.get("/readyz").json() == {"status": "ok", "checks": checks}
 
 

@@ -69,6 +69,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "access_token_invalid": COMMAND,
     "database_url_invalid": COMMAND,
     "data_directory_busy": COMMAND,
+    "data_directory_unfinished": COMMAND,
     "setting_invalid": COMMAND,
     "setting_unknown": COMMAND,
     "demo_failed": COMMAND,

@@ -1,0 +1,170 @@
+"""What operators do: doctor, backup, restore, gc, and the database's migrations."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from daemon.operations.progress import Report
+
+database_commands = typer.Typer(name="db", help="The database.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+MARKS = {"ok": "ok     ", "warning": "WARNING", "fault": "FAULT  "}
+
+
+def doctor(
+    as_json: AsJson = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every checkpoint and compare digests.")
+    ] = False,
+) -> None:
+    """Look the whole installation over. Exit status: 0 no fault (warnings may be), 1 a fault."""
+    from daemon.operations.doctor import examine
+    from daemon.operations.findings import exit_status
+    from daemon.settings import load_settings
+    from daemon.stores import utc_now
+
+    findings = []
+    for finding in examine(load_settings(), deep=deep, now=utc_now):
+        findings.append(finding)
+        if not as_json:
+            remedy = f"\n        {finding.remedy}" if finding.remedy else ""
+            typer.echo(f"{MARKS[finding.verdict]} {finding.check}: {finding.found}{remedy}")
+    if as_json:
+        verdict = "fault" if exit_status(findings) else "ok"
+        typer.echo(
+            json.dumps({"verdict": verdict, "findings": [asdict(each) for each in findings]}, indent=2)
+        )
+    raise typer.Exit(exit_status(findings))
+
+
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(help="Holds all backups of one store; what is there is not copied.")
+    ],
+    keep: Annotated[int, typer.Option(min=1, help="So many backups stay; older ones are removed.")] = 14,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read what is there again; replace damage.")
+    ] = False,
+) -> None:
+    """Copy rows, episodes and checkpoints, also while the daemon runs. Exit status 1: not all was whole."""
+    from daemon.operations.backup import back_up
+    from daemon.settings import load_settings
+    from daemon.stores import utc_now
+
+    with progress("backup") as report:
+        done = back_up(load_settings(), folder, keep=keep, verify=verify, report=report, now=utc_now)
+    typer.echo(
+        f"backup {done.name}: {done.rows} rows, {done.files} files, {done.total_bytes} bytes; "
+        f"{done.copied_bytes} bytes were new"
+    )
+    for damaged in done.damaged:
+        typer.echo(f"damaged in the store itself, not in the backup: {damaged}", err=True)
+    raise typer.Exit(1 if done.damaged else 0)
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What `backup` wrote to.")],
+    name: Annotated[str | None, typer.Option(help="Which backup; the newest without it.")] = None,
+) -> None:
+    """Put a backup into an empty data directory and an empty database. Everything is verified before."""
+    from daemon.operations.restore import restore as put_back
+    from daemon.settings import load_settings
+    from daemon.stores import utc_now
+
+    settings = load_settings()
+    with progress("restore") as report:
+        done = put_back(settings, folder, name=name, report=report, now=utc_now)
+    files = len(done.blobs) + len(done.files)
+    typer.echo(f"backup {done.name} is in {settings.data_dir}: {done.rows} rows, {files} files")
+    for damaged in done.damaged:
+        typer.echo(f"was damaged when the backup was made and is missing: {damaged}", err=True)
+
+
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would go.")] = False,
+    keep_iterations: Annotated[
+        int, typer.Option(min=1, help="Checkpoints of so many newest iterations stay.")
+    ] = 10,
+    grace_hours: Annotated[
+        float, typer.Option(min=0.0, help="Between letting a file go and deleting it.")
+    ] = 24.0,
+    episodes_older_than_days: Annotated[
+        float | None, typer.Option(min=0.0, help="Also let go of episodes; without it none goes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let go of files that nobody needs, also while the daemon runs. Rows stay."""
+    from daemon.operations.gc import Retention, collect_garbage
+    from daemon.settings import load_settings
+    from daemon.stores import utc_now
+
+    retention = Retention(
+        iterations=keep_iterations, grace_s=3600 * grace_hours, episode_days=episodes_older_than_days
+    )
+    with progress("gc") as report:
+        done = collect_garbage(load_settings(), retention, dry_run=dry_run, report=report, now=utc_now)
+    if as_json:
+        typer.echo(json.dumps(asdict(done), indent=2))
+        return
+    verb = "would be " if dry_run else ""
+    for what, heap in done.heaps().items():
+        typer.echo(f"{what} {verb}{'let go' if what.startswith('retired') else 'deleted'}: {heap}")
+
+
+@database_commands.command("upgrade")
+def upgrade_database() -> None:
+    """Bring the database to this release's tables; `serve` does so by itself."""
+    from daemon.settings import load_settings
+    from daemon.stores import open_database
+
+    database = open_database(load_settings())
+    database.upgrade()
+    typer.echo(f"database is at revision {database.revision()}")
+    database.dispose()
+
+
+@database_commands.command("downgrade")
+def downgrade_database(
+    revision: Annotated[str, typer.Argument(help="Such as 0004; what later revisions added is lost.")],
+    yes: Annotated[bool, typer.Option("--yes", help="There is a backup; do not ask.")] = False,
+) -> None:
+    """Take the database back to an earlier release's tables, while no daemon runs."""
+    from daemon.operations.migrating import downgrade
+    from daemon.settings import load_settings
+
+    if not yes:
+        typer.confirm("What later revisions added is lost. Go on?", abort=True)
+    typer.echo(f"database is at revision {downgrade(load_settings(), revision)}")
+
+
+@database_commands.command("current")
+def current_revision() -> None:
+    """Say which revision the database is at, and which this release has."""
+    from daemon.operations.migrating import revisions
+    from daemon.settings import load_settings
+
+    found, newest = revisions(load_settings())
+    typer.echo(f"database is at revision {found or 'none'}, this release has {newest}")
+    raise typer.Exit(0 if found == newest else 1)
+
+
+@contextmanager
+def progress(what: str) -> Iterator["Report"]:
+    """A bar on the terminal, moved by the function that is given."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(what), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(
+        *columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+    ) as bars:
+        bar = bars.add_task("", total=1.0)
+        yield lambda share, text: bars.update(bar, completed=share, description=text)
