@@ -5,6 +5,7 @@
 
 from alembic import context
 
+import storage.success_tables  # noqa: F401 - its table is one of those that migrations make
 from storage import tables
 
 
