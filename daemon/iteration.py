@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from daemon.errors import PageNotFound
 from daemon.statistics import wilson_interval
-from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
+from daemon.success import success_of
+from storage import iterations, metrics, phase_runs
 from storage.db import serialise
 from storage.states import move
 from storage.tables import IterationRow, PhaseRunRow
@@ -125,17 +126,8 @@ def success_by_task(session: Session, iteration_id: str) -> dict[str, Record]:
     Where a candidate was tried against the champion, it is that of the policy that goes on; until that is
     decided, the champion's.
     """
-    counts = episodes.success_counts(session, iteration_id, checkpoint_id=_told_of(session, iteration_id))
-    return {task: success_rate(successes, judged) for task, (successes, judged) in sorted(counts.items())}
-
-
-def _told_of(session: Session, iteration_id: str) -> str | None:
-    """The policy whose success an iteration tells; None where only one acted."""
-    for row in trials.of_iteration(session, iteration_id):
-        if row.decision in {trials.PROMOTED, trials.REJECTED, trials.UNDECIDED}:
-            return row.goes_on_id
-    acted = checkpoints.acted_in(session, iteration_id)
-    return acted[0].id if len(acted) > 1 else None
+    counts = success_of(session, [iteration_id])[iteration_id]
+    return {task: success_rate(successes, judged) for task, (successes, judged) in counts.items()}
 
 
 def overall_success(by_task: Mapping[str, Record]) -> Record:

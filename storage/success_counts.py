@@ -87,6 +87,17 @@ def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[Succ
     return list(session.scalars(query))
 
 
+def of_policies(session: Session, checkpoint_ids: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Policy to task to successes and judged episodes; every policy that is asked for has an entry."""
+    found: dict[str, dict[str, tuple[int, int]]] = {policy: {} for policy in checkpoint_ids}
+    policy, task = SuccessCountRow.checkpoint_id, SuccessCountRow.task_id
+    sums = (sa.func.sum(SuccessCountRow.successes), sa.func.sum(SuccessCountRow.judged))
+    query = sa.select(policy, task, *sums).where(policy.in_(checkpoint_ids)).group_by(policy, task)
+    for checkpoint_id, task_id, successes, judged in session.execute(query):
+        found[str(checkpoint_id)][task_id] = (int(successes), int(judged))
+    return found
+
+
 def grouped(
     session: Session, asked: CountQuery, *, cursor: str | None = None, limit: int = 50
 ) -> tuple[list[Counted], str | None]:

@@ -4,7 +4,7 @@ A candidate is tried against the champion on the robot; what is decided, and by 
 business. The champion is what the newest decision says goes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -71,6 +71,12 @@ def latest(session: Session) -> TrialRow | None:
 def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
     """What an iteration decided, in order."""
     query = sa.select(TrialRow).where(TrialRow.iteration_id == iteration_id)
+    return list(session.scalars(query.order_by(TrialRow.number)))
+
+
+def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[TrialRow]:
+    """What these iterations decided, in order."""
+    query = sa.select(TrialRow).where(TrialRow.iteration_id.in_(iteration_ids))
     return list(session.scalars(query.order_by(TrialRow.number)))
 
 
