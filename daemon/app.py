@@ -8,12 +8,14 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 
 from daemon.api import checkpoints, episodes, health, iterations, success_rates
 from daemon.api.problems import install_problems, too_large
 from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
+from daemon.memory import share_memory_between_threads
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
@@ -25,6 +27,7 @@ from robot_bridge.http_heads import BoundedHeads
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 5.0
+REQUEST_THREADS = 16  # Python runs one at a time; each more costs a connection and its cache, 3 MB
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -89,6 +92,7 @@ def serve(
         DataDirectoryBusy, DatabaseNewer: as create_app.
         OSError: the address cannot be bound.
     """
+    share_memory_between_threads()
     app = create_app(settings, worker_command=worker_command)
     with (
         interrupted_by(signal.SIGTERM),
@@ -115,6 +119,7 @@ class AnnouncingServer(uvicorn.Server):
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
         await super().startup(sockets=sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]

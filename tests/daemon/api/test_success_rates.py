@@ -183,23 +183,17 @@ def test_a_question_that_nobody_understands_is_refused(client, params):
     assert answer.json()["code"] in {"request_invalid", "cursor_invalid"}
 
 
-def test_a_page_costs_as_many_queries_however_many_iterations_it_has(
-    client, database, blobs, now, an_episode
-):
-    counts = []
-    statements = []
-    sa.event.listen(
-        database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]), named=False
-    )
+def test_a_page_costs_three_queries_however_many_iterations_it_has(client, database, blobs, now, an_episode):
+    counts, statements = [], []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     for seed in range(1, 4):
         client.post("/v1/iterations", json={"seed": seed})
         collected(database, blobs, now, seed, an_episode(seed))
         statements.clear()
         client.get(URL)
-        counts.append(
-            sum("iteration" in statement and statement.startswith("SELECT") for statement in statements)
-        )
-    assert counts[0] == counts[2]
+        ours = ("number DESC", "FROM success_counts", "FROM trials")  # not those of the clockwork beside us
+        counts.append(sum(any(part in statement for part in ours) for statement in statements))
+    assert counts == [3, 3, 3]
 
 
 @pytest.fixture
