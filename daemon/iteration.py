@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from daemon.alarms import alarms_of_iteration
 from daemon.errors import PageNotFound
 from daemon.statistics import wilson_interval
 from daemon.success import success_of
@@ -108,6 +109,7 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
+        "alarms": alarms_of_iteration(session, row),
         "judge_audit": _last(outcomes, "judge_audit"),
         "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {

@@ -16,8 +16,8 @@ from storage.db import serialise
 from storage.durations import seconds_between
 from storage.errors import CursorInvalid
 from storage.success_tables import SuccessCountRow
-from storage.tables import CheckpointRow, EpisodeRow, IterationRow, LabelRow
-from storage.verdict_order import best_first
+from storage.tables import CheckpointRow, EpisodeRow, IterationRow
+from storage.verdict_order import effective_success
 
 KEYS: Final = ("iteration_id", "task_id", "station_id", "checkpoint_id")
 COUNTS: Final = ("successes", "judged", "unlabelled", "invalid", "robot_seconds")
@@ -185,7 +185,7 @@ def _counts_of_episodes(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
         sa.select(
             *(getattr(EpisodeRow, name) for name in KEYS),
             EpisodeRow.valid_for_policy_eval.label("valid"),
-            _effective_success().label("success"),
+            effective_success().label("success"),
             seconds_between(EpisodeRow.started_at, EpisodeRow.ended_at).label("seconds"),
         )
         .where(EpisodeRow.origin == "collect", *which)
@@ -200,16 +200,6 @@ def _counts_of_episodes(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
         _how_many(~valid).label("invalid"),
         sa.func.sum(seen.c.seconds).label("robot_seconds"),
     ).group_by(*(seen.c[name] for name in KEYS))
-
-
-def _effective_success() -> sa.ScalarSelect[Any]:
-    return (
-        sa.select(LabelRow.success)
-        .where(LabelRow.episode_id == EpisodeRow.id, LabelRow.success.is_not(None))
-        .order_by(*best_first())
-        .limit(1)
-        .scalar_subquery()
-    )
 
 
 def _how_many(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:

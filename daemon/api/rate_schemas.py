@@ -1,5 +1,8 @@
 """What the routes about success answer beyond the record of one iteration, field by field."""
 
+from datetime import datetime
+from typing import Literal
+
 from pydantic import BaseModel
 
 
@@ -76,3 +79,33 @@ class PolicyDifference(BaseModel):
     mean: EstimateRecord | None
     told_apart: bool
     corrected_for: int
+
+
+class Alarm(BaseModel):
+    """A policy's success at a task on a station changed: from `before` on, until it was noticed in `after`.
+
+    `changed_*` is the first episode after the change as it looked then, `noticed_*` the one that raised the
+    alarm, in `iteration`. `statistic` is the logarithm of how much better two rates explain it than one.
+    """
+
+    policy: str
+    policy_number: int
+    task: str
+    station: str
+    direction: Literal["fell", "rose"]
+    iteration: int
+    noticed_at: datetime
+    noticed_by: str
+    changed_at: datetime
+    changed_by: str
+    before: CountRecord
+    after: CountRecord
+    statistic: float
+
+
+class Alarms(BaseModel):
+    """Newest first; `watched` are the policies that were looked at."""
+
+    items: list[Alarm]
+    watched: list[str]
+    next_cursor: str | None

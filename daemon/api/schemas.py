@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from daemon.api.rate_schemas import Alarm
+
 
 class SuccessRate(BaseModel):
     """k of n real episodes, with the Wilson 95 % interval."""
@@ -73,8 +75,9 @@ class IterationRecord(IterationSummary):
     """Everything that is known of one iteration. `success` is real, `imagined_success` is not.
 
     Where a candidate was tried against the champion, `success` is that of the policy that goes on, and
-    `trial` has the counts of both and what was decided. `judge_audit` holds the judge against labels of real
-    held-out episodes, by task; `tasks_left_out` those that the policy update did not trust, each with why.
+    `trial` has the counts of both and what was decided; `alarms` are those that its episodes raised.
+    `judge_audit` holds the judge against labels of real held-out episodes, by task; `tasks_left_out` those
+    that the policy update did not trust, each with why.
     """
 
     phases: list[PhaseRecord]
@@ -83,6 +86,7 @@ class IterationRecord(IterationSummary):
     world_model: WorldModelRecord
     imagined_success: dict[str, Any]
     trial: dict[str, Any] | None
+    alarms: list[Alarm]
     judge_audit: dict[str, Any] | None
     tasks_left_out: dict[str, str]
     checkpoints: CheckpointUse
