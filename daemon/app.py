@@ -11,7 +11,7 @@ import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI
 
-from daemon.api import alarms, checkpoints, episodes, health, iterations, success_rates
+from daemon.api import alarms, checkpoints, episodes, health, iterations, ledger, success_rates
 from daemon.api.problems import install_problems, too_large
 from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
@@ -27,7 +27,7 @@ from robot_bridge.http_heads import BoundedHeads
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 5.0
-REQUEST_THREADS = 16  # Python runs one at a time; each more costs a connection and its cache, 3 MB
+REQUEST_THREADS = 8  # Python runs one at a time; each more costs a connection and its cache, 3 MB
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -52,7 +52,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     )
     app.add_middleware(BodyLimit, refuse=too_large)
     install_problems(app)
-    for resource in (iterations, success_rates, alarms, episodes, checkpoints, health):
+    for resource in (iterations, success_rates, alarms, ledger, episodes, checkpoints, health):
         app.include_router(resource.router)
     return app
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from daemon import cli_autoeval, cli_bench, cli_offline, cli_policy, cli_rest, cli_station
+from daemon import cli_autoeval, cli_bench, cli_ledger, cli_offline, cli_policy, cli_rest, cli_station
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -30,7 +30,7 @@ app.add_typer(cli_station.station_commands)
 app.command("clear-estop")(cli_station.clear_estop)
 app.command()(cli_policy.policy_server)
 app.command()(cli_autoeval.autoeval_emulator)
-for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
+for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates, cli_ledger.ledger):
     app.command()(rest_command)
 for offline_command in (
     cli_offline.pretrain,

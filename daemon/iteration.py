@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from daemon.alarms import alarms_of_iteration
 from daemon.errors import PageNotFound
+from daemon.ledger import ledger_of
 from daemon.statistics import wilson_interval
 from daemon.success import success_of
 from storage import iterations, metrics, phase_runs
@@ -110,6 +111,7 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
         "alarms": alarms_of_iteration(session, row),
+        "ledger": ledger_of(session, [(row.id, row.number)])[0],
         "judge_audit": _last(outcomes, "judge_audit"),
         "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {

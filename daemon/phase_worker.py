@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from daemon.curves import append_moment, curves_path, finite
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, WorkerStopped, leave_process
+from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
 from daemon.settings import Settings
 from daemon.spec import parse_spec
@@ -119,7 +120,7 @@ class Worker:
             outcome = self._run_phase(claimed, heartbeat)
             with self.database.write() as session:
                 phase_runs.finish(session, claimed, outcome=outcome, now=self.now())
-                metrics.record(session, claimed.phase_run_id, self.last_values, now=self.now())
+                metrics.record(session, claimed.phase_run_id, self._values(claimed), now=self.now())
         except LeaseLost as lost:
             log.warning("phase given up phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         except WorkerStopped:
@@ -160,6 +161,10 @@ class Worker:
                 )
             )
 
+    def _values(self, claimed: ClaimedRun) -> dict[str, float]:
+        """The last values of the phase, and what its judge has cost the iteration until now."""
+        return {**self.last_values, **judge_costs(self.settings.data_dir, claimed.iteration_id)}
+
     def _release(self, claimed: ClaimedRun) -> None:
         try:
             with self.database.write() as session:
@@ -180,6 +185,12 @@ class Worker:
             with self.database.write() as session:
                 phase_runs.fail(
                     session, claimed, error_code=code, message=str(error), retry=retry, now=self.now()
+                )
+                metrics.record(
+                    session,
+                    claimed.phase_run_id,
+                    judge_costs(self.settings.data_dir, claimed.iteration_id),
+                    now=self.now(),
                 )
         except LeaseLost as lost:
             log.warning("failure not recorded phase=%s iteration=%d reason=%s", *_which(claimed), lost)

@@ -18,13 +18,10 @@ from daemon.statistics import (
     wilson_interval,
 )
 from storage import success_counts, trials
-from storage.success_counts import Counted
-from storage.success_tables import SuccessCountRow
+from storage.success_counts import Counted, PolicyCount
 
 Record = dict[str, Any]
 Counts = dict[str, tuple[int, int]]  # task to successes and judged episodes
-
-DECIDED = frozenset({trials.PROMOTED, trials.REJECTED, trials.UNDECIDED})
 
 
 def success_of(session: Session, iteration_ids: Collection[str]) -> dict[str, Counts]:
@@ -33,29 +30,26 @@ def success_of(session: Session, iteration_ids: Collection[str]) -> dict[str, Co
     Where a candidate was tried against the champion, they are those of the policy that goes on; until that is
     decided, the champion's, which is the older one. Tasks without a judged episode are left out.
     """
-    acted: dict[str, list[SuccessCountRow]] = {iteration_id: [] for iteration_id in iteration_ids}
+    acted: dict[str, list[PolicyCount]] = {iteration_id: [] for iteration_id in iteration_ids}
     for row in success_counts.of_iterations(session, iteration_ids):
-        acted[row.iteration_id or ""].append(row)
-    goes_on: dict[str, str] = {}
-    for trial in trials.of_iterations(session, iteration_ids):
-        if trial.decision in DECIDED and trial.iteration_id is not None:
-            goes_on.setdefault(trial.iteration_id, trial.goes_on_id)
+        acted[row.iteration_id].append(row)
+    goes_on = trials.policies_that_went_on(session, iteration_ids)
     return {id_: _of_policy(rows, goes_on.get(id_) or _champion_of(rows)) for id_, rows in acted.items()}
 
 
-def _champion_of(rows: list[SuccessCountRow]) -> str | None:
+def _champion_of(rows: list[PolicyCount]) -> str | None:
     """The older of several policies; None where only one acted."""
     policies = list(dict.fromkeys(row.checkpoint_id for row in rows if row.checkpoint_id is not None))
     return policies[0] if len(policies) > 1 else None
 
 
-def _of_policy(rows: list[SuccessCountRow], policy: str | None) -> Counts:
+def _of_policy(rows: list[PolicyCount], policy: str | None) -> Counts:
     told: Counts = {}
-    for row in sorted(rows, key=lambda row: row.task_id):
+    for row in rows:
         if row.judged and policy in {None, row.checkpoint_id}:
             successes, judged = told.get(row.task_id, (0, 0))
             told[row.task_id] = (successes + row.successes, judged + row.judged)
-    return told
+    return dict(sorted(told.items()))
 
 
 def rate_record(counted: Counted, *, z: float = Z_95) -> Record:

@@ -7,7 +7,7 @@ away from them. Only collected episodes count. Intervals are the daemon's busine
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -22,6 +22,16 @@ from storage.verdict_order import effective_success
 KEYS: Final = ("iteration_id", "task_id", "station_id", "checkpoint_id")
 COUNTS: Final = ("successes", "judged", "unlabelled", "invalid", "robot_seconds")
 GROUPINGS: Final = ("iteration", "task", "policy", "station")
+
+
+class PolicyCount(NamedTuple):
+    """Successes and judged episodes of one policy at one task in one iteration."""
+
+    iteration_id: str
+    checkpoint_id: str | None
+    task_id: str
+    successes: int
+    judged: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,15 +86,26 @@ def rebuild(session: Session) -> None:
     _count_into_table(session)
 
 
-def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[SuccessCountRow]:
-    """Every count of these iterations; the policy that is older comes first."""
+def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[PolicyCount]:
+    """What each policy did in these iterations, task by task; the policy that is older comes first."""
+    table = SuccessCountRow
     query = (
-        sa.select(SuccessCountRow)
-        .outerjoin(CheckpointRow, CheckpointRow.id == SuccessCountRow.checkpoint_id)
-        .where(SuccessCountRow.iteration_id.in_(iteration_ids))
-        .order_by(CheckpointRow.number, SuccessCountRow.task_id, SuccessCountRow.station_id)
+        sa.select(
+            table.iteration_id,
+            table.checkpoint_id,
+            table.task_id,
+            sa.func.sum(table.successes),
+            sa.func.sum(table.judged),
+        )
+        .outerjoin(CheckpointRow, CheckpointRow.id == table.checkpoint_id)
+        .where(table.iteration_id.in_(iteration_ids))
+        .group_by(table.iteration_id, table.checkpoint_id, table.task_id, CheckpointRow.number)
+        .order_by(CheckpointRow.number, table.task_id)
     )
-    return list(session.scalars(query))
+    return [
+        PolicyCount(str(iteration_id), policy, task, int(successes), int(judged))
+        for iteration_id, policy, task, successes, judged in session.execute(query)
+    ]
 
 
 def of_policies(session: Session, checkpoint_ids: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
@@ -135,10 +156,13 @@ def _grouped(asked: CountQuery, *, newest: int | None) -> sa.Select[Any]:
             *(column.label(name) for name, column in columns.items()),
             *(sa.func.sum(source.c[name]).label(name) for name in COUNTS),
         )
-        .outerjoin(iteration, iteration.id == source.c.iteration_id)
-        .outerjoin(policy, policy.id == source.c.checkpoint_id)
+        .select_from(source)
         .group_by(*apart, source.c.task_id)
     )
+    if "policy" in asked.by:
+        by_task = by_task.outerjoin(policy, policy.id == source.c.checkpoint_id)
+    if "iteration" in asked.by or newest is not None:
+        by_task = by_task.outerjoin(iteration, iteration.id == source.c.iteration_id)
     if newest is not None:
         by_task = by_task.where(sa.or_(iteration.number.is_(None), iteration.number <= newest))
     inner = by_task.subquery("by_task")

@@ -74,10 +74,15 @@ def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
     return list(session.scalars(query.order_by(TrialRow.number)))
 
 
-def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[TrialRow]:
-    """What these iterations decided, in order."""
-    query = sa.select(TrialRow).where(TrialRow.iteration_id.in_(iteration_ids))
-    return list(session.scalars(query.order_by(TrialRow.number)))
+def policies_that_went_on(session: Session, iteration_ids: Collection[str]) -> dict[str, str]:
+    """By iteration, the policy that its trial let go on; where nothing was decided, none."""
+    query = sa.select(TrialRow.iteration_id, TrialRow.goes_on_id).where(
+        TrialRow.iteration_id.in_(iteration_ids), TrialRow.decision.in_((PROMOTED, REJECTED, UNDECIDED))
+    )
+    first: dict[str, str] = {}
+    for iteration_id, goes_on_id in session.execute(query.order_by(TrialRow.number)):
+        first.setdefault(str(iteration_id), goes_on_id)
+    return first
 
 
 def crowning(session: Session, champion_id: str) -> TrialRow | None:

@@ -109,3 +109,32 @@ class Alarms(BaseModel):
     items: list[Alarm]
     watched: list[str]
     next_cursor: str | None
+
+
+class Costs(BaseModel):
+    """What was used, and the success that was gained over `compared_with`, an iteration before.
+
+    `worker_seconds` by phase, every attempt; `gain` is a difference of mean success over tasks; per robot
+    hour, of the iterations from `compared_with` on and before this one.
+    """
+
+    robot_episodes: int
+    robot_seconds: float
+    worker_seconds: dict[str, float]
+    judge_requests: int
+    judge_usd: float
+    compared_with: int | None
+    gain: EstimateRecord | None
+    gain_per_robot_hour: EstimateRecord | None
+
+
+class IterationCosts(Costs):
+    iteration: int
+
+
+class LedgerPage(BaseModel):
+    """Newest first; `total` is of the iterations of this page."""
+
+    items: list[IterationCosts]
+    total: Costs
+    next_cursor: str | None

@@ -88,7 +88,8 @@ def list_success_rates(
         headers = {"Next-Cursor": next_cursor} if next_cursor else {}
         return Response(as_csv(items), media_type=CSV, headers=headers)
     page: dict[str, Any] = {"items": items, "next_cursor": next_cursor}
-    return (SuccessRates if asked.by is None else GroupedRates).model_validate(page)
+    answer = (SuccessRates if asked.by is None else GroupedRates).model_validate(page)
+    return Response(answer.model_dump_json(), media_type="application/json")  # built once, not twice
 
 
 @router.get("/difference/{one}/{other}", response_model=PolicyDifference)
@@ -120,14 +121,14 @@ def as_csv(items: Sequence[dict[str, Any]]) -> str:
 
 
 def _of_iterations(session: Session, asked: RatesAsked) -> Page:
-    rows, next_cursor = iterations.list_iterations(session, cursor=asked.cursor, limit=asked.limit)
-    told = success_of(session, [row.id for row in rows])
+    rows, next_cursor = iterations.list_numbers(session, cursor=asked.cursor, limit=asked.limit)
+    told = success_of(session, [iteration_id for iteration_id, _ in rows])
     items: list[dict[str, Any]] = []
-    for row in rows:
-        by_task = {task: success_rate(*count) for task, count in told[row.id].items()}
-        items += [{"iteration": row.number, "task": task, **rate} for task, rate in by_task.items()]
+    for iteration_id, number in rows:
+        by_task = {task: success_rate(*count) for task, count in told[iteration_id].items()}
+        items += [{"iteration": number, "task": task, **rate} for task, rate in by_task.items()]
         if by_task:
-            items.append({"iteration": row.number, "task": None, **overall_success(by_task)})
+            items.append({"iteration": number, "task": None, **overall_success(by_task)})
     return items, next_cursor
 
 

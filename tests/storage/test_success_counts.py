@@ -138,6 +138,7 @@ def test_policies_are_kept_apart_and_the_newer_comes_first(
     with database.read() as session:
         kept = success_counts.of_iterations(session, [iteration])
     assert {row.checkpoint_id for row in kept} == {*made, None}
+    assert {(row.successes, row.judged) for row in kept} == {(1, 1)}
     known = [row.checkpoint_id for row in kept if row.checkpoint_id]
     assert known == made, "the older policy first"
 
