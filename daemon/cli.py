@@ -4,6 +4,7 @@ The processes of the daemon are here; the REST clients are in `cli_rest.py`, wha
 `cli_offline.py`.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -63,10 +64,13 @@ def serve(
     announce: Announce = None,
 ) -> None:
     """Run the daemon: REST API, iterations, worker processes. Settings are GYMNASTD_ variables."""
+    gc.disable()  # what is imported stays: looking through it again and again takes a fifth of the start
     from daemon.app import serve as serve_daemon
     from daemon.logs import configure_logging
     from daemon.settings import load_settings
 
+    gc.enable()
+    gc.freeze()  # and no answer waits until a million old objects have been looked through
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     configure_logging(settings.log_level)
     serve_daemon(settings, announce=lambda url: announced(f"gymnastd serves {url}", url, announce))

@@ -186,12 +186,8 @@ class Worker:
                 phase_runs.fail(
                     session, claimed, error_code=code, message=str(error), retry=retry, now=self.now()
                 )
-                metrics.record(
-                    session,
-                    claimed.phase_run_id,
-                    judge_costs(self.settings.data_dir, claimed.iteration_id),
-                    now=self.now(),
-                )
+                costs = judge_costs(self.settings.data_dir, claimed.iteration_id)
+                metrics.record(session, claimed.phase_run_id, costs, now=self.now())
         except LeaseLost as lost:
             log.warning("failure not recorded phase=%s iteration=%d reason=%s", *_which(claimed), lost)
 
