@@ -7,8 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from daemon.cli_ledger import points, show_ledger
 from daemon.comparison import mean_difference
+from daemon.console_ledger import points, show_ledger
 from daemon.judge_costs import costs_path, judge_costs
 from storage import episodes, iterations
 from storage.tables import EpisodeRow
