@@ -37,9 +37,7 @@ class Books:
     @property
     def judged(self) -> list[Named]:
         """Those that have a judged episode."""
-        return [
-            (iteration_id, number) for iteration_id, number in self.iterations if self.success[iteration_id]
-        ]
+        return [named for named in self.iterations if self.success[named[0]]]
 
     def before(self, number: int) -> Named | None:
         """The newest judged one before this one."""
