@@ -9,15 +9,18 @@ from functools import partial
 from importlib.metadata import version
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 from daemon.api import (
+    alarms,
     checkpoints,
     episodes,
     health,
     iteration_control,
     iterations,
+    ledger,
     manifests,
     schedules,
     station_hours,
@@ -31,6 +34,7 @@ from daemon.api.services import Services
 from daemon.binding import address_of, require_locked
 from daemon.data_directory import DataDirectoryLock
 from daemon.deaths import Death
+from daemon.memory import share_memory_between_threads
 from daemon.scheduler import Job, Scheduler
 from daemon.scheduling.sweeps import SWEEP_EVERY_S, SWEEP_FIRST_AFTER_S, sweeps
 from daemon.settings import Settings
@@ -47,7 +51,9 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 5.0
 RESOURCES = (
+    alarms,
     iterations,
+    ledger,
     manifests,
     iteration_control,
     success_rates,
@@ -56,6 +62,7 @@ RESOURCES = (
     schedules,
     station_hours,
 )
+REQUEST_THREADS = 8  # Python runs one at a time; each more costs a connection and its cache, 3 MB
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -145,6 +152,7 @@ def serve(
         TlsUnusable: certificate and key are not two files that fit.
         OSError: the address cannot be bound.
     """
+    share_memory_between_threads()
     app = create_app(settings, worker_command=worker_command)
     address = address_of(settings)
     with (
@@ -176,6 +184,7 @@ class AnnouncingServer(uvicorn.Server):
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
         await super().startup(sockets=sockets)
         if self.started and sockets:
             self._announce(sockets[0])

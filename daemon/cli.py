@@ -4,6 +4,7 @@ The processes of the daemon are here; the REST clients are in `cli_rest.py`, wha
 `cli_offline.py`, what operators do in `cli_ops.py`.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from daemon import (
     cli_autoeval,
     cli_bench,
     cli_control,
+    cli_ledger,
     cli_manifest,
     cli_offline,
     cli_ops,
@@ -46,7 +48,7 @@ app.command()(cli_policy.policy_server)
 for operation in (cli_ops.doctor, cli_ops.backup, cli_ops.restore, cli_ops.gc):
     app.command()(operation)
 app.command()(cli_autoeval.autoeval_emulator)
-for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
+for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates, cli_ledger.ledger):
     app.command()(rest_command)
 for control_command in (
     cli_control.pause,
@@ -89,10 +91,13 @@ def serve(
     announce: Announce = None,
 ) -> None:
     """Run the daemon: REST API, iterations, worker processes. Settings are GYMNASTD_ variables."""
+    gc.disable()  # what is imported stays: looking through it again and again takes a fifth of the start
     from daemon.app import serve as serve_daemon
     from daemon.logs import configure_logging
     from daemon.settings import load_settings
 
+    gc.enable()
+    gc.freeze()  # and no answer waits until a million old objects have been looked through
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     configure_logging(settings.log_level)
     serve_daemon(settings, announce=lambda url: announced(f"gymnastd serves {url}", url, announce))

@@ -109,6 +109,10 @@ class DaemonClient:
     def success_rates(self) -> Json:
         return self._json("GET", "/v1/success-rates")
 
+    def ledger(self, **filters: Any) -> Json:
+        """Give what iterations cost and gained; filters are the query parameters of `/v1/ledger`."""
+        return self._json("GET", "/v1/ledger", params=filters)
+
     def episodes(self, **filters: Any) -> Json:
         """List episodes; filters are the query parameters of `/v1/episodes`."""
         return self._json("GET", "/v1/episodes", params=filters)

@@ -124,7 +124,18 @@ def learning_lines(record: Record) -> list[str]:
         *trial_lines(record["trial"]),
         *trust_lines(record["world_model"]),
         *audit_lines(record["judge_audit"]),
+        *alarm_lines(record.get("alarms", ())),
         *(f"{task} left out: {reason}" for task, reason in sorted(record["tasks_left_out"].items())),
+    ]
+
+
+def alarm_lines(alarms: Sequence[Record]) -> list[str]:
+    """Where the success of a policy that did not change has changed: look at the robot and its scene."""
+    return [
+        f"alarm: success of policy {alarm['policy_number']} at {alarm['task']} on {alarm['station']} "
+        f"{alarm['direction']} from {told(alarm['before'])} to {told(alarm['after'])} since "
+        f"{moment(alarm['changed_at'])}, and the policy is the same"
+        for alarm in alarms
     ]
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from daemon.alarms import alarms_of_iteration
 from daemon.errors import PageNotFound
+from daemon.ledger import ledger_of
 from daemon.scheduling.waiting import collect_waits
 from daemon.spec import phases_of
 from daemon.statistics import wilson_interval
-from storage import checkpoints, episodes, iterations, metrics, phase_runs, trials
+from daemon.success import success_of
+from storage import iterations, metrics, phase_runs
 from storage.db import serialise
 from storage.states import move
 from storage.tables import IterationRow, PhaseRunRow
@@ -134,6 +137,8 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
+        "alarms": alarms_of_iteration(session, row),
+        "ledger": ledger_of(session, [(row.id, row.number)])[0],
         "judge_audit": _last(outcomes, "judge_audit"),
         "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {
@@ -152,17 +157,8 @@ def success_by_task(session: Session, iteration_id: str) -> dict[str, Record]:
     Where a candidate was tried against the champion, it is that of the policy that goes on; until that is
     decided, the champion's.
     """
-    counts = episodes.success_counts(session, iteration_id, checkpoint_id=_told_of(session, iteration_id))
-    return {task: success_rate(successes, judged) for task, (successes, judged) in sorted(counts.items())}
-
-
-def _told_of(session: Session, iteration_id: str) -> str | None:
-    """The policy whose success an iteration tells; None where only one acted."""
-    for row in trials.of_iteration(session, iteration_id):
-        if row.decision in {trials.PROMOTED, trials.REJECTED, trials.UNDECIDED}:
-            return row.goes_on_id
-    acted = checkpoints.acted_in(session, iteration_id)
-    return acted[0].id if len(acted) > 1 else None
+    counts = success_of(session, [iteration_id])[iteration_id]
+    return {task: success_rate(successes, judged) for task, (successes, judged) in counts.items()}
 
 
 def overall_success(by_task: Mapping[str, Record]) -> Record:

@@ -20,6 +20,7 @@ from daemon.curves import append_moment, curves_path, finite
 from daemon.disk import DiskGuard, free_bytes, is_disk_full
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
+from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
 from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
@@ -149,7 +150,7 @@ class Worker:
             outcome = self._run_phase(claimed, heartbeat)
             with self.database.write() as session:
                 phase_runs.finish(session, claimed, outcome=outcome, now=self.now())
-                metrics.record(session, claimed.phase_run_id, self.last_values, now=self.now())
+                metrics.record(session, claimed.phase_run_id, self._values(claimed), now=self.now())
         except LeaseLost as lost:
             log.warning("phase given up phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         except WorkerStopped:
@@ -195,6 +196,10 @@ class Worker:
                 )
             )
 
+    def _values(self, claimed: ClaimedRun) -> dict[str, float]:
+        """The last values of the phase, and what its judge has cost the iteration until now."""
+        return {**self.last_values, **judge_costs(self.settings.data_dir, claimed.iteration_id)}
+
     def _release(self, claimed: ClaimedRun, *, why: str, code: str = phase_runs.RELEASED) -> None:
         try:
             with self.database.write() as session:
@@ -220,6 +225,8 @@ class Worker:
                 phase_runs.fail(
                     session, claimed, error_code=code, message=str(error), retry=retry, now=self.now()
                 )
+                costs = judge_costs(self.settings.data_dir, claimed.iteration_id)
+                metrics.record(session, claimed.phase_run_id, costs, now=self.now())
         except (LeaseLost, OperationalError) as lost:
             log.warning("failure not recorded phase=%s iteration=%d reason=%s", *_which(claimed), lost)
 

@@ -1,5 +1,11 @@
-"""Frames in, an mp4 that every browser plays out. No storage, no HTTP."""
+"""Frames in, an mp4 that every browser plays out. No storage, no HTTP.
 
+As a process (`python -m daemon.video`) it reads a line of JSON and raw frames, see `film`, and writes the mp4
+to its output.
+"""
+
+import json
+import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -29,3 +35,14 @@ def _write(path: Path, frames: NDArray[np.uint8], rate: Fraction) -> None:
                 stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
             )
         container.mux(stream.encode())
+
+
+def main() -> None:
+    """Encode what standard input holds to standard output."""
+    header = json.loads(sys.stdin.buffer.readline())
+    frames = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(header["shape"])
+    sys.stdout.buffer.write(encode_video(frames, frames_per_s=header["frames_per_s"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -99,7 +99,7 @@ class Database:
             DatabaseOutdated: migrations are missing.
             DatabaseNewer: the database was made by a later release.
         """
-        found, scripts = self.revision(), ScriptDirectory.from_config(_config())
+        found, scripts = self.revision(), _scripts()
         newest = str(scripts.get_current_head())
         _refuse_newer(found, scripts)
         if found != newest:
@@ -118,7 +118,7 @@ class Database:
         ):
             _lock(connection, MIGRATION_LOCK)
             found = MigrationContext.configure(connection).get_current_revision()
-            _refuse_newer(found, ScriptDirectory.from_config(config))
+            _refuse_newer(found, _scripts())
             config.attributes["connection"] = connection
             step(config)
         revision = self.revision()
@@ -217,9 +217,15 @@ def _config() -> Config:
     return config
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    """This release's migrations; they do not change while it runs."""
+    return ScriptDirectory.from_config(_config())
+
+
 def known_revisions() -> list[str]:
     """This release's revisions, the oldest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+    return [script.revision for script in _scripts().walk_revisions()][::-1]
 
 
 def _refuse_newer(found: str | None, scripts: ScriptDirectory) -> None:

@@ -97,9 +97,7 @@ def commit(
     session.flush()
     for name, (sha256, size) in kept.items():
         session.add(EpisodeBlobRow(episode_id=row.id, name=name, sha256=sha256, size_bytes=size))
-    for verdict in _verdicts(manifest):
-        labels.append(session, row.id, verdict, now=now)
-    session.flush()
+    labels.append_all(session, row.id, _verdicts(manifest), now=now)
     return row, True
 
 

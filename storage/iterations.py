@@ -83,6 +83,21 @@ def list_iterations(
     return rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None
 
 
+def list_numbers(
+    session: Session, *, cursor: str | None = None, limit: int = 50
+) -> tuple[list[tuple[str, int]], str | None]:
+    """The same pages with ids and numbers alone.
+
+    Raises:
+        CursorInvalid: the cursor is not one that this function, or `list_iterations`, returned.
+    """
+    query = sa.select(IterationRow.id, IterationRow.number).order_by(IterationRow.number.desc())
+    if cursor is not None:
+        query = query.where(IterationRow.number < _number_of(cursor))
+    rows = [(row.id, row.number) for row in session.execute(query.limit(limit + 1))]
+    return rows[:limit], str(rows[limit - 1][1]) if len(rows) > limit else None
+
+
 def unfinished(session: Session) -> list[IterationRow]:
     """Every iteration that is not over, in the order of their turns: the one that has begun, then by number.
 

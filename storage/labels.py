@@ -3,7 +3,7 @@
 A verdict without an answer (`success` None) is kept but never hides one that has an answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +11,20 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.errors import LabelSourceInvalid, RowMissing
+from storage.success_counts import refresh
 from storage.tables import EpisodeRow, IterationRow, LabelRow
+from storage.verdict_order import SOURCES, best_first
 
-SOURCES = ("human", "sim_predicate", "classifier", "vlm")  # most trusted first
+__all__ = [
+    "SOURCES",
+    "Verdict",
+    "append",
+    "append_all",
+    "effective_label",
+    "effective_labels",
+    "history",
+    "success_counts",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +46,36 @@ def append(session: Session, episode_id: str, verdict: Verdict, *, now: datetime
         LabelSourceInvalid: not one of SOURCES.
         RowMissing: there is no such episode.
     """
-    if verdict.source not in SOURCES:
-        raise LabelSourceInvalid(source=verdict.source, known=SOURCES)
-    if session.get(EpisodeRow, episode_id) is None:
+    return append_all(session, episode_id, [verdict], now=now)[0]
+
+
+def append_all(
+    session: Session, episode_id: str, verdicts: Sequence[Verdict], *, now: datetime
+) -> list[LabelRow]:
+    """Add verdicts on one episode, and count its task and iteration again; also where there is none to add.
+
+    Raises:
+        LabelSourceInvalid: one is not of SOURCES.
+        RowMissing: there is no such episode.
+    """
+    for verdict in verdicts:
+        if verdict.source not in SOURCES:
+            raise LabelSourceInvalid(source=verdict.source, known=SOURCES)
+    episode = session.get(EpisodeRow, episode_id)
+    if episode is None:
         raise RowMissing(kind="episode", row_id=episode_id)
-    row = LabelRow(
+    rows = []
+    for verdict in verdicts:
+        rows.append(_row(episode_id, verdict, now=now))
+        session.add(rows[-1])
+        session.flush()  # one by one: of equals, the one that was given last counts
+    if episode.origin == "collect":
+        refresh(session, iteration_id=episode.iteration_id, task_id=episode.task_id)
+    return rows
+
+
+def _row(episode_id: str, verdict: Verdict, *, now: datetime) -> LabelRow:
+    return LabelRow(
         episode_id=episode_id,
         success=verdict.success,
         source=verdict.source,
@@ -49,9 +85,6 @@ def append(session: Session, episode_id: str, verdict: Verdict, *, now: datetime
         labelled_at=verdict.at,
         recorded_at=now,
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def effective_label(session: Session, episode_id: str) -> LabelRow | None:
@@ -136,9 +169,6 @@ def _counted(
 
 def _ranked(*which: sa.ColumnElement[bool]) -> sa.Subquery:
     """Label ids with their rank within their episode; rank 1 counts."""
-    trust = sa.case({source: place for place, source in enumerate(SOURCES)}, value=LabelRow.source)
-    rank = sa.func.row_number().over(
-        partition_by=LabelRow.episode_id, order_by=(trust, LabelRow.labelled_at.desc(), LabelRow.id.desc())
-    )
+    rank = sa.func.row_number().over(partition_by=LabelRow.episode_id, order_by=best_first())
     query = sa.select(LabelRow.id, rank.label("rank")).where(LabelRow.success.is_not(None), *which)
     return query.subquery()

@@ -249,7 +249,7 @@ class EpisodeRow(Row):
     valid_for_world_model: Mapped[bool]
     manifest: Mapped[str] = mapped_column(sa.Text)
     manifest_sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), unique=True)
-    started_at: Mapped[datetime]
+    started_at: Mapped[datetime] = mapped_column(index=True)
     ended_at: Mapped[datetime]
     committed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]

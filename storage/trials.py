@@ -4,7 +4,7 @@ A candidate is tried against the champion on the robot; what is decided, and by 
 business. The champion is what the newest decision says goes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,6 +72,17 @@ def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
     """What an iteration decided, in order."""
     query = sa.select(TrialRow).where(TrialRow.iteration_id == iteration_id)
     return list(session.scalars(query.order_by(TrialRow.number)))
+
+
+def policies_that_went_on(session: Session, iteration_ids: Collection[str]) -> dict[str, str]:
+    """By iteration, the policy that its trial let go on; where nothing was decided, none."""
+    query = sa.select(TrialRow.iteration_id, TrialRow.goes_on_id).where(
+        TrialRow.iteration_id.in_(iteration_ids), TrialRow.decision.in_((PROMOTED, REJECTED, UNDECIDED))
+    )
+    first: dict[str, str] = {}
+    for iteration_id, goes_on_id in session.execute(query.order_by(TrialRow.number)):
+        first.setdefault(str(iteration_id), goes_on_id)
+    return first
 
 
 def crowning(session: Session, champion_id: str) -> TrialRow | None:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from daemon.api.pages import Cursor, Limit, OfIteration
 from daemon.api.schemas import EpisodePage
 from daemon.api.services import Wired
+from daemon.film import film_of
 from daemon.iteration import find_iteration, iteration_numbers
-from daemon.video import encode_video
 from storage import episodes, labels
 from storage.tables import EpisodeRow, LabelRow
 
@@ -33,7 +33,7 @@ def get_video(episode_id: str, services: Wired) -> Response:
     """Give an episode's film at the robot's own speed."""
     with services.database.read() as session:
         episode = episodes.load(session, services.blobs, episode_id)
-    film = encode_video(episode.frames.decode_all(), frames_per_s=episode.manifest.control_hz)
+    film = film_of(episode.frames.decode_all(), frames_per_s=episode.manifest.control_hz)
     return Response(film, media_type="video/mp4", headers={"ETag": f'"{episode.digest}"'})
 
 

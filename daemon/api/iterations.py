@@ -51,11 +51,13 @@ def request_iteration(
 
 
 @router.get("", response_model=IterationPage)
-def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Give a page of iterations, newest first."""
     with services.database.read() as session:
         rows, next_cursor = iterations.list_iterations(session, cursor=cursor, limit=limit)
-        return {"items": [iteration_summary(row) for row in rows], "next_cursor": next_cursor}
+    page = {"items": [iteration_summary(row) for row in rows], "next_cursor": next_cursor}
+    answer = IterationPage.model_validate(page).model_dump_json()  # built once: pages are large
+    return Response(answer, media_type="application/json")
 
 
 @router.get("/{number}", response_model=IterationRecord)

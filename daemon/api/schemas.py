@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from daemon.api.rate_schemas import Alarm, IterationCosts
+
 
 class SuccessRate(BaseModel):
     """k of n real episodes, with the Wilson 95 % interval."""
@@ -77,8 +79,9 @@ class IterationRecord(IterationSummary):
     """Everything that is known of one iteration. `success` is real, `imagined_success` is not.
 
     Where a candidate was tried against the champion, `success` is that of the policy that goes on, and
-    `trial` has the counts of both and what was decided. `judge_audit` holds the judge against labels of real
-    held-out episodes, by task; `tasks_left_out` those that the policy update did not trust, each with why.
+    `trial` has the counts of both and what was decided; `alarms` are those that its episodes raised,
+    `ledger` says what it cost and gained. `judge_audit` holds the judge against labels of real held-out
+    episodes, by task; `tasks_left_out` those that the policy update did not trust, each with why.
     `waiting_for` says why collecting has not begun: outside of robot hours, or a day's episodes are recorded.
     """
 
@@ -89,6 +92,8 @@ class IterationRecord(IterationSummary):
     world_model: WorldModelRecord
     imagined_success: dict[str, Any]
     trial: dict[str, Any] | None
+    alarms: list[Alarm]
+    ledger: IterationCosts
     judge_audit: dict[str, Any] | None
     tasks_left_out: dict[str, str]
     checkpoints: CheckpointUse

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.errors import SettingInvalid
+from daemon.judge_costs import costs_path
 from daemon.judges.chat import ChatEndpoint
 from daemon.judges.day_ledger import DayLedger
 from daemon.judges.ledger import Ledger, Prices
@@ -87,14 +88,15 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
         raise SettingInvalid(faults={"judge_url": wanted})
     key = settings.judge_key_file.read_text().strip() if settings.judge_key_file else None
     folder = settings.data_dir / "judge"
-    (folder / "costs").mkdir(parents=True, exist_ok=True)
+    costs = costs_path(settings.data_dir, context.iteration_id)
+    costs.parent.mkdir(parents=True, exist_ok=True)
     prices = Prices(
         prompt=settings.judge_prompt_price,
         completion=settings.judge_completion_price,
         prompt_tokens=spec.prompt_tokens,
     )
     ledger = Ledger(
-        folder / "costs" / f"{context.iteration_id}.json",
+        costs,
         prices=prices,
         max_requests=spec.max_requests,
         max_usd=spec.max_usd,

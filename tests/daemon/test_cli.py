@@ -189,6 +189,22 @@ def test_success_rates_show_counts_with_intervals(served, tmp_path, now, an_epis
     assert "6 to 79 %" in output
 
 
+def test_the_ledger_shows_what_iterations_used(served, tmp_path, now, an_episode, blobs):
+    assert "no iteration in that time" in inside("ledger", "--url", served).output
+    inside("iterate", "--url", served)
+    database = open_database(Settings(data_dir=tmp_path / "lab"))
+    with database.write() as session:
+        rows, _ = iterations.list_iterations(session)
+        provenance = episodes.Provenance(origin="collect", iteration_id=rows[0].id)
+        episodes.commit(session, blobs, an_episode(1), provenance=provenance, now=now)
+    database.dispose()
+    document = json.loads(inside("ledger", "--url", served, "--json").output)
+    assert [(item["iteration"], item["robot_episodes"]) for item in document["items"]] == [(1, 1)]
+    assert "0 for $0.00" in inside("ledger", "--url", served).output
+    early = inside("ledger", "--url", served, "--until", "2020-01-01T00:00:00Z").output
+    assert "no iteration in that time" in early
+
+
 def test_a_daemon_that_is_not_there_is_told_in_one_sentence(tmp_path):
     done = run("status", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1

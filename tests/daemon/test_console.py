@@ -6,6 +6,7 @@ from rich.progress import Progress
 
 from daemon.console import (
     PhaseBars,
+    alarm_lines,
     follow,
     learning_lines,
     moment,
@@ -206,3 +207,13 @@ def test_the_audit_of_the_judge_and_tasks_that_were_left_out_are_told():
         "open_drawer left out: the judge is no good",
     ]
     assert learning_lines(a_record()) == []
+
+
+def test_an_alarm_says_where_success_changed_and_since_when():
+    counts = {"before": {"successes": 20, "episodes": 20}, "after": {"successes": 0, "episodes": 6}}
+    place = {"policy_number": 7, "task": "open_drawer", "station": "cell-1", "direction": "fell"}
+    (line,) = alarm_lines([{**counts, **place, "changed_at": "2026-01-01T12:00:00Z"}])
+    assert line == (
+        "alarm: success of policy 7 at open_drawer on cell-1 fell from 20/20 to 0/6 since "
+        "2026-01-01 12:00:00, and the policy is the same"
+    )

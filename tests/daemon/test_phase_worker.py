@@ -7,6 +7,7 @@ from daemon.curves import curves_path, read_curves
 from daemon.errors import PhaseStalled
 from daemon.heartbeat import WorkerStopped
 from daemon.iteration import advance, find_iteration, iteration_record
+from daemon.judge_costs import costs_path
 from daemon.phase_worker import Worker, may_retry, run_worker
 from daemon.settings import Settings
 from daemon.spec import parse_spec
@@ -114,6 +115,22 @@ def test_what_a_phase_records_becomes_curves_and_last_values(lab):
         run_id = phase_runs.of_iteration(session, find_iteration(session, 1).id)[0].id
     curves = read_curves(curves_path(lab.settings.data_dir, run_id))
     assert curves["loss"] == [(1.0, 1.0), (2.0, 0.5), (3.0, pytest.approx(1 / 3))]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_judge_has_cost_is_in_the_ledger_however_the_phase_ends(lab, fails):
+    def collect(context):
+        file = costs_path(context.settings.data_dir, context.iteration_id)
+        file.parent.mkdir(parents=True)
+        file.write_text('{"requests": 7, "usd": 0.25}')
+        if fails:
+            raise OutOfLuck
+        return {}
+
+    lab.worker(collect).work_once()
+    record = lab.record()
+    assert record["phases"][0]["metrics"] == {"judge_requests": 7.0, "judge_usd": 0.25}
+    assert (record["ledger"]["judge_requests"], record["ledger"]["judge_usd"]) == (7, 0.25)
 
 
 def test_one_phases_numbers_do_not_leak_into_the_next(lab):

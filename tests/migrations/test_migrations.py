@@ -379,3 +379,54 @@ def test_rows_of_the_release_before_keep_their_files_and_outlive_going_back(empt
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT id FROM checkpoints")).scalars().all() == ["c"]
         assert session.execute(sa.text("SELECT id FROM episodes")).scalars().all() == ["e"]
+
+
+def test_episodes_of_the_release_before_are_counted_with_the_verdict_that_counts(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade(revision_before("0011"))
+    at = {"at": "2026-01-01 00:00:00", "end": "2026-01-01 00:00:08"}
+    with empty_database.write() as session:
+        for statement in (
+            "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', :at)",
+            "INSERT INTO stations (id, description, first_seen_at, last_seen_at) "
+            "VALUES ('s', '{}', :at, :at)",
+            "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+            "VALUES ('i', 1, 'finished', '{}', 'x', :at)",
+        ):
+            session.execute(sa.text(statement), at)
+        for name, valid in (("won", True), ("lost", True), ("open", True), ("broken", False)):
+            insert = (
+                "INSERT INTO episodes (id, station_id, task_id, iteration_id, origin, held_out, instruction, "
+                "steps, outcome, valid_for_policy_eval, valid_for_world_model, manifest, manifest_sha256, "
+                "started_at, ended_at, committed_at) VALUES (:id, 's', 't', 'i', 'collect', false, 'do', 1, "
+                "'completed', :valid, true, '{}', :id, :at, :end, :at)"
+            )
+            session.execute(sa.text(insert), {**at, "id": name, "valid": valid})
+        for name, success, source in (
+            ("won", False, "vlm"),
+            ("won", True, "human"),
+            ("won", False, "classifier"),
+            ("lost", False, "vlm"),
+            ("open", None, "human"),
+            ("broken", True, "human"),
+        ):
+            insert = (
+                "INSERT INTO labels (episode_id, success, source, labelled_at, recorded_at) "
+                "VALUES (:id, :success, :source, :at, :at)"
+            )
+            session.execute(sa.text(insert), {**at, "id": name, "success": success, "source": source})
+    empty_database.upgrade("0011")
+    with empty_database.read() as session:
+        counted = "SELECT successes, judged, unlabelled, invalid, robot_seconds FROM success_counts"
+        (row,) = session.execute(sa.text(counted)).all()
+    assert row[:4] == (1, 2, 1, 1)
+    assert row[4] == pytest.approx(32, abs=1e-3)
+    empty_database.downgrade(revision_before("0011"))
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT count(*) FROM labels")).scalar() == 6
+    assert "success_counts" not in sa.inspect(empty_database.engine).get_table_names()
+
+
+def revision_before(revision: str) -> str:
+    return REVISIONS[REVISIONS.index(revision) - 1]

@@ -1,0 +1,120 @@
+"""What iterations have used: robot time, workers' time by phase, judges' requests and money."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from storage.durations import seconds_between
+from storage.errors import CursorInvalid
+from storage.success_tables import SuccessCountRow
+from storage.tables import IterationRow, MetricSummaryRow, PhaseRunRow
+
+JUDGE_REQUESTS: Final = "judge_requests"  # metrics of phase runs: totals of the iteration until then
+JUDGE_USD: Final = "judge_usd"
+
+
+@dataclass(slots=True, kw_only=True)
+class Spent:
+    """One iteration's use. Worker seconds are those of every attempt, by phase."""
+
+    robot_episodes: int = 0
+    robot_seconds: float = 0.0
+    worker_seconds: dict[str, float] = field(default_factory=dict)
+    judge_requests: int = 0
+    judge_usd: float = 0.0
+
+
+def spent(session: Session, iteration_ids: Collection[str]) -> dict[str, Spent]:
+    """What each of these iterations has used, in three queries for all of them.
+
+    An attempt that still runs, or was given up, counts until its last heartbeat.
+    """
+    found = {iteration_id: Spent() for iteration_id in iteration_ids}
+    _add_robot(session, found)
+    _add_workers(session, found)
+    _add_judges(session, found)
+    return found
+
+
+def list_between(
+    session: Session,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> tuple[list[tuple[str, int]], str | None]:
+    """A page of the ids and numbers of iterations asked for in [since, until), newest first.
+
+    Raises:
+        CursorInvalid: the cursor is not one that this function returned.
+    """
+    query = sa.select(IterationRow.id, IterationRow.number).order_by(IterationRow.number.desc())
+    if since is not None:
+        query = query.where(IterationRow.requested_at >= since)
+    if until is not None:
+        query = query.where(IterationRow.requested_at < until)
+    if cursor is not None:
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+            raise CursorInvalid(cursor=cursor)
+        query = query.where(IterationRow.number < int(cursor))
+    rows = [(row.id, row.number) for row in session.execute(query.limit(limit + 1))]
+    return rows[:limit], str(rows[limit - 1][1]) if len(rows) > limit else None
+
+
+def judged_before(session: Session, number: int) -> tuple[str, int] | None:
+    """Id and number of the newest iteration before this one that has a judged episode."""
+    query = (
+        sa.select(IterationRow.id, IterationRow.number)
+        .join(SuccessCountRow, SuccessCountRow.iteration_id == IterationRow.id)
+        .where(IterationRow.number < number, SuccessCountRow.judged > 0)
+        .order_by(IterationRow.number.desc())
+        .limit(1)
+    )
+    row = session.execute(query).first()
+    return None if row is None else (row.id, row.number)
+
+
+def _add_robot(session: Session, found: dict[str, Spent]) -> None:
+    table = SuccessCountRow
+    episodes = sa.func.sum(table.judged + table.unlabelled + table.invalid)
+    query = (
+        sa.select(table.iteration_id, episodes, sa.func.sum(table.robot_seconds))
+        .where(table.iteration_id.in_(found))
+        .group_by(table.iteration_id)
+    )
+    for iteration_id, count, seconds in session.execute(query):
+        found[str(iteration_id)].robot_episodes = int(count)
+        found[str(iteration_id)].robot_seconds = float(seconds)
+
+
+def _add_workers(session: Session, found: dict[str, Spent]) -> None:
+    run = PhaseRunRow
+    ended = sa.func.coalesce(run.finished_at, run.heartbeat_at)
+    query = (
+        sa.select(run.iteration_id, run.phase, sa.func.sum(seconds_between(run.started_at, ended)))
+        .where(run.iteration_id.in_(found), run.started_at.is_not(None))
+        .group_by(run.iteration_id, run.phase)
+    )
+    for iteration_id, phase, seconds in session.execute(query):
+        found[iteration_id].worker_seconds[phase] = float(seconds or 0.0)
+
+
+def _add_judges(session: Session, found: dict[str, Spent]) -> None:
+    """Runs of one iteration note the same growing totals, so the highest is the newest."""
+    metric = MetricSummaryRow
+    query = (
+        sa.select(PhaseRunRow.iteration_id, metric.name, sa.func.max(metric.value))
+        .join(PhaseRunRow, PhaseRunRow.id == metric.phase_run_id)
+        .where(PhaseRunRow.iteration_id.in_(found), metric.name.in_((JUDGE_REQUESTS, JUDGE_USD)))
+        .group_by(PhaseRunRow.iteration_id, metric.name)
+    )
+    for iteration_id, name, value in session.execute(query):
+        if name == JUDGE_REQUESTS:
+            found[iteration_id].judge_requests = int(value)
+        else:
+            found[iteration_id].judge_usd = float(value)
