@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from daemon import cli_autoeval, cli_bench, cli_offline, cli_policy, cli_rest, cli_station
+from daemon import cli_autoeval, cli_bench, cli_exchange, cli_offline, cli_policy, cli_rest, cli_station
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -24,7 +24,16 @@ app = typer.Typer(
 )
 database_commands = typer.Typer(name="db", help="The database.", no_args_is_help=True)
 app.add_typer(database_commands)
+app.add_typer(cli_exchange.export_commands)
 app.add_typer(cli_offline.import_commands)
+for import_command in (
+    cli_exchange.import_worldgym_clips,
+    cli_exchange.import_lerobot,
+    cli_exchange.import_bridge_raw,
+    cli_exchange.import_rlds,
+):
+    name = import_command.__name__.removeprefix("import_").replace("_", "-")
+    cli_offline.import_commands.command(name)(import_command)
 app.add_typer(cli_bench.bench_commands)
 app.add_typer(cli_station.station_commands)
 app.command("clear-estop")(cli_station.clear_estop)

@@ -21,9 +21,10 @@ from storage.interchange.errors import EpisodeUnfit
 from storage.interchange.lerobot_layout import Place
 from storage.interchange.lerobot_statistics import Levels, Running
 from storage.interchange.record import Record, write_side
-from storage.interchange.video import CRF, VideoWriter
+from storage.interchange.video import VideoWriter
 
 KEYFRAMES: Final = 2  # a key frame at every second picture, so that any one is quickly reached
+CRF: Final = 23  # h264 quality, as LeRobot writes it
 MEGABYTE: Final = 1_000_000
 
 
@@ -140,7 +141,7 @@ class LeRobotWriter:
         if self._video is None:
             path = self._folder / self._video_at.video()
             self._video = VideoWriter(
-                path, width=frames.width, height=frames.height, fps=layout.FPS, keyframes=KEYFRAMES
+                path, size=(frames.width, frames.height), fps=layout.FPS, crf=CRF, keyframes=KEYFRAMES
             )
         began = self._video.count
         for index in range(count):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage import labels
-from storage.interchange.errors import QueryInvalid
+from storage.interchange.errors import NothingToExport, QueryInvalid
 from storage.tables import CheckpointRow, EpisodeRow, IterationRow
 
 KEYS: Final = (
@@ -105,6 +105,19 @@ def episode_ids(session: Session, query: ExportQuery) -> list[str]:
         return found
     judged = _judged(session, found, query.success)
     return [each for each in found if each in judged]
+
+
+def some_episode_ids(session: Session, query: ExportQuery) -> list[str]:
+    """As `episode_ids`.
+
+    Raises:
+        NothingToExport: none answers.
+    """
+    found = episode_ids(session, query)
+    if not found:
+        asked = {name: value for name, value in asdict(query).items() if value not in ((), None)}
+        raise NothingToExport(query=" ".join(f"{name}={value}" for name, value in asked.items()))
+    return found
 
 
 def _judged(session: Session, ids: Sequence[str], success: str) -> set[str]:

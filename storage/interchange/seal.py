@@ -73,6 +73,11 @@ def seal(folder: Path, what: Seal, *, notes: Mapping[str, str], now: datetime) -
     unfinished.replace(folder / MANIFEST)
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether gymnastd wrote this, whole or not."""
+    return (folder / SIDE_FOLDER).exists()
+
+
 def unseal(folder: Path, *, expected: str, advance: Callable[[int, int], None] | None = None) -> Seal | None:
     """Check every file of an export against manifest.json; None where the dataset is not one of ours.
 
@@ -87,7 +92,7 @@ def unseal(folder: Path, *, expected: str, advance: Callable[[int, int], None] |
     """
     path = folder / MANIFEST
     if not path.is_file():
-        if (folder / SIDE_FOLDER).exists():
+        if is_ours(folder):
             raise DatasetUnsealed(folder=folder)
         return None
     tree = _tree(path)

@@ -19,20 +19,20 @@ U8: TypeAlias = NDArray[np.uint8]
 
 PIXEL_FORMAT: Final = "yuv420p"
 CODEC: Final = "libx264"
-CRF: Final = 23
 LEVELS: Final = 3.0  # mean error per channel, of 255, that camera pictures keep below; a test holds it
 OFF_S: Final = 0.01  # how far a picture may be from its time
 
 
 class VideoWriter:
-    """One mp4 of h264 4:2:0 with a key frame every `keyframes` pictures; H and W are even."""
+    """One mp4 of h264 4:2:0 with a key frame every `keyframes` pictures; `size` is W and H, both even."""
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int, keyframes: int) -> None:
+    def __init__(self, path: Path, *, size: tuple[int, int], fps: int, crf: int, keyframes: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container: Any = av.open(str(path), mode="w", options={"movflags": "faststart"})
         self._stream = self._container.add_stream(CODEC, rate=Fraction(fps))
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, PIXEL_FORMAT
-        self._stream.options = {"crf": str(CRF), "preset": "veryfast", "bf": "0", "g": str(keyframes)}
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = PIXEL_FORMAT
+        self._stream.options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "g": str(keyframes)}
         self._stream.thread_count = 1
         self.count = self.bytes = 0  # pictures taken, and what they came to so far
 

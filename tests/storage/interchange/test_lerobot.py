@@ -41,7 +41,7 @@ from tests.storage.interchange.laboratory import (
     records_of,
 )
 
-MANY = 50
+MANY = 20
 VIDEO = "observation.images.primary"
 
 
@@ -62,11 +62,11 @@ def take_in(store: Store, folder: Path, now: datetime, *, convention: str | None
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
-    """Fifty episodes and their export, written over several files."""
+    """Twenty episodes and their export, written over several files."""
     folder = tmp_path_factory.mktemp("lerobot")
     now = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
     store = filled(folder / "lab", MANY, now=now)
-    export(store, folder / "out", now, data_bytes=20_000, video_bytes=5_000)
+    export(store, folder / "out", now, data_bytes=8_000, video_bytes=2_000)
     return store, folder / "out"
 
 
@@ -85,7 +85,7 @@ def foreign(folder: Path) -> Path:
     return folder
 
 
-def test_fifty_episodes_come_back_with_everything_that_was_known_of_them(
+def test_episodes_come_back_out_of_several_files_with_everything_that_was_known_of_them(
     many: tuple[Store, Path], tmp_path: Path, now: datetime
 ) -> None:
     store, folder = many
@@ -387,14 +387,14 @@ def rewrite_video(folder: Path) -> None:
     path = folder / f"videos/{VIDEO}/chunk-000/file-000.mp4"
     with av.open(str(path)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    with video.VideoWriter(path, width=32, height=32, fps=5, keyframes=2) as writer:
+    with video.VideoWriter(path, size=(32, 32), fps=5, crf=23, keyframes=2) as writer:
         for picture in pictures[:-1]:
             writer.add(picture)
 
 
 def faster_video(folder: Path) -> None:
     with video.VideoWriter(
-        folder / f"videos/{VIDEO}/chunk-000/file-000.mp4", width=32, height=32, fps=20, keyframes=2
+        folder / f"videos/{VIDEO}/chunk-000/file-000.mp4", size=(32, 32), fps=20, crf=23, keyframes=2
     ) as writer:
         for _ in range(20):
             writer.add(np.zeros((32, 32, 3), np.uint8))
