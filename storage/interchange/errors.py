@@ -30,7 +30,7 @@ class DatasetInvalid(InterchangeError):
     def __init__(self, *, path: Path, expected: str, found: str) -> None:
         self.path = path
         super().__init__(
-            f"{path} is not what its format says: expected {expected}, found {found}. "
+            f"{path} is not what its format says: expected {expected}, found {found.rstrip('.')}. "
             "Episodes before it stay imported; repair it and repeat."
         )
 
