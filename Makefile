@@ -25,7 +25,7 @@ lint: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[sim,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[sim,interchange,dev]'
 	touch $(INSTALLED)
 
 clean:

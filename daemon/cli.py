@@ -16,6 +16,7 @@ from daemon import (
     cli_autoeval,
     cli_bench,
     cli_control,
+    cli_exchange,
     cli_ledger,
     cli_manifest,
     cli_offline,
@@ -37,7 +38,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_ops.database_commands)
+app.add_typer(cli_exchange.export_commands)
 app.add_typer(cli_offline.import_commands)
+for import_command in (
+    cli_exchange.import_worldgym_clips,
+    cli_exchange.import_lerobot,
+    cli_exchange.import_bridge_raw,
+    cli_exchange.import_rlds,
+):
+    name = import_command.__name__.removeprefix("import_").replace("_", "-")
+    cli_offline.import_commands.command(name)(import_command)
 app.add_typer(cli_bench.bench_commands)
 app.add_typer(cli_station.station_commands)
 app.add_typer(cli_token.token_commands)

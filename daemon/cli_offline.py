@@ -24,18 +24,6 @@ def pretrain(
     make_base(out=out, seed=seed, report=typer.echo)
 
 
-@import_commands.command("worldgym-clips")
-def worldgym_clips(
-    folder: Annotated[Path, typer.Argument(help="Holds train/ and test/ with pairs of .mp4 and .npz.")],
-) -> None:
-    """Bring real robot clips into the replay store; those in test/ are held out. Twice adds nothing."""
-    from daemon.imports import import_clips
-    from daemon.settings import load_settings
-
-    report = import_clips(load_settings(), folder)
-    typer.echo(f"{report.episodes} episodes, {report.frames} frames; {report.added} were new")
-
-
 @import_commands.command("worldgym-checkpoint")
 def worldgym_checkpoint(
     file: Annotated[Path, typer.Argument(help="A published checkpoint, ckpt_….pt.")],

@@ -51,17 +51,31 @@ def decode(pickled: bytes, *, index: int, limits: SandboxLimits | None = None) -
     if len(pickled) > MAX_PICKLE_BYTES:
         found = f"{len(pickled)} bytes"
         raise PickleRefused(thing=thing, expected=f"at most {MAX_PICKLE_BYTES} bytes", found=found)
-    answer = _run(pickled, thing, limits or SandboxLimits())
+    head, body = run_confined(CHILD, pickled, thing=thing, read_max=READ_MAX_BYTES, limits=limits)
+    return _trajectory(head, body, index=index)
+
+
+def run_confined(
+    child: str, pickled: bytes, *, thing: str, read_max: int, limits: SandboxLimits | None = None
+) -> tuple[dict[str, Any], bytes]:
+    """What a module that confines itself makes of a pickle: its line of JSON, and the bytes after it.
+
+    Raises:
+        PickleRefused: it will not build what the pickle names.
+        SandboxFailed: it took too much memory or time, said more than `read_max` bytes, or broke.
+    """
+    answer = _run(child, pickled, thing=thing, read_max=read_max, limits=limits or SandboxLimits())
     first, _, body = answer.partition(b"\n")
     head = _head(first, thing)
     if "refused" in head:
         raise PickleRefused(thing=thing, **_texts(head["refused"], thing))
-    return _trajectory(head, body, index=index)
+    return head, body
 
 
-def _run(pickled: bytes, thing: str, limits: SandboxLimits) -> bytes:
+def _run(child_module: str, pickled: bytes, *, thing: str, read_max: int, limits: SandboxLimits) -> bytes:
     """All that the child says; it is killed when its time is over or it says too much."""
-    arguments = [sys.executable, "-I", "-B", "-m", CHILD, str(limits.memory_bytes), str(limits.cpu_s)]
+    bounds = [str(limits.memory_bytes), str(limits.cpu_s)]
+    arguments = [sys.executable, "-I", "-B", "-m", child_module, *bounds]
     with subprocess.Popen(
         arguments,
         stdin=subprocess.PIPE,
@@ -74,14 +88,14 @@ def _run(pickled: bytes, thing: str, limits: SandboxLimits) -> bytes:
         assert child.stdin is not None and child.stdout is not None  # noqa: S101 - both are pipes
         clock = _Clock(limits.wall_s, child.kill)
         _feed(child.stdin, pickled)
-        answer = child.stdout.read(READ_MAX_BYTES + 1)
-        if len(answer) > READ_MAX_BYTES:
+        answer = child.stdout.read(read_max + 1)
+        if len(answer) > read_max:
             child.kill()
         status = child.wait()
         clock.cancel()
     if clock.has_struck:
         raise SandboxFailed(thing=thing, reason=f"it was not done after {limits.wall_s} s")
-    if len(answer) > READ_MAX_BYTES or b"\n" not in answer:
+    if len(answer) > read_max or b"\n" not in answer:
         reason = f"the process ended with status {status} and without an answer"
         raise SandboxFailed(thing=thing, reason=reason)
     return answer

@@ -122,8 +122,8 @@ def read_clip(mp4: Path, npz: Path) -> Episode:
         ClipInvalid: a file is missing, does not read, or does not hold what the format says.
     """
     episode_id = clip_id(mp4, npz)
-    rows = _read_rows(npz)
-    pictures = _read_pictures(mp4)
+    rows = read_rows(npz)
+    pictures = read_pictures(mp4)
     if len(pictures) != len(rows):
         raise ClipInvalid(
             path=npz, expected=f"{len(pictures)} rows, one per frame of {mp4.name}", found=f"{len(rows)} rows"
@@ -147,7 +147,7 @@ def read_clip(mp4: Path, npz: Path) -> Episode:
     return assemble(header, steps=steps, frames=FrameBlob.of_images(pictures))
 
 
-def _read_rows(npz: Path) -> F32:
+def read_rows(npz: Path) -> F32:
     """The array of a clip, float32 [frames, 10], every number where the format has it."""
     try:
         with np.load(io.BytesIO(npz.read_bytes()), allow_pickle=False) as archive:
@@ -185,7 +185,7 @@ def _describe_last_row(rows: F32) -> Literal["zero", "cut"]:
     return "cut" if rows[-1, :6].any() else "zero"
 
 
-def _read_pictures(mp4: Path) -> U8:
+def read_pictures(mp4: Path) -> U8:
     """Every picture of a video, uint8 [frames, H, W, 3] RGB."""
     try:
         with av.open(str(mp4)) as container:

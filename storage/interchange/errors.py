@@ -1,0 +1,105 @@
+"""What can go wrong when episodes leave the store in another format, or come in from one.
+
+InterchangeError (StorageError)
+├── DatasetInvalid          a file is not what its format says
+├── DatasetUnsealed         an export that was broken off: it has no manifest
+├── DatasetChanged          a file is not the one that was exported
+├── DatasetUndeclared       a dataset of others that does not say what its numbers mean
+├── TargetNotEmpty          an export goes into an empty folder
+├── EpisodeUnfit            an episode that the format cannot hold
+├── NothingToExport         no episode answers the query
+├── QueryInvalid            a query that names what there is not
+└── ExtraMissing            a package of an optional extra is not installed
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from storage.errors import StorageError
+
+
+class InterchangeError(StorageError):
+    """Root of what goes wrong between the store and the formats of others."""
+
+    code = "interchange_error"
+
+
+class DatasetInvalid(InterchangeError):
+    code = "dataset_invalid"
+
+    def __init__(self, *, path: Path, expected: str, found: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} is not what its format says: expected {expected}, found {found.rstrip('.')}. "
+            "Episodes before it stay imported; repair it and repeat."
+        )
+
+
+class DatasetUnsealed(InterchangeError):
+    code = "dataset_unsealed"
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"{folder} holds an export that was broken off: manifest.json comes last and is missing. "
+            "Remove the folder and export again."
+        )
+
+
+class DatasetChanged(InterchangeError):
+    code = "dataset_changed"
+
+    def __init__(self, *, path: Path, expected: str, found: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} is not the file that was exported: manifest.json says {expected}, found {found}. "
+            "Nothing was imported; copy it again, or remove manifest.json and _gymnastd to import "
+            "the rest as a dataset of others."
+        )
+
+
+class DatasetUndeclared(InterchangeError):
+    code = "dataset_undeclared"
+
+    def __init__(self, *, folder: Path, known: Sequence[str]) -> None:
+        super().__init__(
+            f"{folder} does not declare what its actions and states mean, and a wrong guess would spoil the "
+            f"world model. If you know it, say so with --convention, one of {', '.join(known)}."
+        )
+
+
+class TargetNotEmpty(InterchangeError):
+    code = "export_target_not_empty"
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(f"{folder} is not an empty folder. Name a new one, or remove what is in it.")
+
+
+class EpisodeUnfit(InterchangeError):
+    code = "episode_unfit"
+
+    def __init__(self, *, episode_id: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"episode {episode_id} does not fit the format: expected {expected}, found {found}. "
+            "Narrow the query, so that it is left out."
+        )
+
+
+class NothingToExport(InterchangeError):
+    code = "nothing_to_export"
+
+    def __init__(self, *, query: str) -> None:
+        super().__init__(f"no episode answers the query {query or '(all)'}. Nothing was written.")
+
+
+class QueryInvalid(InterchangeError):
+    code = "query_invalid"
+
+    def __init__(self, *, term: str, expected: str) -> None:
+        super().__init__(f"{term!r} is no part of a query: expected {expected}.")
+
+
+class ExtraMissing(InterchangeError):
+    code = "extra_missing"
+
+    def __init__(self, *, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Install gymnast-daemon[{extra}] and repeat.")
