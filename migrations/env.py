@@ -5,7 +5,7 @@
 
 from alembic import context
 
-from storage import tables
+from storage import event_tables, tables
 
 
 def run() -> None:
@@ -13,7 +13,7 @@ def run() -> None:
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=tables.IterationRow.metadata,
+        target_metadata=tables.IterationRow.metadata,  # the same of all modules of tables
         render_as_batch=True,
         transactional_ddl=True,
     )

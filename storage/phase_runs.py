@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import leases
+from storage import events, leases
 from storage.canonical import as_json
 from storage.db import serialise
 from storage.errors import LeaseLost, MetricNotFinite, RowMissing, UnknownPhase
@@ -266,6 +266,7 @@ def _add(session: Session, iteration_id: str, *, phase: str, attempt: int, now: 
     )
     session.add(run)
     session.flush()
+    events.note_state(run, at=now)
     return run
 
 
