@@ -5,7 +5,7 @@
 
 from alembic import context
 
-from storage import event_tables, tables
+from storage import tables
 
 
 def run() -> None:

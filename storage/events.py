@@ -131,7 +131,7 @@ def _noted(session: Session) -> list[Noted]:
     return found
 
 
-def _of_kinds(query: sa.Select[tuple[EventRow]], kinds: Collection[str]) -> sa.Select[tuple[EventRow]]:
+def _of_kinds(query: sa.Select[EventRow], kinds: Collection[str]) -> sa.Select[EventRow]:
     return query.where(EventRow.kind.in_(kinds)) if kinds else query
 
 

@@ -188,7 +188,7 @@ def test_events_are_found_by_kind_and_by_iteration(
     assert (second.kind, newest.kind) == ("iteration_requested", "disk_ok")
 
 
-@pytest.mark.parametrize("cursor", ["", "-1", "1.5", "x", "9" * 19, "٣"])  # noqa: RUF001
+@pytest.mark.parametrize("cursor", ["", "-1", "1.5", "x", "9" * 19, "٣"])
 def test_a_cursor_that_no_list_made_is_refused(sqlite_database: Database, cursor: str) -> None:
     with pytest.raises(CursorInvalid), sqlite_database.read() as session:
         events.list_events(session, cursor=cursor)
