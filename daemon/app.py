@@ -5,16 +5,23 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI
 
-from daemon.api import checkpoints, episodes, health, iterations, success_rates
+from daemon.api import checkpoints, episodes, events, health, iterations, metrics, success_rates
 from daemon.api.problems import install_problems, too_large
+from daemon.api.request_counts import CountRequests, RequestCounts
 from daemon.api.services import Services
 from daemon.data_directory import DataDirectoryLock
-from daemon.scheduler import Scheduler
+from daemon.events import disk, feed, webhooks
+from daemon.events.disk import watch_disk
+from daemon.events.feed import Feed
+from daemon.events.webhooks import Webhooks
+from daemon.measurements import Measurements
+from daemon.scheduler import Job, Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
@@ -47,9 +54,11 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         version=version("gymnast-daemon"),
         lifespan=lifespan,
     )
+    app.state.request_counts = RequestCounts()
     app.add_middleware(BodyLimit, refuse=too_large)
+    app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last
     install_problems(app)
-    for resource in (iterations, success_rates, episodes, checkpoints, health):
+    for resource in (iterations, success_rates, episodes, checkpoints, events, metrics, health):
         app.include_router(resource.router)
     return app
 
@@ -64,14 +73,29 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         database.upgrade()
         supervisor = Supervisor(settings=settings, command=worker_command)
         stack.callback(supervisor.stop)
-        scheduler = Scheduler(database, supervisor, now=utc_now)
+        told = Feed(database)
+        hooks = Webhooks(settings.webhooks, database, now=utc_now)
+        hooks.enter()
+        look_at_disk = partial(
+            watch_disk, database, settings.data_dir, low_gb=settings.disk_low_gb, now=utc_now
+        )
+        also: list[Job] = [
+            (told.look, feed.LOOK_EVERY_S),
+            (hooks.deliver, webhooks.LOOK_EVERY_S),
+            (look_at_disk, disk.LOOK_EVERY_S),
+        ]
+        scheduler = Scheduler(database, supervisor, now=utc_now, also=also)
         stack.callback(scheduler.stop)
+        stack.callback(hooks.stop)
+        stack.callback(told.close)
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
             blobs=open_blobs(settings),
             supervisor=supervisor,
+            feed=told,
+            measurements=Measurements(database, now=utc_now),
             scheduling=scheduler.running,
             now=utc_now,
         )
@@ -104,15 +128,21 @@ def serve(
             access_log=False,
             timeout_graceful_shutdown=int(SHUTDOWN_GRACE_S),
         )
-        AnnouncingServer(config, announce).run(sockets=[listener])
+        AnnouncingServer(config, announce, ending=services.feed.close).run(sockets=[listener])
 
 
 class AnnouncingServer(uvicorn.Server):
-    """A server that says when, and where, it began to answer."""
+    """A server that says when, and where, it began to answer, and when it begins to end."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[str], None], *, ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._ending = announce, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()  # streams would keep their connections, and the server would wait for those
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

@@ -1,7 +1,7 @@
 """The daemon's clockwork: a few jobs, each run again and again, never twice at once."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -18,18 +18,33 @@ ADVANCE_EVERY_S = 0.5
 SUPERVISE_EVERY_S = 1.0
 
 
-class Scheduler:
-    """Advances iterations and looks after the workers while it is started."""
+Job = tuple[Callable[[], object], float]  # what is done, and every how many seconds
 
-    def __init__(self, database: Database, supervisor: Supervisor, *, now: Callable[[], datetime]) -> None:
+
+class Scheduler:
+    """Advances iterations and looks after the workers while it is started; `also` is done beside that."""
+
+    def __init__(
+        self,
+        database: Database,
+        supervisor: Supervisor,
+        *,
+        now: Callable[[], datetime],
+        also: Sequence[Job] = (),
+    ) -> None:
         self._database = database
         self._supervisor = supervisor
         self._now = now
+        self._also = also
         self._jobs = BackgroundScheduler(timezone=UTC)
 
     def start(self) -> None:
-        """Start both jobs; the first run of each is now."""
-        for job, every_s in ((self.advance, ADVANCE_EVERY_S), (self._supervisor.check, SUPERVISE_EVERY_S)):
+        """Start all jobs; the first run of each is now."""
+        own: Sequence[Job] = (
+            (self.advance, ADVANCE_EVERY_S),
+            (self._supervisor.check, SUPERVISE_EVERY_S),
+        )
+        for job, every_s in (*own, *self._also):
             self._jobs.add_job(
                 job,
                 "interval",

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from daemon.events.feed import Feed
+from daemon.measurements import Measurements
 from daemon.settings import Settings
 from daemon.supervisor import Supervisor
 from storage.blobs import BlobStore
@@ -21,6 +23,8 @@ class Services:
     database: Database
     blobs: BlobStore
     supervisor: Supervisor
+    feed: Feed
+    measurements: Measurements
     scheduling: Callable[[], bool]
     now: Callable[[], datetime]
 

@@ -13,6 +13,7 @@ from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.learning.reward.judge import Judge
 from daemon.learning.reward.vlm import Rubric
 from daemon.phases.context import PhaseContext
+from daemon.phases.telling import Spell, ToldJudge
 from daemon.spec import JudgeKind
 
 
@@ -66,7 +67,7 @@ def rubrics_of(context: PhaseContext) -> dict[str, Rubric]:
     }
 
 
-def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
+def vlm_judge(context: PhaseContext, *, waiting_at: float) -> ToldJudge:
     """The endpoint of the settings with the questions of the spec; costs are kept per iteration.
 
     Raises:
@@ -100,10 +101,20 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
         at_once=spec.at_once,
         rubrics=rubrics_of(context),
     )
-    return VlmHttpJudge(
+    outage = Spell(context, begins="judge_away", ends="judge_back")
+
+    def waiting(text: str | None) -> None:
+        if text is None:
+            outage.off()
+            return
+        context.report(waiting_at, text)
+        outage.on(reason=text)
+
+    judge = VlmHttpJudge(
         ChatEndpoint(settings.judge_url, key=key, answer_s=spec.answer_s),
         ledger,
         config=config,
         cache=folder / "answers",
-        waiting=lambda text: context.report(waiting_at, text),
+        waiting=waiting,
     )
+    return ToldJudge(judge, context)

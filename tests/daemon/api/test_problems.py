@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import daemon.errors
+import daemon.events.errors
 import robot_bridge.errors
 import storage.errors
 from daemon.api.problems import STATUS, install_problems, problem
@@ -14,7 +15,7 @@ from daemon.errors import DaemonError, NotReady, PageNotFound, SpecInvalid
 from storage.errors import StorageError
 
 TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import for this
-MODULES = (daemon.errors, storage.errors, robot_bridge.errors)
+MODULES = (daemon.errors, daemon.events.errors, storage.errors, robot_bridge.errors)
 CODES = {
     value.code
     for module in MODULES
