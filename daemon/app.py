@@ -11,7 +11,7 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
-from daemon.api import checkpoints, episodes, events, health, iterations, metrics, success_rates
+from daemon.api import checkpoints, episodes, events, health, iterations, labels, logs, metrics, success_rates
 from daemon.api.problems import install_problems, too_large
 from daemon.api.request_counts import CountRequests, RequestCounts
 from daemon.api.services import Services
@@ -58,7 +58,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     app.add_middleware(BodyLimit, refuse=too_large)
     app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last
     install_problems(app)
-    for resource in (iterations, success_rates, episodes, checkpoints, events, metrics, health):
+    for resource in (iterations, success_rates, episodes, labels, checkpoints, logs, events, metrics, health):
         app.include_router(resource.router)
     return app
 

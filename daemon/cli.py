@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from daemon import cli_autoeval, cli_bench, cli_offline, cli_policy, cli_rest, cli_station
+from daemon import cli_autoeval, cli_bench, cli_offline, cli_policy, cli_rest, cli_station, cli_watch
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -32,6 +32,8 @@ app.command()(cli_policy.policy_server)
 app.command()(cli_autoeval.autoeval_emulator)
 for rest_command in (cli_rest.iterate, cli_rest.status, cli_rest.success_rates):
     app.command()(rest_command)
+for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label):
+    app.command()(watch_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,

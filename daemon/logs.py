@@ -7,12 +7,17 @@ FORMAT = "%(asctime)sZ %(levelname)s %(name)s %(message)s"
 QUIET = ("apscheduler", "alembic", "urllib3", "httpx2")  # they speak per job run, not per event
 
 
-def configure_logging(level: str) -> None:
-    """Send the log of this process to standard error."""
+def line_format() -> logging.Formatter:
+    """What a line looks like, wherever it is written."""
     formatter = logging.Formatter(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
+    return formatter
+
+
+def configure_logging(level: str) -> None:
+    """Send the log of this process to standard error."""
     stream = logging.StreamHandler()
-    stream.setFormatter(formatter)
+    stream.setFormatter(line_format())
     root = logging.getLogger()
     root.handlers = [stream]
     root.setLevel(level)

@@ -20,6 +20,7 @@ from daemon.curves import append_moment, curves_path, finite
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, WorkerStopped, leave_process
 from daemon.phases.context import PhaseContext
+from daemon.run_log import phase_log
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
@@ -88,10 +89,6 @@ class Worker:
         claimed = self._claim()
         if claimed is None:
             return False
-        log.info(
-            "phase started phase=%s iteration=%d attempt=%d fence=%d",
-            claimed.phase, claimed.iteration_number, claimed.attempt, claimed.fence,
-        )  # fmt: skip
         heartbeat = Heartbeat(
             self.database,
             claimed,
@@ -100,7 +97,11 @@ class Worker:
             now=self.now,
             leave=self.leave,
         )
-        with heartbeat:
+        with phase_log(self.settings, claimed.phase_run_id), heartbeat:
+            log.info(
+                "phase started phase=%s iteration=%d attempt=%d fence=%d",
+                claimed.phase, claimed.iteration_number, claimed.attempt, claimed.fence,
+            )  # fmt: skip
             self._attempt(claimed, heartbeat)
         return True
 

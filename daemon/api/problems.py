@@ -104,7 +104,8 @@ def _answer_ours(request: Request, error: Ours) -> JSONResponse:
 def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     """A body or a query parameter that FastAPI refused; a spec's faults get the spec's codes."""
     errors = error.errors()
-    if request.method == "POST" and all(fault["loc"][0] == "body" for fault in errors):
+    is_spec = request.method == "POST" and request.url.path == "/v1/iterations"
+    if is_spec and all(fault["loc"][0] == "body" for fault in errors):
         inside = [{**fault, "loc": fault["loc"][1:]} for fault in errors]
         return problem_of(spec_refusal(inside))
     return problem_of(RequestInvalid(faults={dotted(fault["loc"]): fault["msg"] for fault in errors}))

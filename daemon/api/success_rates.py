@@ -4,13 +4,14 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from daemon.api.etags import TaggedRoute
 from daemon.api.pages import Cursor, Limit
 from daemon.api.schemas import SuccessRates
 from daemon.api.services import Wired
 from daemon.iteration import overall_success, success_by_task
 from storage import iterations
 
-router = APIRouter(prefix="/v1/success-rates", tags=["success rates"])
+router = APIRouter(prefix="/v1/success-rates", tags=["success rates"], route_class=TaggedRoute)
 
 
 @router.get("", response_model=SuccessRates)

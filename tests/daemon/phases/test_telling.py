@@ -39,10 +39,11 @@ def test_what_lasts_is_told_at_its_beginning_and_at_its_end(lab: Lab) -> None:
 
 def test_an_event_of_a_phase_is_one_of_its_iteration(lab: Lab) -> None:
     lab.request(SMALL)
-    tell(lab.context("collect"), "judge_away", reason="503")
+    context = lab.context("collect")
+    tell(context, "judge_away", reason="503")
     with lab.database.read() as session:
         (event,) = events.after(session, 0, kinds=["judge_away"])
-    assert (event.iteration, event.facts) == (1, {"reason": "503"})
+    assert (event.iteration, event.facts) == (context.iteration_number, {"reason": "503"})
 
 
 def test_a_judge_that_goes_away_and_comes_back_is_told_of(lab: Lab) -> None:
