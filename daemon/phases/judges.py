@@ -13,7 +13,7 @@ from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.learning.reward.judge import Judge
 from daemon.learning.reward.vlm import Rubric
 from daemon.phases.context import PhaseContext
-from daemon.phases.telling import Spell, ToldJudge
+from daemon.phases.telling import ToldJudge, outage
 from daemon.spec import JudgeKind
 
 
@@ -101,20 +101,11 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> ToldJudge:
         at_once=spec.at_once,
         rubrics=rubrics_of(context),
     )
-    outage = Spell(context, begins="judge_away", ends="judge_back")
-
-    def waiting(text: str | None) -> None:
-        if text is None:
-            outage.off()
-            return
-        context.report(waiting_at, text)
-        outage.on(reason=text)
-
     judge = VlmHttpJudge(
         ChatEndpoint(settings.judge_url, key=key, answer_s=spec.answer_s),
         ledger,
         config=config,
         cache=folder / "answers",
-        waiting=waiting,
+        waiting=outage(context, waiting_at),
     )
     return ToldJudge(judge, context)

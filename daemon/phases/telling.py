@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -60,6 +60,20 @@ class ToldJudge:
                 tell(self._context, "judge_budget_spent", reason=str(spent))
                 self._told = True
             raise
+
+
+def outage(context: PhaseContext, share: float) -> Callable[[str | None], None]:
+    """What a judge tells while its endpoint is away, None once it is back: as progress, and as events."""
+    spell = Spell(context, begins="judge_away", ends="judge_back")
+
+    def waiting(text: str | None) -> None:
+        if text is None:
+            spell.off()
+            return
+        context.report(share, text)
+        spell.on(reason=text)
+
+    return waiting
 
 
 def tell(context: PhaseContext, kind: str, **facts: str) -> None:
