@@ -17,11 +17,15 @@ from daemon.api import (
     alarms,
     checkpoints,
     episodes,
+    events,
     health,
     iteration_control,
     iterations,
+    labels,
     ledger,
+    logs,
     manifests,
+    metrics,
     schedules,
     station_hours,
     success_rates,
@@ -29,14 +33,18 @@ from daemon.api import (
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors
 from daemon.api.problems import install_problems, too_large
+from daemon.api.request_counts import CountRequests, RequestCounts
 from daemon.api.security import guarded
 from daemon.api.services import Services
 from daemon.binding import address_of, require_locked
 from daemon.data_directory import DataDirectoryLock
 from daemon.deaths import Death
+from daemon.events.feed import MOST_STREAMS, Feed
+from daemon.events.webhooks import Webhooks
+from daemon.jobs import jobs
+from daemon.measurements import Measurements
 from daemon.memory import share_memory_between_threads
-from daemon.scheduler import Job, Scheduler
-from daemon.scheduling.sweeps import SWEEP_EVERY_S, SWEEP_FIRST_AFTER_S, sweeps
+from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
@@ -44,25 +52,30 @@ from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
 from storage import run_notes
-from storage.blobs import BlobStore
 from storage.db import Database
 
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 5.0
 RESOURCES = (
-    alarms,
     iterations,
-    ledger,
     manifests,
     iteration_control,
+    logs,
     success_rates,
+    alarms,
+    ledger,
     episodes,
+    labels,
     checkpoints,
     schedules,
     station_hours,
+    events,
+    metrics,
 )
-REQUEST_THREADS = 8  # Python runs one at a time; each more costs a connection and its cache, 3 MB
+# Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one
+# while it waits.
+REQUEST_THREADS = 8 + MOST_STREAMS
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -86,8 +99,10 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         version=version("gymnast-daemon"),
         lifespan=lifespan,
     )
+    app.state.request_counts = RequestCounts()
     app.add_middleware(BodyLimit, refuse=too_large)
-    app.add_middleware(Doors, settings=settings)  # the outermost: a stranger's body is not read
+    app.add_middleware(Doors, settings=settings)  # a stranger's body is not read
+    app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last
     install_problems(app)
     app.include_router(health.router)
     for resource in RESOURCES:
@@ -108,8 +123,14 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         supervisor = Supervisor(settings=settings, command=worker_command, on_death=obituary)
         stack.callback(supervisor.stop)
         blobs = open_blobs(settings)
-        scheduler = Scheduler(database, supervisor, now=utc_now, jobs=jobs(settings, database, blobs))
+        told = Feed(database)
+        hooks = Webhooks(settings.webhooks, database, now=utc_now)
+        hooks.enter()
+        work = jobs(settings, database, blobs, feed=told, hooks=hooks)
+        scheduler = Scheduler(database, supervisor, now=utc_now, jobs=work)
         stack.callback(scheduler.stop)
+        stack.callback(hooks.stop)
+        stack.callback(told.close)
         scheduler.start()
         yield Services(
             settings=settings,
@@ -117,17 +138,11 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
             blobs=blobs,
             callers=Callers(database, now=utc_now),
             supervisor=supervisor,
+            feed=told,
+            measurements=Measurements(database, now=utc_now),
             scheduling=scheduler.running,
             now=utc_now,
         )
-
-
-def jobs(settings: Settings, database: Database, blobs: BlobStore) -> list[Job]:
-    """What the daemon does by itself besides iterations; one line each."""
-    return [
-        Job(name=name, run=run, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_FIRST_AFTER_S)
-        for name, run in sweeps(database, blobs, settings.data_dir).items()
-    ]
 
 
 def note_death(database: Database, worker: str, death: Death) -> None:
@@ -173,15 +188,24 @@ def serve(
             access_log=False,
             timeout_graceful_shutdown=int(SHUTDOWN_GRACE_S),
         )
-        AnnouncingServer(config, lambda bound: announce(address.url(bound))).run(sockets=[listener])
+        server = AnnouncingServer(
+            config, lambda bound: announce(address.url(bound)), ending=services.feed.close
+        )
+        server.run(sockets=[listener])
 
 
 class AnnouncingServer(uvicorn.Server):
-    """A server that says when, and on which socket, it began to answer."""
+    """A server that says when, and on which socket, it began to answer, and when it begins to end."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[socket.socket], None], *, ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._ending = announce, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()  # streams would keep their connections, and the server would wait for those
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS

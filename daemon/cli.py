@@ -26,6 +26,7 @@ from daemon import (
     cli_schedule,
     cli_station,
     cli_token,
+    cli_watch,
 )
 from daemon.errors import DaemonError
 from robot_bridge.errors import RobotBridgeError
@@ -70,6 +71,8 @@ for control_command in (
     app.command()(control_command)
 for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.rerun):
     app.command()(manifest_command)
+for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label):
+    app.command()(watch_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,

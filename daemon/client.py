@@ -134,6 +134,33 @@ class DaemonClient:
                 return None
             raise
 
+    def events(self, **filters: Any) -> Json:
+        """List events; filters are the query parameters of `/v1/events`."""
+        return self._json("GET", "/v1/events", params=filters)
+
+    def label(
+        self, episode_id: str, verdict: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Json:
+        """Add a human's verdict: success, labeller, note. A key is made where none is given."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._json("POST", f"/v1/episodes/{episode_id}/labels", body=dict(verdict), headers=headers)
+
+    def phase_log(self, number: int, phase: str, attempt: int, *, tail: int = 200) -> str:
+        """Give the last lines of what a worker wrote in one attempt at a phase."""
+        path = f"/v1/iterations/{number}/phases/{phase}/{attempt}/log"
+        return self._answer("GET", path, params={"tail": tail}).text
+
+    def open_events(self, **filters: Any) -> requests.Response:
+        """Open the stream of events, once; `daemon/event_stream.py` reads it and comes back to it."""
+        url = self.url + "/v1/events/stream"
+        try:
+            answer = self._session.get(url, params=filters, stream=True, timeout=self._timeout_s)
+        except (requests.ConnectionError, requests.Timeout) as broken:
+            raise DaemonUnreachable(url=self.url, reason=type(broken).__name__) from None
+        if answer.status_code >= 400:
+            raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
+        return answer
+
     def video(self, episode_id: str) -> bytes:
         """Give an episode's film as mp4."""
         return self._answer("GET", f"/v1/episodes/{episode_id}/video.mp4").content

@@ -16,12 +16,17 @@ class Discreet(logging.Formatter):
         return SECRET.sub(r"\1***", super().format(record))
 
 
-def configure_logging(level: str) -> None:
-    """Send the log of this process to standard error."""
+def line_format() -> logging.Formatter:
+    """What a line looks like, wherever it is written."""
     formatter = Discreet(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
+    return formatter
+
+
+def configure_logging(level: str) -> None:
+    """Send the log of this process to standard error."""
     stream = logging.StreamHandler()
-    stream.setFormatter(formatter)
+    stream.setFormatter(line_format())
     root = logging.getLogger()
     root.handlers = [stream]
     root.setLevel(level)

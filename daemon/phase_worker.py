@@ -22,6 +22,7 @@ from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
 from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
+from daemon.run_log import phase_log
 from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
 from daemon.spec import parse_spec
@@ -96,10 +97,6 @@ class Worker:
         claimed = self._claim()
         if claimed is None:
             return False
-        log.info(
-            "phase started phase=%s iteration=%d attempt=%d fence=%d",
-            claimed.phase, claimed.iteration_number, claimed.attempt, claimed.fence,
-        )  # fmt: skip
         heartbeat = Heartbeat(
             self.database,
             claimed,
@@ -108,7 +105,11 @@ class Worker:
             now=self.now,
             leave=self.leave,
         )
-        with heartbeat:
+        with phase_log(self.settings, claimed.phase_run_id), heartbeat:
+            log.info(
+                "phase started phase=%s iteration=%d attempt=%d fence=%d",
+                claimed.phase, claimed.iteration_number, claimed.attempt, claimed.fence,
+            )  # fmt: skip
             self._attempt(claimed, heartbeat)
         return True
 

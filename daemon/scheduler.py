@@ -39,7 +39,7 @@ class Job:
 
 
 class Scheduler:
-    """Advances iterations and looks after the workers while it is started."""
+    """Advances iterations, asks for those that are due, looks after the workers, and does its jobs."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from daemon.errors import SettingInvalid, SettingUnknown
+from daemon.events.hooks import Webhook
 from robot_bridge.addresses import is_loopback
 from robot_bridge.autoeval.tasks import ENDPOINT, REPO, Corner, Rotation
 
@@ -146,6 +147,13 @@ class Settings(BaseSettings):
     min_free_disk_mb: Annotated[int, Field(ge=0)] = Field(
         default=500, description="with less room under data_dir no phase is begun and no episode collected"
     )
+    webhooks: tuple[Webhook, ...] = Field(
+        default=(),
+        description="who is told of events: a JSON list of {name, url, events, secret_file}",
+    )
+    disk_low_gb: Annotated[float, Field(ge=0.0)] = Field(
+        default=2.0, description="less than this free under data_dir is told as disk_low"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @model_validator(mode="before")
@@ -164,6 +172,13 @@ class Settings(BaseSettings):
         if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ValueError("expected DEBUG, INFO, WARNING or ERROR")
         return level.upper()
+
+    @field_validator("webhooks")
+    @classmethod
+    def _each_webhook_once(cls, hooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        if len({hook.name for hook in hooks}) != len(hooks):
+            raise ValueError("expected each webhook's name once")
+        return hooks
 
     @property
     def stations(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from storage import events
 from storage.errors import DatabaseNewer, DatabaseOutdated, DatabaseUrlInvalid
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ SQLITE_NAME = "gymnastd.sqlite3"
 BUSY_TIMEOUT_MS = 15_000  # how long a writer waits for the writer before it
 WAL_RETRY_S = 0.02  # between two tries at switching a new database to write-ahead logging
 MIGRATION_LOCK = "migrations"
+EVENT_LOCK = "events"
 
 
 def default_url(data_dir: Path) -> str:
@@ -70,10 +72,11 @@ class Database:
         """A session that is one transaction: committed when the block ends, undone when it raises.
 
         It takes SQLite's write lock at its first statement, so what is done before (files, hashes) holds
-        nobody up. Rows stay readable after the block.
+        nobody up. Rows stay readable after the block. Events that were noted are written last.
         """
         with Session(self._writers, expire_on_commit=False) as session, session.begin():
             yield session
+            _write_events(session)
 
     def upgrade(self, revision: str = "head") -> None:
         """Bring the tables to the newest revision; several callers at once wait for each other.
@@ -137,6 +140,19 @@ class Database:
             yield
         finally:
             driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_events(session: Session) -> None:
+    """Write what the transaction noted, one transaction at a time, so that ids rise as commits do.
+
+    Everything else is flushed before: the lock is the last that a transaction takes, so nobody who holds it
+    waits for anybody.
+    """
+    if events.NOTED in session.info:
+        session.flush()
+        rows = events.settle(session)
+        serialise(session, EVENT_LOCK)
+        session.add_all(rows)
 
 
 def serialise(session: Session, name: str) -> None:

@@ -16,7 +16,8 @@ StorageError
 ├── RowMissing                 no row with that id
 ├── CursorInvalid              a page cursor that was not made by the list it is given to
 ├── IllegalMove                a state machine was asked for a transition it does not have
-├── IdempotencyMismatch        one key, two different requests
+├── IdempotencyMismatch        one key, two different iterations
+├── RequestKeyReused           one key, two different requests of another kind
 ├── UnknownPhase               not one of the three phases
 ├── LeaseHeld                  somebody else holds it, and it has not run out
 ├── LeaseLost                  the fence is stale: another holder came after this one
@@ -205,6 +206,16 @@ class IdempotencyMismatch(StorageError):
         super().__init__(
             f"idempotency key {key!r} already asked for iteration {number} with spec digest {stored}, "
             f"this request has {found}. Use a new key for a new spec, or send the first spec again."
+        )
+
+
+class RequestKeyReused(StorageError):
+    code = "request_key_reused"
+
+    def __init__(self, *, key: str, scope: str) -> None:
+        super().__init__(
+            f"idempotency key {key!r} already asked for something else of {scope}. "
+            "Use a new key for a new request, or send the first request again."
         )
 
 

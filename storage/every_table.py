@@ -4,8 +4,22 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from storage import access_token_tables, manifest_tables, schedule_tables, success_tables, tables
+from storage import (
+    access_token_tables,
+    event_tables,
+    manifest_tables,
+    schedule_tables,
+    success_tables,
+    tables,
+)
 from storage.columns import Row
 
-MODULES: Final = (tables, access_token_tables, manifest_tables, schedule_tables, success_tables)
+MODULES: Final = (
+    tables,
+    access_token_tables,
+    event_tables,
+    manifest_tables,
+    schedule_tables,
+    success_tables,
+)
 METADATA: Final[MetaData] = Row.metadata

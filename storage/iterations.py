@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import phase_runs
+from storage import events, phase_runs
 from storage.canonical import as_json, json_digest
 from storage.db import serialise
 from storage.errors import CursorInvalid, IdempotencyMismatch, RowMissing
@@ -53,6 +53,7 @@ def request_iteration(
     )
     session.add(row)
     session.flush()
+    events.note_state(row, at=now)
     return row, True
 
 

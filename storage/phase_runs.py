@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import leases
+from storage import events, leases
 from storage.canonical import as_json
 from storage.claims import ClaimedRun
 from storage.db import serialise
@@ -275,6 +275,7 @@ def _add(session: Session, iteration_id: str, *, phase: str, attempt: int, now: 
     run.progress, run.progress_text = 0.0, ""
     session.add(run)
     session.flush()
+    events.note_state(run, at=now)
     return run
 
 

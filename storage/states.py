@@ -1,4 +1,4 @@
-"""The state machines of iterations, phase runs and AutoEval jobs, as data, and what moves a row.
+"""The state machines of iterations, phase runs and AutoEval jobs, as data, and what moves a row and tells it.
 
 Nothing here decides when to move; that is the business of `iterations`, `phase_runs`, `autoeval_jobs` and
 the daemon.
@@ -7,6 +7,7 @@ the daemon.
 from collections.abc import Mapping
 from datetime import datetime
 
+from storage import events
 from storage.errors import IllegalMove
 from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
 
@@ -66,6 +67,7 @@ def move(row: StateRow, new: str, *, now: datetime) -> None:
         row.started_at = now
     if is_final(row):
         row.finished_at = now
+    events.note_state(row, at=now)
 
 
 def is_final(row: StateRow) -> bool:

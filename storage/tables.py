@@ -233,6 +233,7 @@ class EpisodeRow(Row):
         sa.CheckConstraint("steps > 0", name="steps_is_positive"),
         sa.Index(None, "committed_at", "id"),
         sa.Index(None, "origin", "held_out"),
+        sa.Index(None, "task_id", "valid_for_policy_eval", "valid_for_world_model"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(EPISODE_ID_LENGTH), primary_key=True)

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import checkpoints
+from storage import checkpoints, events
 from storage.canonical import as_json
 from storage.db import serialise
 from storage.tables import TrialRow
@@ -60,6 +60,9 @@ def save(session: Session, new: NewTrial, *, now: datetime) -> TrialRow:
     )
     session.add(row)
     session.flush()
+    policies = {"champion_id": row.champion_id, "candidate_id": row.candidate_id}
+    facts = {**policies, "goes_on_id": row.goes_on_id, "trial": row.number}
+    events.note(session, f"trial_{new.decision}", at=now, facts=facts, iteration_id=new.iteration_id)
     return row
 
 

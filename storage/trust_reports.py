@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import checkpoints
+from storage import checkpoints, events
 from storage.canonical import as_json
 from storage.tables import TrustReportRow
 
@@ -57,6 +57,9 @@ def save(session: Session, new: NewTrustReport, *, now: datetime) -> TrustReport
     )
     session.add(row)
     session.flush()
+    if new.verdict != MEASURED:
+        facts = {"checkpoint_id": row.checkpoint_id, "horizon": row.horizon}
+        events.note(session, f"gate_{new.verdict}", at=now, facts=facts, iteration_id=new.iteration_id)
     return row
 
 

@@ -1,14 +1,48 @@
-"""ETags of things that people change, and what a change has to say of the version it changes."""
+"""ETags: answers that are not sent again to somebody who has them, and changes that name what they change."""
 
-from typing import Annotated
+import hashlib
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Header, Request, Response
+from fastapi.routing import APIRoute
 
 from daemon.scheduling.errors import PreconditionFailed, PreconditionRequired
 
+Answering = Callable[[Request], Coroutine[Any, Any, Response]]
 IfMatch = Annotated[
     str | None, Header(max_length=200, description="the ETag of what was read, so that no change is lost")
 ]
+
+
+class TaggedRoute(APIRoute):
+    """A route whose good GET answers have an `ETag`, the digest of their body, and honour `If-None-Match`."""
+
+    def get_route_handler(self) -> Answering:
+        answering = super().get_route_handler()
+
+        async def tagged(request: Request) -> Response:
+            answer = await answering(request)
+            if request.method != "GET" or answer.status_code != HTTPStatus.OK:
+                return answer
+            tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
+            answer.headers["ETag"] = tag
+            answer.headers.setdefault("Cache-Control", "no-cache")  # keep it, and ask whether it still holds
+            return _not_modified(answer) if knows(request.headers.get("If-None-Match", ""), tag) else answer
+
+        return tagged
+
+
+def knows(said: str, tag: str) -> bool:
+    """Whether an `If-None-Match` names a tag; weak ones count, as RFC 9110 asks of GET."""
+    known = [one.strip().removeprefix("W/") for one in said.split(",")]
+    return tag in known or known == ["*"]
+
+
+def _not_modified(answer: Response) -> Response:
+    kept = {name: answer.headers[name] for name in ("ETag", "Cache-Control")}
+    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
 
 
 def etag(version: int) -> str:

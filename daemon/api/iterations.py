@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Response
 
+from daemon.api.etags import TaggedRoute
 from daemon.api.pages import Cursor, Limit, Number
 from daemon.api.schemas import IterationPage, IterationRecord
 from daemon.api.security import Actor
@@ -17,7 +18,7 @@ from daemon.spec import IterationSpec
 from storage import audit, iterations, phase_runs
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/v1/iterations", tags=["iterations"])
+router = APIRouter(prefix="/v1/iterations", tags=["iterations"], route_class=TaggedRoute)
 
 IdempotencyKey = Annotated[
     str | None,

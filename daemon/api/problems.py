@@ -47,6 +47,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "page_not_found": 404,
     "idempotency_mismatch": 409,
+    "request_key_reused": 409,
     "illegal_move": 409,
     "lease_conflict": 409,
     "lease_lost": 409,
@@ -59,6 +60,7 @@ STATUS: dict[str, int] = {
     "retired": 410,
     # what the machine can do now
     "not_ready": 503,
+    "streams_full": 503,
     "database_outdated": 503,
     "database_newer": 503,
     "disk_full": 507,

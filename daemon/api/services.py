@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from daemon.api.callers import Callers
+from daemon.events.feed import Feed
+from daemon.measurements import Measurements
 from daemon.settings import Settings
 from daemon.supervisor import Supervisor
 from storage.blobs import BlobStore
@@ -23,6 +25,8 @@ class Services:
     blobs: BlobStore
     callers: Callers
     supervisor: Supervisor
+    feed: Feed
+    measurements: Measurements
     scheduling: Callable[[], bool]
     now: Callable[[], datetime]
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
+from daemon.api.etags import TaggedRoute
 from daemon.api.pages import LONGEST_PAGE
 from daemon.api.rate_schemas import GroupedRates, PolicyDifference
 from daemon.api.schemas import SuccessRates
@@ -21,7 +22,7 @@ from storage import checkpoints, iterations, success_counts
 from storage.errors import RowMissing
 from storage.success_counts import GROUPINGS, CountQuery
 
-router = APIRouter(prefix="/v1/success-rates", tags=["success rates"])
+router = APIRouter(prefix="/v1/success-rates", tags=["success rates"], route_class=TaggedRoute)
 
 CSV = "text/csv"
 Page = tuple[list[dict[str, Any]], str | None]

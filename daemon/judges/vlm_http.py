@@ -70,6 +70,7 @@ class VlmHttpJudge:
     Args:
         cache: folder of answers, by what was asked.
         waiting: told while the endpoint is away, so that the phase can say so; what it raises ends the wait.
+            Told None when it answers again.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class VlmHttpJudge:
         *,
         config: VlmConfig,
         cache: Path,
-        waiting: Callable[[str], None] = lambda text: None,
+        waiting: Callable[[str | None], None] = lambda text: None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._endpoint, self._ledger, self._config = endpoint, ledger, config
@@ -144,7 +145,7 @@ class VlmHttpJudge:
         waited, pause = 0.0, PAUSE_S
         while True:
             try:
-                return self._paid(body)
+                answers = self._paid(body)
             except JudgeUnreachable as away:
                 if waited >= OUTAGE_S:
                     raise
@@ -154,6 +155,11 @@ class VlmHttpJudge:
                 wait_s = min(LONGEST_PAUSE_S, wanted) * (1 + JITTER * random.random())
                 self._sleep(wait_s)
                 waited, pause = waited + wait_s, 2 * pause
+            else:
+                if waited:
+                    with self._telling:
+                        self._waiting(None)
+                return answers
 
     def _paid(self, body: dict[str, Any]) -> Answers:
         """One request that the budget allows; what may have cost stays entered."""

@@ -17,6 +17,7 @@ from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.learning.reward.judge import Judge
 from daemon.learning.reward.vlm import Rubric
 from daemon.phases.context import PhaseContext
+from daemon.phases.telling import ToldJudge, outage
 from daemon.spec import JudgeKind
 
 
@@ -76,7 +77,7 @@ def day_ledger(context: PhaseContext, folder: Path) -> DayLedger | None:
     return None if most is None else DayLedger(folder, max_usd=most, now=context.now)
 
 
-def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
+def vlm_judge(context: PhaseContext, *, waiting_at: float) -> ToldJudge:
     """The endpoint of the settings with the questions of the spec; costs are kept per iteration.
 
     Raises:
@@ -112,10 +113,11 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> VlmHttpJudge:
         at_once=spec.at_once,
         rubrics=rubrics_of(context),
     )
-    return VlmHttpJudge(
+    judge = VlmHttpJudge(
         ChatEndpoint(settings.judge_url, key=key, answer_s=spec.answer_s),
         ledger,
         config=config,
         cache=folder / "answers",
-        waiting=lambda text: context.report(waiting_at, text),
+        waiting=outage(context, waiting_at),
     )
+    return ToldJudge(judge, context)

@@ -430,3 +430,25 @@ def test_episodes_of_the_release_before_are_counted_with_the_verdict_that_counts
 
 def revision_before(revision: str) -> str:
     return REVISIONS[REVISIONS.index(revision) - 1]
+
+
+def test_rows_of_the_release_before_outlive_the_events_in_both_directions(empty_database: Database) -> None:
+    empty_database.upgrade("0009")
+    insert = "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')"
+    with empty_database.write() as session:
+        session.execute(sa.text(insert))
+    empty_database.upgrade("0010")
+    with empty_database.write() as session:
+        for statement in (
+            "INSERT INTO events (at, kind, facts) VALUES ('2026-01-01 00:00:00', 'disk_low', '{}')",
+            "INSERT INTO webhooks (name, position, tries, delivered, given_up) VALUES ('lab', 1, 0, 1, 0)",
+            "INSERT INTO request_keys (scope, key, digest, made, used_at) "
+            "VALUES ('labels', 'k', 'x', '1', '2026-01-01 00:00:00')",
+        ):
+            session.execute(sa.text(statement))
+    empty_database.downgrade("0009")
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT id FROM tasks")).scalars().all() == ["t"]
+    empty_database.upgrade("0010")
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT count(*) FROM events")).scalar() == 0

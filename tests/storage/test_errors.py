@@ -28,6 +28,7 @@ PARTS = {
     "CursorInvalid": {"cursor": "x"},
     "IllegalMove": {"what": "iteration 3", "old": "failed", "new": "running", "allowed": ()},
     "IdempotencyMismatch": {"key": "k", "number": 3, "stored": DIGEST, "found": "cd" * 32},
+    "RequestKeyReused": {"key": "k", "scope": "labels"},
     "UnknownPhase": {"phase": "dream", "known": ("collect",)},
     "LeaseHeld": {"name": "robot", "holder": "ann", "expires_at": NOW},
     "LeaseLost": {"name": "robot", "fence": 1, "current": 2, "holder": "bob"},

@@ -19,6 +19,7 @@ from daemon.phases.collectors.autoeval_link import PORT_IN_ADDRESS, AutoEvalLink
 from daemon.phases.collectors.autoeval_recordings import Recordings
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import scene_seed
+from daemon.phases.telling import Spell
 from robot_bridge.autoeval.errors import (
     JobInvalid,
     JobRejected,
@@ -55,6 +56,7 @@ class JobRun:
         with sink.writing() as session:
             self._row = autoeval_jobs.adopt(session, job_id, phase_run_id=sink.context.phase_run_id)
         self._recordings = Recordings(link, self._row.robot, tell=tell)
+        self._human = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
 
     def see_through(self, commit: Commit, *, stop: threading.Event) -> None:
         """Go on from wherever the job is; once `stop` is set, it goes on without us.
@@ -168,7 +170,9 @@ class JobRun:
         live = self._scheduler.live(self._link.task(row.task_id).robot_index)
         if live.waiting_for_human:
             self._tell(f"waiting for {row.robot}: somebody at AutoEval must put the scene in order")
+            self._human.on(station=row.robot, reason="somebody at AutoEval must put the scene in order")
         else:
+            self._human.off(station=row.robot)
             self._tell(f"{row.task_id} at {row.robot}: episode {live.episode + 1} of {row.num_episodes}")
         return status, not live.waiting_for_human
 

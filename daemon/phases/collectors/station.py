@@ -18,6 +18,7 @@ from daemon.phases.arms import Arms
 from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, slot_metadata
 from daemon.phases.slots import Slot
+from daemon.phases.telling import Spell
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.client import StationClient
 from robot_bridge.episode import Episode
@@ -76,6 +77,7 @@ class StationCollector:
         self._arms = arms
         self._described = client.station()
         self._time = RobotTime(sink, self._described.station_id)
+        self._human = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
 
     @property
     def name(self) -> str:
@@ -232,9 +234,13 @@ class StationCollector:
         """Wait while the motors rest or somebody is needed at the robot, however long that takes."""
         while not stop.is_set():
             status = self._client.status()
+            if status.state != "WAITING_HUMAN":
+                self._human.off(station=self.name)
             if status.state not in {"RESTING", "WAITING_HUMAN"}:
                 return
             why = status.waiting_for or f"its motors rest for {status.resting_s:.0f} s"
+            if status.state == "WAITING_HUMAN":
+                self._human.on(station=self.name, reason=why)
             self._sink.tell(todo, f"waiting for {self.name}: {why}")
             self._client.heartbeat()
             stop.wait(LOOK_EVERY_S)

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 import daemon.api.errors
 import daemon.errors
+import daemon.events.errors
 import daemon.scheduling.errors
 import robot_bridge.errors
 import storage.access_token_errors
@@ -20,6 +21,7 @@ TORCH = {"daemon.worker", "daemon.offline", "daemon.demo"}  # too slow to import
 MODULES = (
     daemon.errors,
     daemon.api.errors,
+    daemon.events.errors,
     daemon.scheduling.errors,
     storage.errors,
     storage.access_token_errors,

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from daemon.errors import SettingInvalid
-from daemon.judges.vlm_http import VlmHttpJudge
 from daemon.judges.vlm_local import VlmLocalJudge
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.context import PhaseContext
 from daemon.phases.judges import judge_for
+from daemon.phases.telling import ToldJudge
 from tests.daemon.judges.emulator import Endpoint, running
 from tests.daemon.judges.test_vlm_local import a_model, a_processor
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
@@ -47,7 +47,7 @@ def at(context: PhaseContext, url: str | None) -> PhaseContext:
 
 @pytest.mark.parametrize(
     ("kind", "judge"),
-    [("success_classifier", ClassifierJudge), ("vlm_http", VlmHttpJudge), ("ensemble", EnsembleJudge)],
+    [("success_classifier", ClassifierJudge), ("vlm_http", ToldJudge), ("ensemble", EnsembleJudge)],
 )
 def test_the_spec_says_who_judges(lab: Lab, endpoint: Endpoint, kind: str, judge: type) -> None:
     context = asking(lab, kind, endpoint.url)

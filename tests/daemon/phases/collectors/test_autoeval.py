@@ -18,7 +18,7 @@ from daemon.phases.collectors.autoeval_link import NoRobot
 from robot_bridge.autoeval.errors import RobotOffline, SchedulerUnreachable
 from robot_bridge.autoeval.gateway import Gateway
 from robot_bridge.autoeval.gateway_errors import GatewayBusy
-from storage import episodes, iterations
+from storage import episodes, events, iterations
 from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
 from tests.robot_bridge.autoeval.fake_scheduler import FakeScheduler, running
@@ -233,6 +233,9 @@ def test_the_time_in_which_people_are_waited_for_is_not_the_jobs(start: Start) -
     assert collect.run(replace(context, report=report))["slots"] == 2
     assert max(waited) > 4.0
     assert lab.rows()[0].state == "joined"
+    with lab.lab.database.read() as session:
+        told = events.after(session, 0, kinds=["station_needs_human", "station_goes_on"])
+    assert [event.kind for event in told] == ["station_needs_human", "station_goes_on"]
 
 
 def test_a_job_that_autoeval_forgot_is_lost_and_another_one_is_submitted(start: Start) -> None:

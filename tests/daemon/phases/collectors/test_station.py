@@ -33,7 +33,7 @@ from robot_bridge.station.estop import EStopLatch
 from robot_bridge.station.human import HumanCall
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.serve import Binding, running_station
-from storage import replay
+from storage import events, replay
 from storage.tables import EpisodeRow
 from tests.daemon.phases.conftest import Lab
 from tests.robot_bridge.builders import forward
@@ -239,6 +239,10 @@ def test_somebody_who_is_needed_at_the_robot_is_waited_for(cell: Cell) -> None:
     with helper(help_out):
         cell.collect()
     assert cell.outcomes() == ["completed", "completed"]
+    with cell.sink.context.database.read() as session:
+        needed, over = events.after(session, 0, kinds=["station_needs_human", "station_goes_on"])
+    assert needed.facts["reason"] == "the eggplant fell off the table"
+    assert over.kind == "station_goes_on"
 
 
 def test_being_asked_to_stop_puts_the_untouched_slot_back(cell: Cell) -> None:

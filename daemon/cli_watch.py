@@ -1,0 +1,100 @@
+"""Commands for people who look on: watch, events, logs; and label, for who knows better than the judge."""
+
+import getpass
+import json
+from contextlib import suppress
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from daemon.cli_rest import DEFAULT_URL, AsJson, Url
+
+Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")]
+
+
+class Verdict(StrEnum):
+    """What somebody says of an episode."""
+
+    success = "success"
+    failure = "failure"
+    unknown = "unknown"
+
+
+SUCCESS = {Verdict.success: True, Verdict.failure: False, Verdict.unknown: None}
+
+
+def watch(url: Url = DEFAULT_URL) -> None:
+    """Show running phases and what happens, live, until Ctrl-C."""
+    from daemon.client import DaemonClient
+    from daemon.event_stream import follow_events
+    from daemon.watching import LAST_EVENTS, View, show
+
+    client = DaemonClient(url)
+    items = client.events(limit=LAST_EVENTS)["items"]
+    after = items[0]["id"] if items else 0
+    with suppress(KeyboardInterrupt):
+        show(View(reversed(items)), follow_events(client, after=after))
+
+
+def events(
+    kind: Kinds = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many of the newest.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", help="Then go on with what happens.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show what happened, oldest first, one line each."""
+    from daemon.client import DaemonClient
+    from daemon.event_stream import follow_events
+    from daemon.watching import event_line
+
+    def tell(event: dict[str, Any]) -> None:
+        typer.echo(json.dumps(event) if as_json else event_line(event))
+
+    client, kinds = DaemonClient(url), kind or []
+    items = client.events(limit=limit, kind=kinds)["items"]
+    for event in reversed(items):
+        tell(event)
+    if follow:
+        with suppress(KeyboardInterrupt):
+            for told in follow_events(client, after=items[0]["id"] if items else 0, kinds=kinds):
+                if told.position is not None:
+                    tell(told.document)
+
+
+def logs(
+    number: Annotated[int, typer.Argument(min=1, help="The iteration.")],
+    phase: Annotated[str | None, typer.Option(help="Of this phase; without it, of the last started.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Without it, the last started.")] = None,
+    tail: Annotated[int, typer.Option(min=1, max=5000, help="How many lines of the end.")] = 200,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show what the worker wrote during a phase."""
+    from daemon.client import DaemonClient
+    from daemon.errors import PageNotFound
+
+    client = DaemonClient(url)
+    runs = [run for run in client.iteration(number)["phases"] if run["started_at"]]
+    wanted = [run for run in runs if phase in {None, run["phase"]} and attempt in {None, run["attempt"]}]
+    if not wanted:
+        raise PageNotFound(what="started attempt at a phase of iteration", key=number)
+    last = max(wanted, key=lambda run: run["started_at"])
+    typer.echo(client.phase_log(number, last["phase"], last["attempt"], tail=tail), nl=False)
+
+
+def label(
+    episode: Annotated[str, typer.Argument(help="The episode's id.")],
+    verdict: Annotated[Verdict, typer.Argument(help="What it was.")],
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    labeller: Annotated[str | None, typer.Option(help="Who says so; without it, your login name.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key adds only once.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Say whether an episode was a success; the newest human verdict counts, and none is ever deleted."""
+    from daemon.client import DaemonClient
+
+    document = {"success": SUCCESS[verdict], "labeller": labeller or getpass.getuser(), "note": note}
+    kept = DaemonClient(url).label(episode, document, idempotency_key=key)
+    counts = "it counts" if kept["counts"] else "it does not count"
+    typer.echo(f"episode {episode}: {verdict.value} by {kept['who']}, {counts}")

@@ -1,0 +1,162 @@
+"""What the database says to Prometheus: counts by state, the last success rates, queues, webhooks.
+
+Every number is one query over an index, so it costs milliseconds with a hundred thousand episodes; and the
+numbers are kept for some seconds, however many ask.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from daemon.exposition import Family, Labels, Sample, gauge
+from daemon.iteration import success_by_task
+from storage import events, iterations, webhooks
+from storage.db import Database
+from storage.event_tables import WebhookRow
+from storage.phase_runs import ATTEMPTS_EXHAUSTED, LEASE_EXPIRED
+from storage.tables import EpisodeRow, IterationRow, PhaseRunRow
+
+KEPT_S = 5.0
+NEWEST = 20  # iterations in which the last judged episodes are looked for
+
+
+class Measurements:
+    """The numbers, at most `KEPT_S` old. One caller measures, others meanwhile wait for it."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._now, self._clock = database, now, clock
+        self._lock = threading.Lock()
+        self._kept: tuple[float, list[Family]] | None = None
+
+    def families(self) -> list[Family]:
+        with self._lock:
+            if self._kept is None or self._clock() - self._kept[0] >= KEPT_S:
+                with self._database.read() as session:
+                    self._kept = self._clock(), measure(session, now=self._now())
+            return self._kept[1]
+
+
+def measure(session: Session, *, now: datetime) -> list[Family]:
+    """Everything that the database knows and Prometheus wants."""
+    return [
+        *_iterations(session),
+        *_phases(session, now=now),
+        _episodes(session),
+        *_success(session),
+        *_telling(session),
+    ]
+
+
+def _iterations(session: Session) -> list[Family]:
+    by_state = _by_state(session, IterationRow.state)
+    return [_counts("gymnastd_iterations", "Iterations by state.", by_state)]
+
+
+def _phases(session: Session, *, now: datetime) -> list[Family]:
+    expired = PhaseRunRow.error_code.in_((LEASE_EXPIRED, ATTEMPTS_EXHAUSTED))
+    expiries = session.scalars(sa.select(sa.func.count()).select_from(PhaseRunRow).where(expired)).one()
+    queued = sa.select(PhaseRunRow.queued_at).where(PhaseRunRow.state == "queued")
+    oldest = session.scalars(queued.order_by(PhaseRunRow.queued_at).limit(1)).first()
+    return [
+        _counts("gymnastd_phase_runs", "Attempts at phases by state.", _by_state(session, PhaseRunRow.state)),
+        gauge(
+            "gymnastd_queue_age_seconds",
+            "How long the oldest phase run has waited for a worker.",
+            max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        ),
+        Family(
+            name="gymnastd_lease_expiries_total",
+            kind="counter",
+            meaning="Phase runs whose worker went silent.",
+            samples=(Sample(value=expiries),),
+        ),
+    ]
+
+
+def _episodes(session: Session) -> Family:
+    columns = (EpisodeRow.task_id, EpisodeRow.valid_for_policy_eval, EpisodeRow.valid_for_world_model)
+    query = sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
+    return Family(
+        name="gymnastd_episodes",
+        kind="gauge",
+        meaning="Episodes in the store by task, and by what they are valid for.",
+        samples=tuple(
+            Sample(
+                value=count,
+                labels={"task": task, "policy_eval": _said(policy), "world_model": _said(world_model)},
+            )
+            for task, policy, world_model, count in session.execute(query)
+        ),
+    )
+
+
+def _success(session: Session) -> list[Family]:
+    """The real success of the newest iteration with a judged episode."""
+    rows, _ = iterations.list_iterations(session, limit=NEWEST)
+    found = ((row.number, success_by_task(session, row.id)) for row in rows)
+    number, by_task = next(((number, rates) for number, rates in found if rates), (0, {}))
+    rates = [
+        _by_task(name, meaning, {task: float(rate[key]) for task, rate in by_task.items()})
+        for name, meaning, key in (
+            ("gymnastd_success_rate_low", "Wilson 95 % interval of it, low.", "wilson_low"),
+            ("gymnastd_success_rate_high", "Wilson 95 % interval of it, high.", "wilson_high"),
+            ("gymnastd_success_episodes", "Judged episodes behind it.", "episodes"),
+        )
+    ]
+    shares = {task: rate["successes"] / rate["episodes"] for task, rate in by_task.items()}
+    families = [_by_task("gymnastd_success_rate", "Last real success rate.", shares), *rates]
+    if by_task:
+        families.append(gauge("gymnastd_success_iteration", "The iteration that the rates are of.", number))
+    return families
+
+
+def _telling(session: Session) -> list[Family]:
+    newest, rows = events.newest_position(session), webhooks.all_rows(session)
+
+    def by_hook(value: Callable[[WebhookRow], float]) -> tuple[Sample, ...]:
+        return tuple(Sample(value=value(row), labels={"webhook": row.name}) for row in rows)
+
+    return [
+        gauge("gymnastd_events_newest", "Position of the newest event.", newest),
+        Family(
+            name="gymnastd_webhook_behind",
+            kind="gauge",
+            meaning="Events that a webhook was not told of yet, wanted or not.",
+            samples=by_hook(lambda row: max(0, newest - row.position)),
+        ),
+        Family(
+            name="gymnastd_webhook_given_up_total",
+            kind="counter",
+            meaning="Events that a webhook will never be told of.",
+            samples=by_hook(lambda row: row.given_up),
+        ),
+    ]
+
+
+def _by_task(name: str, meaning: str, values: Mapping[str, float]) -> Family:
+    samples = tuple(Sample(value=value, labels={"task": task}) for task, value in values.items())
+    return Family(name=name, kind="gauge", meaning=meaning, samples=samples)
+
+
+def _by_state(session: Session, state: InstrumentedAttribute[str]) -> list[tuple[Labels, int]]:
+    query = sa.select(state, sa.func.count()).group_by(state).order_by(state)
+    return [({"state": name}, count) for name, count in session.execute(query)]
+
+
+def _counts(name: str, meaning: str, counts: list[tuple[Labels, int]]) -> Family:
+    samples = tuple(Sample(value=count, labels=labels) for labels, count in counts)
+    return Family(name=name, kind="gauge", meaning=meaning, samples=samples)
+
+
+def _said(flag: bool) -> str:
+    return "true" if flag else "false"

@@ -1,0 +1,55 @@
+"""Keeps secrets out of what is written down: those that this process was given, and what looks like one."""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from daemon.settings import Settings
+
+INSTEAD = "[redacted]"
+SHORTEST = 6  # characters; anything shorter would blank out ordinary words
+PATTERNS = (
+    re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
+    re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)(?!bearer\b)[^\s'\",}]+(?:\s+[^\s'\",}]+)?"),
+    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s/@]+(?=@)"),
+    re.compile(r"(?i)(\b(?:api[_-]?key|token|password|secret)['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]{6,}"),
+)
+
+
+class Redactor(logging.Formatter):
+    """Wraps a formatter: what it writes, traces included, comes out without secrets."""
+
+    def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._secrets = sorted({one for one in secrets if len(one) >= SHORTEST}, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.clean(self._inner.format(record))
+
+    def clean(self, text: str) -> str:
+        """The text without any known secret, and without what looks like one."""
+        for secret in self._secrets:
+            text = text.replace(secret, INSTEAD)
+        for pattern in PATTERNS:
+            text = pattern.sub(lambda found: found.group(1) + INSTEAD, text)
+        return text
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret that the settings hold or name a file of; files that cannot be read hold none."""
+    files = [settings.station_token_file, settings.judge_key_file]
+    files += [hook.secret_file for hook in settings.webhooks]
+    found = [line for file in files if file is not None for line in _lines(file)]
+    found += [hook.url for hook in settings.webhooks]
+    password = urlsplit(settings.database_url or "").password
+    return [*found, password] if password else found
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return []

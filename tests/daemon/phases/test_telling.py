@@ -1,0 +1,66 @@
+"""What phases tell: an outage once, its end once, a spent budget once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from daemon.judges.errors import JudgeBudgetSpent
+from daemon.phases.judges import judge_for
+from daemon.phases.telling import Spell, tell
+from storage import events
+from tests.daemon.judges.emulator import Endpoint, running
+from tests.daemon.phases.conftest import SMALL, Lab, a_coin
+from tests.daemon.phases.test_judges import asking
+
+
+def told(lab: Lab) -> list[str]:
+    with lab.database.read() as session:
+        kinds = [event.kind for event in events.after(session, 0)]
+    return [kind for kind in kinds if not kind.startswith(("iteration_", "phase_"))]
+
+
+def grey(frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.full((1, frames, 3, 64, 64), 90 + seed, dtype=torch.uint8)
+
+
+def test_what_lasts_is_told_at_its_beginning_and_at_its_end(lab: Lab) -> None:
+    lab.request(SMALL)
+    spell = Spell(lab.context("collect"), begins="judge_away", ends="judge_back")
+    spell.off()
+    assert told(lab) == [], "what never began does not end"
+    for _ in range(3):
+        spell.on(reason="503")
+    spell.off()
+    spell.off()
+    spell.on(reason="503")
+    assert told(lab) == ["judge_away", "judge_back", "judge_away"]
+
+
+def test_an_event_of_a_phase_is_one_of_its_iteration(lab: Lab) -> None:
+    lab.request(SMALL)
+    context = lab.context("collect")
+    tell(context, "judge_away", reason="503")
+    with lab.database.read() as session:
+        (event,) = events.after(session, 0, kinds=["judge_away"])
+    assert (event.iteration, event.facts) == (context.iteration_number, {"reason": "503"})
+
+
+def test_a_judge_that_goes_away_and_comes_back_is_told_of(lab: Lab) -> None:
+    with running(Endpoint()) as endpoint:
+        endpoint.days = ["busy", "ok", "ok"]
+        judge = judge_for(asking(lab, "vlm_http", endpoint.url), a_coin(("a",)), waiting_at=0.25)
+        judge.judge(grey(judge.frames), ["open the drawer"])
+        assert told(lab) == ["judge_away", "judge_back"]
+        judge.judge(grey(judge.frames, seed=1), ["open the drawer"])
+        assert told(lab) == ["judge_away", "judge_back"], "an answer at once is no return"
+
+
+def test_a_spent_budget_is_told_once_and_still_refused(lab: Lab) -> None:
+    with running(Endpoint()) as endpoint:
+        context = asking(lab, "vlm_http", endpoint.url, max_requests=0)
+        judge = judge_for(context, a_coin(("a",)), waiting_at=0.25)
+        for seed in range(2):
+            with pytest.raises(JudgeBudgetSpent):
+                judge.judge(grey(judge.frames, seed), ["open the drawer"])
+    assert told(lab) == ["judge_budget_spent"]

@@ -1,0 +1,91 @@
+"""Secrets: the ones that were given and the ones that look like one are not written down."""
+
+import logging
+
+import pytest
+
+from daemon.events.hooks import Webhook
+from daemon.redaction import INSTEAD, Redactor, secrets_of
+from daemon.settings import Settings
+
+
+def clean(text: str, *secrets: str) -> str:
+    return Redactor(logging.Formatter("%(message)s"), secrets).clean(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Authorization: Bearer abc.def-123456", "abc.def-123456"),
+        ("authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("{'Authorization': 'Bearer abc.def-123456'}", "abc.def-123456"),
+        ("asked with bearer sk-abcdef123 today", "sk-abcdef123"),
+        ("postgresql+psycopg://lab:hunter22@db/gym", "hunter22"),
+        ("api_key=sk-123456", "sk-123456"),
+        ('{"token": "tok-123456"}', "tok-123456"),
+        ("password: correcthorse", "correcthorse"),
+    ],
+)
+def test_what_looks_like_a_secret_is_not_written(text, secret):
+    cleaned = clean(text)
+    assert secret not in cleaned
+    assert INSTEAD in cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "phase finished phase=collect iteration=3 took_s=1.2",
+        "http://127.0.0.1:8400/v1/iterations answered",
+        "tokens=512 of the model",
+        "the bearer of the arm",
+        "station http://cell:8401 went away",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert clean(text) == text
+
+
+def test_what_was_given_is_not_written_wherever_it_stands():
+    assert clean("GET /T1/hush-hush?x=hush-hush-2", "hush-hush", "hush-hush-2") == (
+        f"GET /T1/{INSTEAD}?x={INSTEAD}"
+    )
+
+
+def test_a_word_is_no_secret_because_it_is_short():
+    assert clean("a cat sat", "a", "cat") == "a cat sat"
+
+
+def test_a_trace_is_cleaned_too():
+    redactor = Redactor(logging.Formatter("%(message)s"), ["sesame-sesame"])
+    try:
+        raise ValueError("open sesame-sesame")
+    except ValueError as error:
+        fault = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), fault)
+    text = redactor.format(record)
+    assert "ValueError" in text
+    assert text.count("sesame-sesame") == 0
+
+
+def test_every_secret_of_the_settings_is_known(tmp_path):
+    for name in ("station", "judge", "hook"):
+        (tmp_path / name).write_text(f"{name}-secret\n")
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url="postgresql://lab:hunter22@db/gym",
+        station_token_file=tmp_path / "station",
+        judge_key_file=tmp_path / "judge",
+        webhooks=[{"name": "a", "url": "https://x.org/T1", "secret_file": tmp_path / "hook"}],
+    )
+    assert set(secrets_of(settings)) == {
+        "station-secret", "judge-secret", "hook-secret", "https://x.org/T1", "hunter22"
+    }  # fmt: skip
+
+
+def test_a_file_that_cannot_be_read_holds_no_secret(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    hooks = [
+        Webhook(name=name, url="https://x.org/T1", secret_file=tmp_path / name) for name in ("gone", "binary")
+    ]
+    assert secrets_of(Settings(data_dir=tmp_path, webhooks=hooks)) == ["https://x.org/T1"] * 2
