@@ -30,8 +30,7 @@ StorageError
 ├── CheckpointCorrupt          the file is not the one that was saved
 ├── Retired                    the row stays, its files were let go
 ├── MetricNotFinite            a metric that is NaN or infinite
-├── AutoEvalJobConflict        one job id, two different jobs at AutoEval
-└── ClipInvalid                a clip in the WorldGym format that breaks its own rules
+└── AutoEvalJobConflict        one job id, two different jobs at AutoEval
 
 Each class has a stable `code`, says whether the same call may succeed later (`retryable`) and builds its
 sentence from named parts. HTTP statuses are decided elsewhere.
@@ -342,15 +341,4 @@ class AutoEvalJobConflict(StorageError):
         super().__init__(
             f"job {job_id} at AutoEval is already planned with {field} {stored}, this one has {found}. "
             "Use a new id for a new job, or plan the first one again."
-        )
-
-
-class ClipInvalid(StorageError):
-    code = "clip_invalid"
-
-    def __init__(self, *, path: Path, expected: str, found: str) -> None:
-        self.path = path
-        super().__init__(
-            f"clip {path} is not in the WorldGym format: expected {expected}, found {found}. "
-            "Nothing of it was imported; repair or remove the pair of .mp4 and .npz."
         )

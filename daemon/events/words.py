@@ -10,6 +10,7 @@ Facts = Mapping[str, Any]
 SENTENCES: Mapping[str, str] = {  # by kind; names in braces are facts
     "iteration_requested": "was asked for",
     "iteration_started": "has started",
+    "iteration_paused": "is paused",
     "iteration_finished": "is finished",
     "iteration_failed": "has failed",
     "iteration_cancelled": "was cancelled",
@@ -18,6 +19,7 @@ SENTENCES: Mapping[str, str] = {  # by kind; names in braces are facts
     "phase_finished": "{phase}, attempt {attempt}, is finished",
     "phase_failed": "{phase}, attempt {attempt}, has failed",
     "phase_abandoned": "{phase}, attempt {attempt}, was given up",
+    "phase_skipped": "does without {phase}",
     "autoeval_job_planned": "a job at AutoEval for {task} is planned",
     "autoeval_job_submitting": "a job at AutoEval for {task} is being submitted",
     "autoeval_job_queued": "the job at AutoEval for {task} waits for {robot}",

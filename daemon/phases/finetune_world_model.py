@@ -55,24 +55,22 @@ def run(context: PhaseContext) -> Outcome:
     """
     context.report(0.0, "reading episodes")
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
-    parent, judge_parent = newest(context, "world_model"), newest(context, "judge")
-    before = load_world_model(context, parent)
-    material = gather(context, shelf, size=before.image_size)
-    read = {"world_model": parent, "judge": judge_parent}
-    write_manifest(context, Inputs(checkpoints=read, episodes=material.entries))
+    read, before, material = begun(context, shelf)
+    parent = read["world_model"]
     state = state_of(context, material, parent=parent)
     done = learn(context, shelf, before, material=material, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
-    gate, error = faced.decision, faced.error
-    candidate = keep_candidate(context, done.world_model, material, parent=parent, error=error)
+    gate = faced.decision
+    candidate = keep_candidate(context, done.world_model, material, parent=parent, error=faced.error)
     old = Subject(world_model=before, checkpoint=parent, rehearsal=faced.before)
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
-    judge = load_judge(context, judge_parent)
-    share = (GATED, MEASURING)
-    teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=share)
-    judge_row = keep_judge(context, judge, material, parent=judge_parent)
+    judge = load_judge(context, read["judge"])
+    teach_judge(
+        context, judge, world_model=goes_on.world_model, clips=material.labelled, share=(GATED, MEASURING)
+    )
+    judge_row = keep_judge(context, judge, material, parent=read["judge"])
     context.report(MEASURING, "measuring how far the world model is to be trusted")
     asked = judge_for(context, judge, waiting_at=MEASURING)
     measure = partial(report_trust, context, judge=asked, held_out=material.held_out)
@@ -83,7 +81,7 @@ def run(context: PhaseContext) -> Outcome:
     state.file.unlink(missing_ok=True)  # not before: who dies while measuring need not train again
     made = {"judge": judge_row.id, **({"world_model": candidate.id} if gate.accepted else {})}
     return {
-        "held_out_error": error,
+        "held_out_error": faced.error,
         "held_out_episodes": len(material.held_out),
         "fresh_episodes": len(material.fresh),
         "read": {kind: row.id for kind, row in read.items()},
@@ -96,6 +94,15 @@ def run(context: PhaseContext) -> Outcome:
         "left_out": list(done.left_out),
         "film_strips": strips(context, goes_on.world_model, material.held_out),
     }
+
+
+def begun(context: PhaseContext, shelf: Shelf) -> tuple[dict[str, CheckpointRow], WorldModel, Material]:
+    """What is read: checkpoints by kind, the world model, episodes; the manifest says so."""
+    read = {kind: newest(context, kind) for kind in ("world_model", "judge")}
+    before = load_world_model(context, read["world_model"])
+    material = gather(context, shelf, size=before.image_size)
+    write_manifest(context, Inputs(checkpoints=read, episodes=material.entries))
+    return read, before, material
 
 
 def tell_verdict(context: PhaseContext, gate: GateDecision, candidate: CheckpointRow) -> None:

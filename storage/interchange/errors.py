@@ -1,6 +1,7 @@
 """What can go wrong when episodes leave the store in another format, or come in from one.
 
 InterchangeError (StorageError)
+├── ClipInvalid             a clip in the WorldGym format that breaks its own rules
 ├── DatasetInvalid          a file is not what its format says
 ├── DatasetUnsealed         an export that was broken off: it has no manifest
 ├── DatasetChanged          a file is not the one that was exported
@@ -22,6 +23,17 @@ class InterchangeError(StorageError):
     """Root of what goes wrong between the store and the formats of others."""
 
     code = "interchange_error"
+
+
+class ClipInvalid(InterchangeError):
+    code = "clip_invalid"
+
+    def __init__(self, *, path: Path, expected: str, found: str) -> None:
+        self.path = path
+        super().__init__(
+            f"clip {path} is not in the WorldGym format: expected {expected}, found {found}. "
+            "Nothing of it was imported; repair or remove the pair of .mp4 and .npz."
+        )
 
 
 class DatasetInvalid(InterchangeError):

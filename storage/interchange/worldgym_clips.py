@@ -37,7 +37,7 @@ from robot_bridge.frames import FrameBlob
 from storage import episodes
 from storage.blobs import BlobStore
 from storage.db import Database
-from storage.errors import ClipInvalid
+from storage.interchange.errors import ClipInvalid
 from storage.tables import EpisodeRow
 
 F32: TypeAlias = NDArray[np.float32]

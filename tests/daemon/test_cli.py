@@ -15,7 +15,7 @@ from daemon.errors import DaemonUnreachable, RequestInvalid, SettingUnknown
 from daemon.settings import Settings
 from daemon.stores import open_database
 from storage import episodes, iterations
-from storage.errors import ClipInvalid
+from storage.interchange.errors import ClipInvalid
 
 
 def run(*arguments, **variables):

@@ -17,7 +17,7 @@ from daemon.phases.checkpoints import CANDIDATE, current
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
 from storage import checkpoints, replay
-from storage.errors import ClipInvalid
+from storage.interchange.errors import ClipInvalid
 from tests.daemon.phases.conftest import tiny_installation, wall_clock
 from tests.daemon.pretrain.test_pretrain import a_clip
 

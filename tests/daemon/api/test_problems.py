@@ -66,7 +66,6 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "phase_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
-    "clip_invalid": COMMAND,
     "access_token_exists": COMMAND,
     "access_token_invalid": COMMAND,
     "database_url_invalid": COMMAND,

@@ -16,7 +16,7 @@ from robot_bridge.conventions import to_world_model_action
 from storage import episodes, replay
 from storage.blobs import BlobStore
 from storage.db import Database
-from storage.errors import ClipInvalid
+from storage.interchange.errors import ClipInvalid
 from storage.interchange.worldgym_clips import (
     TASK_ID,
     ImportReport,
