@@ -18,6 +18,7 @@ from daemon import (
     cli_control,
     cli_exchange,
     cli_ledger,
+    cli_look,
     cli_manifest,
     cli_offline,
     cli_ops,
@@ -37,6 +38,7 @@ app = typer.Typer(
     help="Collect on the robot, finetune the world model, improve the policy inside it: night after night.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is plain text: rich would take longer to load than all the rest
 )
 app.add_typer(cli_ops.database_commands)
 app.add_typer(cli_exchange.export_commands)
@@ -73,6 +75,18 @@ for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.
     app.command()(manifest_command)
 for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label):
     app.command()(watch_command)
+for look_command in (
+    cli_look.episodes,
+    cli_look.labels,
+    cli_look.video,
+    cli_look.film_strip,
+    cli_look.checkpoints,
+    cli_look.trust,
+    cli_look.curves,
+    cli_look.alarms,
+    cli_look.compare,
+):
+    app.command()(look_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,

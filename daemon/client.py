@@ -4,24 +4,20 @@ Every call that may be repeated is repeated after a broken connection; asking fo
 because the idempotency key makes the second request find the first.
 """
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
-from requests.auth import AuthBase
 
-from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, TokenUnusable, WaitTimedOut
-from robot_bridge.addresses import is_loopback
+from daemon.bearer import Bearer
+from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 TERMINAL_STATES = frozenset({"finished", "failed", "cancelled"})
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
-TOKEN = re.compile(r"[0-9A-Za-z._~+/=-]+")  # what a header can carry (RFC 6750, section 2.1)
 
 Json = dict[str, Any]
 
@@ -47,7 +43,7 @@ class DaemonClient:
         attempts: int = ATTEMPTS,
     ) -> None:
         self.url = url.rstrip("/")
-        self._auth = None if token is None else _Bearer(self.url, token)
+        self._auth = None if token is None else Bearer(self.url, token)
         self._session = session or requests.Session()
         self._timeout_s = timeout_s
         self._attempts = attempts
@@ -106,8 +102,16 @@ class DaemonClient:
         """Give what differs from one iteration to another."""
         return self._json("GET", f"/v1/iterations/{number}/diff/{other}")
 
-    def success_rates(self) -> Json:
-        return self._json("GET", "/v1/success-rates")
+    def read(self, path: str, **filters: Any) -> Json:
+        """Give whatever a GET of a path below `/v1` answers, such as `alarms` or `checkpoints/ID/trust`."""
+        return self._json("GET", f"/v1/{path}", params=filters)
+
+    def success_rates(self, **filters: Any) -> Json:
+        """Give real success; filters are the query parameters of `/v1/success-rates`."""
+        return self._json("GET", "/v1/success-rates", params=filters)
+
+    def success_rates_csv(self, **filters: Any) -> str:
+        return self._answer("GET", "/v1/success-rates", params={**filters, "format": "csv"}).text
 
     def ledger(self, **filters: Any) -> Json:
         """Give what iterations cost and gained; filters are the query parameters of `/v1/ledger`."""
@@ -154,7 +158,9 @@ class DaemonClient:
         """Open the stream of events, once; `daemon/event_stream.py` reads it and comes back to it."""
         url = self.url + "/v1/events/stream"
         try:
-            answer = self._session.get(url, params=filters, stream=True, timeout=self._timeout_s)
+            answer = self._session.get(
+                url, params=filters, stream=True, auth=self._auth, timeout=self._timeout_s
+            )
         except (requests.ConnectionError, requests.Timeout) as broken:
             raise DaemonUnreachable(url=self.url, reason=type(broken).__name__) from None
         if answer.status_code >= 400:
@@ -278,22 +284,6 @@ class DaemonClient:
                 raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
             return answer
         raise DaemonUnreachable(url=self.url, reason=reason)
-
-
-class _Bearer(AuthBase):
-    """Puts a token into a call; an own class, because requests would take a `.netrc` for stronger."""
-
-    def __init__(self, url: str, token: str) -> None:
-        address = urlsplit(url)
-        if address.scheme != "https" and not is_loopback(address.hostname or ""):
-            raise TokenUnusable(url=url, reason="everybody on the way could read it")
-        if not TOKEN.fullmatch(token):
-            raise TokenUnusable(url=url, reason="it has characters that no token has")
-        self._token = token
-
-    def __call__(self, call: requests.PreparedRequest) -> requests.PreparedRequest:
-        call.headers["Authorization"] = f"Bearer {self._token}"
-        return call
 
 
 def problem_of(answer: requests.Response) -> Mapping[str, Any]:
