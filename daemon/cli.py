@@ -28,10 +28,8 @@ from daemon import (
     cli_station,
     cli_token,
     cli_watch,
+    exit_status,
 )
-from daemon.errors import DaemonError
-from robot_bridge.errors import RobotBridgeError
-from storage.errors import StorageError
 
 app = typer.Typer(
     name="gymnastd",
@@ -102,12 +100,12 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free
 
 
 def main() -> None:
-    """Run the command line. Errors of ours become one sentence and exit status 1, not a trace."""
+    """Run the command line. What was refused or failed becomes one sentence and exit status 1, no trace."""
     try:
         app()
-    except (DaemonError, StorageError, RobotBridgeError) as error:
-        typer.echo(f"gymnastd: {error} [{error.code}]", err=True)
-        sys.exit(1)
+    except (*exit_status.ours(), *exit_status.of_the_machine()) as error:
+        typer.echo(exit_status.sentence(error), err=True)
+        sys.exit(exit_status.FAILED)
 
 
 @app.command()

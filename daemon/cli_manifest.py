@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of
-
-DIFFERENT = 3  # exit status of a rerun whose checkpoints are not those of then
+from daemon.exit_status import DIFFERENT
 
 Which = Annotated[int, typer.Argument(min=1, help="The iteration's number.")]
 Other = Annotated[int, typer.Argument(min=1, help="The iteration to compare it with.")]
