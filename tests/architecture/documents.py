@@ -22,10 +22,14 @@ NAME = re.compile(r"[A-Z][A-Z_]*")  # of what somebody puts in, such as DIR
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A command line of a page's `sh` blocks, as words; settings before it are left out."""
+    """A command line of a page's `sh` blocks, as words; settings before it are left out.
+
+    `into` is the file that its output goes to, where it says one.
+    """
 
     page: str
     words: tuple[str, ...]
+    into: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}: {shlex.join(self.words)}"
@@ -43,8 +47,9 @@ def shell_lines() -> Iterator[Line]:
                 words = shlex.split(text, comments=True)
                 while words and ASSIGNMENT.fullmatch(words[0]):
                     words.pop(0)
+                into = words.pop() if words[-2:-1] == [">"] else None
                 if words:
-                    yield Line(page, tuple(words))
+                    yield Line(page, tuple(words if into is None else words[:-1]), into)
 
 
 def inline_commands() -> Iterator[Line]:
