@@ -168,11 +168,16 @@ def current_revision(as_json: AsJson = False) -> None:
 def progress(what: str) -> Iterator["Report"]:
     """A bar on the terminal, moved by the function that is given."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
-    ) as bars:
+    columns = (
+        TextColumn(what),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=1.0)
         yield lambda share, text: bars.update(bar, completed=share, description=text)
