@@ -11,42 +11,14 @@ from typing import Any
 
 import requests
 
-from daemon.bearer import Bearer
-from daemon.errors import DaemonRefused, DaemonUnreachable, IterationFailed, WaitTimedOut
+from daemon.daemon_http import DaemonHttp, Json
+from daemon.errors import DaemonRefused, IterationFailed, WaitTimedOut
 
-DEFAULT_URL = "http://127.0.0.1:8400"
 TERMINAL_STATES = frozenset({"finished", "failed", "cancelled"})
-ATTEMPTS = 3
-TIMEOUT_S = 30.0
-
-Json = dict[str, Any]
 
 
-class DaemonClient:
-    """Speaks to one daemon. The token goes into a header of every call, and nowhere else.
-
-    Raises:
-        TokenUnusable: a token cannot be sent there: the address is neither https nor this machine.
-
-    Raises (any call):
-        DaemonUnreachable: nothing answered, after `attempts` tries.
-        DaemonRefused: it answered with a problem; `problem_code` says which.
-    """
-
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        token: str | None = None,
-        session: requests.Session | None = None,
-        timeout_s: float = TIMEOUT_S,
-        attempts: int = ATTEMPTS,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self._auth = None if token is None else Bearer(self.url, token)
-        self._session = session or requests.Session()
-        self._timeout_s = timeout_s
-        self._attempts = attempts
+class DaemonClient(DaemonHttp):
+    """What one daemon can be asked; each call raises as `DaemonHttp` says."""
 
     def ready(self) -> bool:
         """Say whether the daemon can work on iterations now."""
@@ -155,17 +127,8 @@ class DaemonClient:
         return self._answer("GET", path, params={"tail": tail}).text
 
     def open_events(self, **filters: Any) -> requests.Response:
-        """Open the stream of events, once; `daemon/event_stream.py` reads it and comes back to it."""
-        url = self.url + "/v1/events/stream"
-        try:
-            answer = self._session.get(
-                url, params=filters, stream=True, auth=self._auth, timeout=self._timeout_s
-            )
-        except (requests.ConnectionError, requests.Timeout) as broken:
-            raise DaemonUnreachable(url=self.url, reason=type(broken).__name__) from None
-        if answer.status_code >= 400:
-            raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
-        return answer
+        """Open the stream of events; filters are the query parameters of `/v1/events/stream`."""
+        return self._opened("/v1/events/stream", params=filters)
 
     def video(self, episode_id: str) -> bytes:
         """Give an episode's film as mp4."""
@@ -236,60 +199,3 @@ class DaemonClient:
                 message=str(error.get("message", "no reason was recorded")),
             )
         return record
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Json | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Json:
-        answer = self._answer(method, path, params=params, body=body, headers=headers)
-        try:
-            document = answer.json()
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise DaemonUnreachable(url=self.url, reason="the answer is not a JSON object; is this gymnastd?")
-        return document
-
-    def _answer(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Json | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        url = self.url + path
-        reason = "not tried"
-        for _ in range(self._attempts):
-            try:
-                answer = self._session.request(
-                    method,
-                    url,
-                    params=params,
-                    json=body,
-                    headers=headers,
-                    auth=self._auth,
-                    timeout=self._timeout_s,
-                )
-            except (requests.ConnectionError, requests.Timeout) as broken:
-                reason = type(broken).__name__
-                continue
-            if answer.status_code >= 400:
-                raise DaemonRefused(url=url, status=answer.status_code, problem=problem_of(answer))
-            return answer
-        raise DaemonUnreachable(url=self.url, reason=reason)
-
-
-def problem_of(answer: requests.Response) -> Mapping[str, Any]:
-    """Read a problem body; whatever else answered gets the start of its text as detail."""
-    try:
-        document = answer.json()
-    except ValueError:
-        document = None
-    return document if isinstance(document, dict) else {"detail": answer.text[:200]}
