@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.reflection import reflected
+from storage.states import OVER
 from storage.tables import CheckpointRow, EpisodeBlobRow, EpisodeRow, IterationRow, LabelRow
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
@@ -73,7 +74,7 @@ def retire_checkpoints(
 def old_episodes(session: Session, *, committed_before: datetime) -> list[EpisodeRow]:
     """Episodes of ended iterations that nobody measures with and no human has looked at, oldest first."""
     by_human = sa.select(LabelRow.episode_id).where(LabelRow.source == "human")
-    unfinished = sa.select(IterationRow.id).where(IterationRow.state.in_(("requested", "running")))
+    unfinished = sa.select(IterationRow.id).where(IterationRow.state.not_in(OVER))
     query = sa.select(EpisodeRow).where(
         EpisodeRow.retired_at.is_(None),
         EpisodeRow.committed_at < committed_before,
