@@ -1,4 +1,4 @@
-# One image for every role: serve (with its worker), migrate, and the simulated station.
+# One image for every role: serve, worker, migrate, and the simulated station.
 FROM python:3.11-slim
 
 RUN useradd --create-home gymnast && mkdir /data && chown gymnast /data

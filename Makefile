@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint fast clean
+.PHONY: demo test lint fast docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/gymnastd demo
@@ -20,6 +20,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The two pages that the program writes about itself; a test says when they are old.
+docs: $(INSTALLED)
+	$(BIN)/python -m daemon.command_reference > docs/commands.md
+	$(BIN)/python -m daemon.api_reference > docs/api.md
 
 # torch goes first and alone: pip then takes a CPU build where one lies on disk, the registry's elsewhere.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -18,6 +18,7 @@ from daemon import (
     cli_control,
     cli_exchange,
     cli_ledger,
+    cli_look,
     cli_manifest,
     cli_offline,
     cli_ops,
@@ -27,16 +28,15 @@ from daemon import (
     cli_station,
     cli_token,
     cli_watch,
+    exit_status,
 )
-from daemon.errors import DaemonError
-from robot_bridge.errors import RobotBridgeError
-from storage.errors import StorageError
 
 app = typer.Typer(
     name="gymnastd",
     help="Collect on the robot, finetune the world model, improve the policy inside it: night after night.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is plain text: rich would take longer to load than all the rest
 )
 app.add_typer(cli_ops.database_commands)
 app.add_typer(cli_exchange.export_commands)
@@ -73,6 +73,18 @@ for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.
     app.command()(manifest_command)
 for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label):
     app.command()(watch_command)
+for look_command in (
+    cli_look.episodes,
+    cli_look.labels,
+    cli_look.video,
+    cli_look.film_strip,
+    cli_look.checkpoints,
+    cli_look.trust,
+    cli_look.curves,
+    cli_look.alarms,
+    cli_look.compare,
+):
+    app.command()(look_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,
@@ -88,12 +100,12 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free
 
 
 def main() -> None:
-    """Run the command line. Errors of ours become one sentence and exit status 1, not a trace."""
+    """Run the command line. What was refused or failed becomes one sentence and exit status 1, no trace."""
     try:
         app()
-    except (DaemonError, StorageError, RobotBridgeError) as error:
-        typer.echo(f"gymnastd: {error} [{error.code}]", err=True)
-        sys.exit(1)
+    except (*exit_status.ours(), *exit_status.of_the_machine()) as error:
+        typer.echo(exit_status.sentence(error), err=True)
+        sys.exit(exit_status.FAILED)
 
 
 @app.command()

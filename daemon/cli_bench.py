@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from daemon.cli_offline import INTERRUPTED
+from daemon.exit_status import INTERRUPTED
 
 bench_commands = typer.Typer(
     name="bench", help="Long measurements with tables and figures.", no_args_is_help=True

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, Url
+from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of, tell
 
 Number = Annotated[int, typer.Argument(min=1, help="The iteration's number.")]
 Phase = Annotated[
@@ -13,43 +13,47 @@ Phase = Annotated[
 ]
 
 
-def pause(number: Number, url: Url = DEFAULT_URL) -> None:
+def pause(
+    number: Number, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let an iteration wait where it is; a phase that runs stops at its next report and loses nothing."""
-    from daemon.client import DaemonClient
-
-    say(DaemonClient(url).pause(number))
+    say(client_of(url, token_file).pause(number), as_json)
 
 
-def resume(number: Number, url: Url = DEFAULT_URL) -> None:
+def resume(
+    number: Number, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let a paused iteration go on."""
-    from daemon.client import DaemonClient
-
-    say(DaemonClient(url).resume(number))
+    say(client_of(url, token_file).resume(number), as_json)
 
 
-def cancel(number: Number, url: Url = DEFAULT_URL) -> None:
+def cancel(
+    number: Number, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """End an iteration for good; what it has collected is kept."""
-    from daemon.client import DaemonClient
-
-    say(DaemonClient(url).cancel(number))
+    say(client_of(url, token_file).cancel(number), as_json)
 
 
-def retry(number: Number, url: Url = DEFAULT_URL) -> None:
+def retry(
+    number: Number, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let a failed iteration go on from the phase that failed."""
-    from daemon.client import DaemonClient
-
-    say(DaemonClient(url).retry(number))
+    say(client_of(url, token_file).retry(number), as_json)
 
 
-def skip(number: Number, phase: Phase, url: Url = DEFAULT_URL) -> None:
+def skip(
+    number: Number,
+    phase: Phase,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
     """Let an iteration do without a phase that has not finished."""
-    from daemon.client import DaemonClient
-
-    say(DaemonClient(url).skip(number, phase))
+    say(client_of(url, token_file).skip(number, phase), as_json)
 
 
-def say(record: dict[str, Any]) -> None:
+def say(record: dict[str, Any], as_json: bool) -> None:
     """How the iteration stands now."""
     from daemon.console import standing
 
-    typer.echo(f"iteration {record['number']} is {standing(record)}")
+    tell(record, as_json, lambda: typer.echo(f"iteration {record['number']} is {standing(record)}"))

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, Url
+from daemon.cli_rest import DEFAULT_URL, AsJson, Instant, TokenFile, Url, client_of
 
-Instant = Annotated[str | None, typer.Option(help="A time with its zone, such as 2026-01-31T08:00:00Z.")]
 Limit = Annotated[int, typer.Option(min=1, max=500, help="Of the newest so many iterations.")]
 
 
@@ -17,12 +16,12 @@ def ledger(
     limit: Limit = 20,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Show robot, worker and judge use per iteration, and the success gained per robot hour."""
-    from daemon.client import DaemonClient
     from daemon.console_ledger import show_ledger
 
-    answer = DaemonClient(url).ledger(**{"from": since, "to": until, "limit": limit})
+    answer = client_of(url, token_file).ledger(**{"from": since, "to": until, "limit": limit})
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

@@ -7,27 +7,25 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, Url
-
-DIFFERENT = 3  # exit status of a rerun whose checkpoints are not those of then
+from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of
+from daemon.exit_status import DIFFERENT
 
 Which = Annotated[int, typer.Argument(min=1, help="The iteration's number.")]
 Other = Annotated[int, typer.Argument(min=1, help="The iteration to compare it with.")]
 
 
-def manifest(number: Which, url: Url = DEFAULT_URL) -> None:
+def manifest(number: Which, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """Print what each phase of an iteration read, and what came of it, as JSON."""
-    from daemon.client import DaemonClient
-
-    typer.echo(json.dumps(DaemonClient(url).manifest(number), indent=2))
+    typer.echo(json.dumps(client_of(url, token_file).manifest(number), indent=2))
 
 
-def diff(number: Which, other: Other, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def diff(
+    number: Which, other: Other, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Show what differs from one iteration to another, and what both measured."""
-    from daemon.client import DaemonClient
     from daemon.console_diff import show_diff
 
-    answer = DaemonClient(url).diff(number, other)
+    answer = client_of(url, token_file).diff(number, other)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

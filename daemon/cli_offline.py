@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-INTERRUPTED = 130  # exit status, as shells give it after Ctrl-C
+from daemon.exit_status import INTERRUPTED
 
 import_commands = typer.Typer(name="import", help="Bring recorded data in.", no_args_is_help=True)
 

@@ -52,6 +52,7 @@ def backup(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what is there again; replace damage.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy rows, episodes and checkpoints, also while the daemon runs. Exit status 1: not all was whole."""
     from daemon.operations.backup import back_up
@@ -60,10 +61,11 @@ def backup(
 
     with progress("backup") as report:
         done = back_up(load_settings(), folder, keep=keep, verify=verify, report=report, now=utc_now)
-    typer.echo(
+    said = (
         f"backup {done.name}: {done.rows} rows, {done.files} files, {done.total_bytes} bytes; "
         f"{done.copied_bytes} bytes were new"
     )
+    typer.echo(json.dumps(asdict(done), indent=2) if as_json else said)
     for damaged in done.damaged:
         typer.echo(f"damaged in the store itself, not in the backup: {damaged}", err=True)
     raise typer.Exit(1 if done.damaged else 0)
@@ -72,6 +74,7 @@ def backup(
 def restore(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What `backup` wrote to.")],
     name: Annotated[str | None, typer.Option(help="Which backup; the newest without it.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put a backup into an empty data directory and an empty database. Everything is verified before."""
     from daemon.operations.restore import restore as put_back
@@ -82,7 +85,9 @@ def restore(
     with progress("restore") as report:
         done = put_back(settings, folder, name=name, report=report, now=utc_now)
     files = len(done.blobs) + len(done.files)
-    typer.echo(f"backup {done.name} is in {settings.data_dir}: {done.rows} rows, {files} files")
+    counts = {"name": done.name, "rows": done.rows, "files": files, "damaged": list(done.damaged)}
+    said = f"backup {done.name} is in {settings.data_dir}: {done.rows} rows, {files} files"
+    typer.echo(json.dumps(counts, indent=2) if as_json else said)
     for damaged in done.damaged:
         typer.echo(f"was damaged when the backup was made and is missing: {damaged}", err=True)
 
@@ -146,13 +151,16 @@ def downgrade_database(
 
 
 @database_commands.command("current")
-def current_revision() -> None:
+def current_revision(as_json: AsJson = False) -> None:
     """Say which revision the database is at, and which this release has."""
     from daemon.operations.migrating import revisions
     from daemon.settings import load_settings
 
     found, newest = revisions(load_settings())
-    typer.echo(f"database is at revision {found or 'none'}, this release has {newest}")
+    if as_json:
+        typer.echo(json.dumps({"database": found, "release": newest}, indent=2))
+    else:
+        typer.echo(f"database is at revision {found or 'none'}, this release has {newest}")
     raise typer.Exit(0 if found == newest else 1)
 
 
@@ -160,11 +168,16 @@ def current_revision() -> None:
 def progress(what: str) -> Iterator["Report"]:
     """A bar on the terminal, moved by the function that is given."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
-    ) as bars:
+    columns = (
+        TextColumn(what),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=1.0)
         yield lambda share, text: bars.update(bar, completed=share, description=text)

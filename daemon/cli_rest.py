@@ -1,6 +1,7 @@
 """Commands that talk to a running daemon and to nothing else: iterate, status, success-rates."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ TokenFile = Annotated[
     typer.Option(envvar="GYMNASTD_TOKEN_FILE", help="Holds the token that the daemon asks for."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as it is.")]
+Instant = Annotated[str | None, typer.Option(help="A time with its zone, such as 2026-01-31T08:00:00Z.")]
 Number = Annotated[
     int | None, typer.Argument(min=1, help="Of this iteration; without it, of the newest ones.")
 ]
@@ -32,6 +34,7 @@ def iterate(
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key asks only once.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -45,7 +48,10 @@ def iterate(
         document["tasks"] = task
     client = client_of(url, token_file)
     record = client.request_iteration(document, idempotency_key=key)
-    typer.echo(f"iteration {record['number']} is {record['state']}")
+    if wait and as_json:
+        typer.echo(json.dumps(client.wait(record["number"]), indent=2))
+        return
+    tell(record, as_json, lambda: typer.echo(f"iteration {record['number']} is {record['state']}"))
     if wait:
         show_iteration(follow(client, record["number"]))
 
@@ -69,15 +75,40 @@ def status(
         show_iteration(answer)
 
 
-def success_rates(as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
-    """Show real success rates per iteration and task, k/n with the Wilson 95 % interval."""
+def success_rates(
+    *,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Keep apart: some of iteration,task,policy,station. Without it, each iteration's."),
+    ] = None,
+    since: Instant = None,
+    until: Instant = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Show real success rates, k/n with the Wilson 95 % interval."""
     from daemon.console import show_success_rates
+    from daemon.console_look import show_groups
 
-    answer = client_of(url, token_file).success_rates()
+    if csv and as_json:
+        raise typer.BadParameter("give one of --csv and --json")
+    client, filters = client_of(url, token_file), {"by": by, "from": since, "to": until}
+    if csv:
+        typer.echo(client.success_rates_csv(**filters), nl=False)
+        return
+    answer = client.success_rates(**filters)
+    show = show_success_rates if by is None else show_groups
+    tell(answer, as_json, lambda: show(answer["items"]))
+
+
+def tell(answer: Any, as_json: bool, words: Callable[[], object]) -> None:
+    """Print an answer as JSON, or say it in words."""
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:
-        show_success_rates(answer["items"])
+        words()
 
 
 def client_of(url: str, token_file: Path | None) -> "DaemonClient":

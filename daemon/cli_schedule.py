@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, Url, read_spec
+from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of, read_spec, tell
 
 if TYPE_CHECKING:
     from daemon.client import DaemonClient
@@ -40,11 +40,11 @@ def add(
         str | None, typer.Option(help="Nothing is due after it, like 2026-12-31T06:00Z.")
     ] = None,
     max_runs: Annotated[int | None, typer.Option(min=1, help="Iterations in all.")] = None,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Ask for iterations at times (--cron), in a beat (--every) or one after the other (--after-previous)."""
-    from daemon.client import DaemonClient
-
     choices: list[dict[str, Any]] = []
     if cron is not None:
         choices.append({"kind": "cron", "expression": cron, "timezone": timezone})
@@ -61,15 +61,17 @@ def add(
         "ends_at": until,
         "max_runs": max_runs,
     }
-    show(DaemonClient(url).add_schedule(wish))
+    show(client_of(url, token_file).add_schedule(wish), as_json)
 
 
 @schedule_commands.command("list")
-def list_all(url: Url = DEFAULT_URL) -> None:
+def list_all(as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """List all schedules, each with its next time."""
-    from daemon.client import DaemonClient
+    answer = client_of(url, token_file).schedules()
+    tell(answer, as_json, lambda: _list(answer["items"]))
 
-    items = DaemonClient(url).schedules()["items"]
+
+def _list(items: list[dict[str, Any]]) -> None:
     for schedule in items:
         typer.echo(f"{schedule['name']}\t{in_words(schedule['trigger'])}\t{next_time(schedule)}")
     if not items:
@@ -77,37 +79,45 @@ def list_all(url: Url = DEFAULT_URL) -> None:
 
 
 @schedule_commands.command("show")
-def show_one(name: Name, url: Url = DEFAULT_URL) -> None:
+def show_one(
+    name: Name, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Show a schedule, what it did last and when it is due next."""
-    show(named(_client(url), name))
+    show(named(client_of(url, token_file), name), as_json)
 
 
 @schedule_commands.command("pause")
-def pause_schedule(name: Name, url: Url = DEFAULT_URL) -> None:
+def pause_schedule(
+    name: Name, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let it ask for nothing until it is resumed; a running iteration goes on."""
-    client = _client(url)
-    show(client.change_schedule(named(client, name), enabled=False))
+    client = client_of(url, token_file)
+    show(client.change_schedule(named(client, name), enabled=False), as_json)
 
 
 @schedule_commands.command("resume")
-def resume_schedule(name: Name, url: Url = DEFAULT_URL) -> None:
+def resume_schedule(
+    name: Name, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let a paused schedule go on; what it missed is not made up for."""
-    client = _client(url)
-    show(client.change_schedule(named(client, name), enabled=True))
+    client = client_of(url, token_file)
+    show(client.change_schedule(named(client, name), enabled=True), as_json)
 
 
 @schedule_commands.command("run-now")
-def run_schedule(name: Name, url: Url = DEFAULT_URL) -> None:
+def run_schedule(
+    name: Name, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Ask for one iteration besides its times."""
-    client = _client(url)
+    client = client_of(url, token_file)
     record = client.run_schedule_now(named(client, name)["id"])
-    typer.echo(f"iteration {record['number']} is {record['state']}")
+    tell(record, as_json, lambda: typer.echo(f"iteration {record['number']} is {record['state']}"))
 
 
 @schedule_commands.command("remove")
-def remove_schedule(name: Name, url: Url = DEFAULT_URL) -> None:
+def remove_schedule(name: Name, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """Forget a schedule; its iterations stay."""
-    client = _client(url)
+    client = client_of(url, token_file)
     client.remove_schedule(named(client, name)["id"])
     typer.echo(f"schedule {name} is removed")
 
@@ -122,7 +132,9 @@ def set_hours(
     minutes_per_hour: Annotated[float | None, typer.Option(help="Movement in any sixty minutes.")] = None,
     rest_after: Annotated[float | None, typer.Option(help="Minutes of movement before a rest.")] = None,
     rest: Annotated[float | None, typer.Option(help="Minutes of that rest.")] = None,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Set when a robot may move (--open), may not (--quiet), and how much; replaces what was set before."""
     if (rest_after is None) != (rest is None):
@@ -134,19 +146,21 @@ def set_hours(
         "minutes_per_hour": minutes_per_hour,
         "rest": None if rest is None else {"after_minutes": rest_after, "minutes": rest},
     }
-    show_hours(_client(url).set_hours(station, hours))
+    show_hours(client_of(url, token_file).set_hours(station, hours), as_json)
 
 
 @hours_commands.command("show")
-def show_station_hours(station: Station, url: Url = DEFAULT_URL) -> None:
+def show_station_hours(
+    station: Station, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Show when a robot may move, and whether it may now."""
-    show_hours(_client(url).hours(station))
+    show_hours(client_of(url, token_file).hours(station), as_json)
 
 
 @hours_commands.command("clear")
-def clear_hours(station: Station, url: Url = DEFAULT_URL) -> None:
+def clear_hours(station: Station, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """Let a robot move at any time."""
-    _client(url).remove_hours(station)
+    client_of(url, token_file).remove_hours(station)
     typer.echo(f"{station} may move at any time")
 
 
@@ -186,8 +200,12 @@ def _days(item: str) -> list[str]:
     return [DAYS[(DAYS.index(first) + step) % 7] for step in range(count)]
 
 
-def show(schedule: dict[str, Any]) -> None:
-    """A schedule on a terminal."""
+def show(schedule: dict[str, Any], as_json: bool) -> None:
+    """A schedule, as JSON or in words."""
+    tell(schedule, as_json, lambda: _show(schedule))
+
+
+def _show(schedule: dict[str, Any]) -> None:
     limits = [f"until {schedule['ends_at']}"] if schedule["ends_at"] else []
     limits += [f"{schedule['runs']} of {schedule['max_runs']} runs"] if schedule["max_runs"] else []
     typer.echo(f"schedule {schedule['name']}: {', '.join([in_words(schedule['trigger']), *limits])}")
@@ -218,8 +236,12 @@ def next_time(schedule: dict[str, Any]) -> str:
     return f"next {schedule['next_run_at']}" if schedule["next_run_at"] else "waits for its last iteration"
 
 
-def show_hours(record: dict[str, Any]) -> None:
-    """The hours of a station on a terminal."""
+def show_hours(record: dict[str, Any], as_json: bool) -> None:
+    """The hours of a station, as JSON or in words."""
+    tell(record, as_json, lambda: _show_hours(record))
+
+
+def _show_hours(record: dict[str, Any]) -> None:
     hours = record["hours"]
     typer.echo(f"station {record['station']}, times of {hours['timezone']}")
     for word in ("open", "quiet"):
@@ -231,9 +253,3 @@ def show_hours(record: dict[str, Any]) -> None:
         rest = hours["rest"]
         typer.echo(f"  rests {rest['minutes']:g} minutes after {rest['after_minutes']:g} minutes of movement")
     typer.echo(f"  now: {record['waiting_for'] or 'it may move'}")
-
-
-def _client(url: str) -> "DaemonClient":
-    from daemon.client import DaemonClient
-
-    return DaemonClient(url)

@@ -3,6 +3,7 @@
 Nothing here speaks with a station over HTTP: the commands of an operator act on the station's own folder.
 """
 
+import json
 import signal
 import socket
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from daemon.cli_check import check
+from daemon.cli_ops import AsJson
 
 if TYPE_CHECKING:
     from robot_bridge.station.policy import StationPolicy
@@ -118,11 +120,18 @@ def revoke_token(name: TokenName, tokens: Tokens) -> None:
 
 
 @token_commands.command("list")
-def list_tokens(tokens: Tokens) -> None:
+def list_tokens(tokens: Tokens, as_json: AsJson = False) -> None:
     """Show names, scopes and ages of all tokens; their secrets are nowhere."""
     from robot_bridge.station.tokens import TokenFile
 
     found = TokenFile(tokens).tokens()
+    if as_json:
+        items = [
+            {"name": each.name, "scopes": sorted(each.scopes), "created_at": each.created_at.isoformat()}
+            for each in found
+        ]
+        typer.echo(json.dumps({"items": items}, indent=2))
+        return
     for token in found:
         typer.echo(f"{token.name}\t{', '.join(sorted(token.scopes))}\t{token.created_at:%Y-%m-%d %H:%M} UTC")
     if not found:

@@ -1,11 +1,14 @@
 """`gymnastd token`: who may call the REST API. Acts on the database itself; no daemon need run."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from daemon.cli_ops import AsJson
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,13 +60,16 @@ def revoke_token(name: Annotated[str, typer.Argument(help="Whose token it is.")]
 
 
 @token_commands.command("list")
-def list_tokens() -> None:
+def list_tokens(as_json: AsJson = False) -> None:
     """Show all tokens that ever were: name, scopes, state, last use. Their secrets are nowhere."""
     from daemon.stores import utc_now
     from storage import access_tokens
 
     with _database() as database, database.read() as session:
         rows = access_tokens.list_tokens(session)
+    if as_json:
+        typer.echo(json.dumps({"items": [_document(row, utc_now()) for row in rows]}, indent=2))
+        return
     for row in rows:
         used = "never used" if row.last_used_at is None else f"used {_instant(row.last_used_at)}"
         made = f"made {_instant(row.created_at)}"
@@ -84,6 +90,12 @@ def _database() -> "Iterator[Database]":
         yield database
     finally:
         database.dispose()
+
+
+def _document(row: "AccessTokenRow", now: "datetime") -> dict[str, Any]:
+    times = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
+    told = {name: None if at is None else at.isoformat() for name, at in times.items()}
+    return {"name": row.name, "scopes": list(row.scopes), "state": _state(row, now), **told}
 
 
 def _state(row: "AccessTokenRow", now: "datetime") -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, Url
+from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of, tell
 
 Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.")]
 
@@ -24,13 +24,12 @@ class Verdict(StrEnum):
 SUCCESS = {Verdict.success: True, Verdict.failure: False, Verdict.unknown: None}
 
 
-def watch(url: Url = DEFAULT_URL) -> None:
+def watch(url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
     """Show running phases and what happens, live, until Ctrl-C."""
-    from daemon.client import DaemonClient
     from daemon.event_stream import follow_events
     from daemon.watching import LAST_EVENTS, View, show
 
-    client = DaemonClient(url)
+    client = client_of(url, token_file)
     items = client.events(limit=LAST_EVENTS)["items"]
     after = items[0]["id"] if items else 0
     with suppress(KeyboardInterrupt):
@@ -43,16 +42,16 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", help="Then go on with what happens.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Show what happened, oldest first, one line each."""
-    from daemon.client import DaemonClient
     from daemon.event_stream import follow_events
     from daemon.watching import event_line
 
     def tell(event: dict[str, Any]) -> None:
         typer.echo(json.dumps(event) if as_json else event_line(event))
 
-    client, kinds = DaemonClient(url), kind or []
+    client, kinds = client_of(url, token_file), kind or []
     items = client.events(limit=limit, kind=kinds)["items"]
     for event in reversed(items):
         tell(event)
@@ -69,12 +68,12 @@ def logs(
     attempt: Annotated[int | None, typer.Option(min=1, help="Without it, the last started.")] = None,
     tail: Annotated[int, typer.Option(min=1, max=5000, help="How many lines of the end.")] = 200,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Show what the worker wrote during a phase."""
-    from daemon.client import DaemonClient
     from daemon.errors import PageNotFound
 
-    client = DaemonClient(url)
+    client = client_of(url, token_file)
     runs = [run for run in client.iteration(number)["phases"] if run["started_at"]]
     wanted = [run for run in runs if phase in {None, run["phase"]} and attempt in {None, run["attempt"]}]
     if not wanted:
@@ -86,15 +85,17 @@ def logs(
 def label(
     episode: Annotated[str, typer.Argument(help="The episode's id.")],
     verdict: Annotated[Verdict, typer.Argument(help="What it was.")],
+    *,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     labeller: Annotated[str | None, typer.Option(help="Who says so; without it, your login name.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key adds only once.")] = None,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
 ) -> None:
     """Say whether an episode was a success; the newest human verdict counts, and none is ever deleted."""
-    from daemon.client import DaemonClient
-
     document = {"success": SUCCESS[verdict], "labeller": labeller or getpass.getuser(), "note": note}
-    kept = DaemonClient(url).label(episode, document, idempotency_key=key)
+    kept = client_of(url, token_file).label(episode, document, idempotency_key=key)
     counts = "it counts" if kept["counts"] else "it does not count"
-    typer.echo(f"episode {episode}: {verdict.value} by {kept['who']}, {counts}")
+    said = f"episode {episode}: {verdict.value} by {kept['who']}, {counts}"
+    tell(kept, as_json, lambda: typer.echo(said))

@@ -74,8 +74,16 @@ class DaemonClient(DaemonHttp):
         """Give what differs from one iteration to another."""
         return self._json("GET", f"/v1/iterations/{number}/diff/{other}")
 
-    def success_rates(self) -> Json:
-        return self._json("GET", "/v1/success-rates")
+    def read(self, path: str, **filters: Any) -> Json:
+        """Give whatever a GET of a path below `/v1` answers, such as `alarms` or `checkpoints/ID/trust`."""
+        return self._json("GET", f"/v1/{path}", params=filters)
+
+    def success_rates(self, **filters: Any) -> Json:
+        """Give real success; filters are the query parameters of `/v1/success-rates`."""
+        return self._json("GET", "/v1/success-rates", params=filters)
+
+    def success_rates_csv(self, **filters: Any) -> str:
+        return self._answer("GET", "/v1/success-rates", params={**filters, "format": "csv"}).text
 
     def ledger(self, **filters: Any) -> Json:
         """Give what iterations cost and gained; filters are the query parameters of `/v1/ledger`."""

@@ -40,7 +40,7 @@ class Redactor(logging.Formatter):
 
 def secrets_of(settings: Settings) -> list[str]:
     """Every secret that the settings hold or name a file of; files that cannot be read hold none."""
-    files = [settings.station_token_file, settings.judge_key_file]
+    files = [settings.station_token_file, settings.judge_key_file, settings.database_password_file]
     files += [hook.secret_file for hook in settings.webhooks]
     found = [line for file in files if file is not None for line in _lines(file)]
     found += [hook.url for hook in settings.webhooks]

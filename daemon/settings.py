@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         default=None, description="SQLAlchemy URL; unset means SQLite in data_dir"
     )
+    database_password_file: Path | None = Field(
+        default=None, description="holds the password for database_url, so that it is in no environment"
+    )
     host: str = Field(default="127.0.0.1", description="address the REST API binds to")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8400, description="0 takes a free port")
     tls_cert_file: Path | None = Field(

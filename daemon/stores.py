@@ -1,15 +1,44 @@
 """Where the settings say that episodes, rows and checkpoints are: opened the same way by every process."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from daemon.errors import SettingInvalid
 from daemon.settings import Settings
 from storage.blobs import BlobStore
 from storage.db import Database, default_url
 
 
 def open_database(settings: Settings) -> Database:
-    """The database that the settings name: their URL, or the SQLite file of the data directory."""
-    return Database(settings.database_url or default_url(settings.data_dir))
+    """The database that the settings name: their URL, or the SQLite file of the data directory.
+
+    Raises:
+        SettingInvalid: the file of the database's password cannot be read.
+        DatabaseUrlInvalid: the URL is of no database that is supported.
+    """
+    if settings.database_url is None or settings.database_password_file is None:
+        return Database(settings.database_url or default_url(settings.data_dir))
+    return Database(with_password(settings.database_url, settings.database_password_file))
+
+
+def with_password(url: str, file: Path) -> str:
+    """A database's URL with the password in a file; a line's end there is not part of it.
+
+    Raises:
+        SettingInvalid: the file cannot be read, or the URL has a password already.
+    """
+    address = urlsplit(url)
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingInvalid(faults={"database_password_file": f"{file}: {error}"}) from None
+    if not address.username or address.password is not None:
+        raise SettingInvalid(
+            faults={"database_url": "expected a user and no password beside a password file"}
+        )
+    user, _, place = address.netloc.rpartition("@")
+    return urlunsplit(address._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
 
 
 def open_blobs(settings: Settings) -> BlobStore:

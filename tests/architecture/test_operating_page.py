@@ -36,7 +36,10 @@ def test_every_command_exists_with_its_options(line: str) -> None:
 def test_options_that_stand_alone_belong_to_one_of_the_commands() -> None:
     commands = get_command(app).commands
     known = {
-        o for name in ("doctor", "backup", "restore", "gc") for p in commands[name].params for o in p.opts
+        o
+        for name in ("doctor", "backup", "restore", "gc", "status")
+        for p in commands[name].params
+        for o in p.opts
     }
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known
 

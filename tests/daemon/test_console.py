@@ -87,6 +87,13 @@ def test_following_gives_the_last_record():
     assert follow(Replay([a_record(), done]), 2, console=a_console()) is done
 
 
+def test_bars_say_how_long_a_phase_has_run_and_how_long_it_still_will():
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    done = a_record(state="finished", phases=[a_run(state="finished", progress=1.0, finished_at="t")])
+    follow(Replay([a_record(phases=[a_run()]), done]), 2, console=console)
+    assert console.file.getvalue().count("0:00:00") >= 2
+
+
 def test_following_a_failure_raises_it():
     with pytest.raises(IterationFailed):
         follow(Replay([a_record(state="failed")]), 2, console=a_console())

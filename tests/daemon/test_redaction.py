@@ -69,17 +69,18 @@ def test_a_trace_is_cleaned_too():
 
 
 def test_every_secret_of_the_settings_is_known(tmp_path):
-    for name in ("station", "judge", "hook"):
+    for name in ("station", "judge", "hook", "database"):
         (tmp_path / name).write_text(f"{name}-secret\n")
     settings = Settings(
         data_dir=tmp_path,
         database_url="postgresql://lab:hunter22@db/gym",
         station_token_file=tmp_path / "station",
         judge_key_file=tmp_path / "judge",
+        database_password_file=tmp_path / "database",
         webhooks=[{"name": "a", "url": "https://x.org/T1", "secret_file": tmp_path / "hook"}],
     )
     assert set(secrets_of(settings)) == {
-        "station-secret", "judge-secret", "hook-secret", "https://x.org/T1", "hunter22"
+        "station-secret", "judge-secret", "hook-secret", "database-secret", "https://x.org/T1", "hunter22"
     }  # fmt: skip
 
 

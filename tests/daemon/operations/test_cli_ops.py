@@ -85,7 +85,7 @@ def test_the_database_goes_up_and_down_and_says_where_it_is(elsewhere: Settings)
     assert gymnastd(elsewhere, "db", "upgrade").exit_code == 0
     assert f"at revision {newest}, this release has {newest}" in gymnastd(elsewhere, "db", "current").output
     assert revisions(elsewhere) == (newest, newest)
-    assert gymnastd(elsewhere, "db", "downgrade", "0004", "--yes").output.endswith("at revision 0004\n")
+    assert gymnastd(elsewhere, "db", "downgrade", "0004", "--yes").stdout.endswith("at revision 0004\n")
     assert gymnastd(elsewhere, "db", "current").exit_code == 1
     assert gymnastd(elsewhere, "db", "upgrade").exit_code == 0
 

@@ -1,0 +1,71 @@
+"""`docs/commands.md`, made from the command line itself: `python -m daemon.command_reference`."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from daemon.cli import app
+from daemon.exit_status import MEANINGS
+
+NAME = "gymnastd"
+BEFORE = """# Every command
+
+Made by `python -m daemon.command_reference`; a test holds this page to the program. `gymnastd COMMAND
+--help` says the same.
+
+## Exit status
+
+| status | meaning |
+|---|---|
+{statuses}
+
+## Of many commands
+
+- `--json` prints one JSON document on standard output, where a command otherwise prints a table or a
+  sentence. It is what the REST API answered (`docs/api.md`). `gymnastd events --json` prints one document a
+  line. Progress bars go to standard error.
+- `--url` is the daemon's address, `--token-file` names a file with the token that it asks for;
+  `GYMNASTD_TOKEN_FILE` is the same for every command.
+- Commands without `--url` work on the store, the station's folder or a process of their own, with the
+  `GYMNASTD_` settings of the daemon.
+- `gymnastd --install-completion` teaches your shell to complete commands and options; `--show-completion`
+  prints what it would install.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    statuses = "\n".join(f"| {status} | {meaning} |" for status, meaning in MEANINGS.items())
+    commands = dict(walk(get_command(app), ()))
+    return "\n".join([BEFORE.format(statuses=statuses), *(told(names, of) for names, of in commands.items())])
+
+
+def walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something by itself, by name."""
+    if names and (not hasattr(command, "commands") or command.invoke_without_command):
+        yield names, command
+    for name, below in sorted(getattr(command, "commands", {}).items()):
+        yield from walk(below, (*names, name))
+
+
+def told(names: tuple[str, ...], command: Any) -> str:
+    """A command's section: how it is called, what it does, its arguments and options."""
+    parameters = [each for each in command.params if each.name != "help"]
+    arguments = [each.name.upper() for each in parameters if each.param_type_name == "argument"]
+    rows = [row(each, typer.Context(command)) for each in parameters]
+    title = f"## `{' '.join((NAME, *names, *arguments))}`"
+    lines = [title, "", " ".join(str(command.help or "").split()), ""]
+    return "\n".join([*lines, *(["| option | meaning |", "|---|---|", *rows, ""] if rows else [])])
+
+
+def row(parameter: Any, context: typer.Context) -> str:
+    """An argument or option as the help writes it."""
+    called, said = (" ".join(text.split()).replace("|", "\\|") for text in parameter.get_help_record(context))
+    return f"| `{called}` | {said} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
