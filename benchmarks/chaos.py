@@ -46,7 +46,7 @@ SPEC: dict[str, Any] = {
     "judge": {"updates": 2},
     "policy": {"updates": 2, "groups": 2, "group_size": 2, "epochs": 1},
 }
-PAUSE_S = (4.0, 14.0)  # between two blows: iterations get through, if seldom untouched
+PAUSE_S = (5.0, 25.0)  # between two blows: iterations get through, if seldom untouched
 CUT_S = (1.0, 8.0)
 LOOK_EVERY_S = 0.2
 PEACE_S = 300.0  # for what is unfinished when the blows end
@@ -62,7 +62,8 @@ class Watch:
     seen: set[str] = field(default_factory=set)
     recoveries_s: list[float] = field(default_factory=list)
     pending: tuple[float, datetime, Any] | None = None  # a blow that nothing has followed yet
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)  # nothing new is asked for
+    over: threading.Event = field(default_factory=threading.Event)  # nothing is looked at any more
 
 
 def ask_for_iterations(lab: ChaosLab, watch: Watch) -> None:
@@ -81,7 +82,7 @@ def ask_for_iterations(lab: ChaosLab, watch: Watch) -> None:
 
 def look(lab: ChaosLab, watch: Watch) -> None:
     """Note every episode that has a row, and whether anything moved since the last blow."""
-    while not watch.stop.wait(LOOK_EVERY_S):
+    while not watch.over.wait(LOOK_EVERY_S):
         try:
             with lab.database.read() as session:
                 watch.seen.update(session.scalars(sa.select(EpisodeRow.id)))
@@ -213,11 +214,13 @@ def chaos(folder: Path, *, minutes: float, postgres: bool, seed: int) -> dict[st
             while time.monotonic() < deadline:
                 watch.stop.wait(rng.uniform(*PAUSE_S))
                 strike(lab, watch, rng=rng)
+            watch.stop.set()
+            in_peace(lab)
         finally:
             watch.stop.set()
+            watch.over.set()
             for thread in threads:
                 thread.join()
-        in_peace(lab)
         return account(lab, watch)
 
 

@@ -78,9 +78,15 @@ class Postgres:
 
     def kill(self) -> None:
         """kill -9 of the postmaster: no shutdown, no checkpoint, its children end as they notice."""
-        pid = int(self.server.get_pid())
+        note = Path(self.server.pgdata) / "postmaster.pid"
+        pid = int(note.read_text().split()[0])
+        family = [pid, *children_of(pid)]
         os.kill(pid, signal.SIGKILL)
-        wait_until_gone(pid)
+        for each in family:
+            wait_until_gone(each)
+        note.unlink(
+            missing_ok=True
+        )  # nobody of them is left; a dead one that is not buried looks alive to it
 
     def start(self) -> None:
         for attempt in range(POSTGRES_TRIES):
@@ -198,6 +204,16 @@ def words_of(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that this one started and that live."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, IndexError, ValueError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+    return found
 
 
 def wait_until_gone(pid: int) -> None:

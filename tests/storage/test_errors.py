@@ -42,7 +42,6 @@ PARTS = {
     "Retired": {"what": "policy checkpoint c-1", "at": NOW},
     "MetricNotFinite": {"phase_run_id": "r-1", "name": "loss", "value": float("nan")},
     "AutoEvalJobConflict": {"job_id": "j-1", "field": "robot", "stored": "widowx_sink", "found": "another"},
-    "ClipInvalid": {"path": PATH, "expected": "float32", "found": "float64"},
 }
 
 
