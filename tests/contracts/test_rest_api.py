@@ -59,6 +59,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("api")
     ours = Settings(data_dir=folder, worker_count=0, rate_limit_per_s=1e6)
     with TestClient(create_app(ours), raise_server_exceptions=False) as client:
+        client.app.state.services.feed.close()  # the stream of events would go on for ever
         now, tokens = datetime.now(UTC), {}
         with client.app.state.services.database.write() as session:
             for scope in SCOPES:
