@@ -28,7 +28,11 @@ from storage.errors import StorageError
 Answering = Callable[[Request], Coroutine[Any, Any, Response]]
 OURS = (DaemonError, StorageError, RobotBridgeError)
 
-PAGES = (("/", "Now"),)
+PAGES = (
+    ("/", "Now"),
+    ("/progress", "Progress"),
+    ("/iterations", "Iterations"),
+)
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

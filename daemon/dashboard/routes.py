@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from daemon.dashboard import login, now
+from daemon.dashboard import iteration, login, now, progress
 
 router = APIRouter(tags=["dashboard"])
-for page in (login, now):
+for page in (login, now, progress, iteration):
     router.include_router(page.router)
 
 open_router = login.open_router

@@ -16,6 +16,7 @@ from tests.daemon.api.conftest import (
     until,
 )
 from tests.daemon.dashboard.html import Page
+from tests.daemon.dashboard.laboratory import fill
 
 __all__ = ["blobs", "claim_phase", "client", "database", "finish_phase", "settings", "until"]
 
@@ -72,3 +73,9 @@ def logged_in(client, make_token):
         return found
 
     return one
+
+
+@pytest.fixture
+def laboratory(client, finish_phase, database, blobs, settings):
+    """Two finished iterations with hostile names; gives their checkpoints."""
+    return fill(client, finish_phase, database, blobs, settings.data_dir)
