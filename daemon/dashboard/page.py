@@ -32,6 +32,7 @@ PAGES = (
     ("/", "Now"),
     ("/progress", "Progress"),
     ("/iterations", "Iterations"),
+    ("/episodes", "Episodes"),
 )
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from daemon.dashboard import iteration, login, now, progress
+from daemon.dashboard import episodes, iteration, login, now, progress
 
 router = APIRouter(tags=["dashboard"])
-for page in (login, now, progress, iteration):
+for page in (login, now, progress, iteration, episodes):
     router.include_router(page.router)
 
 open_router = login.open_router

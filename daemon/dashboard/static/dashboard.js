@@ -65,11 +65,11 @@ function listen() {
   }
 }
 
-// s, f, u: the button that says so. Not while somebody types.
+// s, f, u, n: the button or link that says so. Not while somebody types.
 function labelByKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
-  const button = document.querySelector(`button[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  const button = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (button) {
     event.preventDefault();
     button.click();
