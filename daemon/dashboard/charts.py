@@ -111,12 +111,17 @@ class Chart:
         return [low, (low + high) / 2, high] if high > low else [low]
 
     @property
+    def legend(self) -> list[Series]:
+        """One entry for every name."""
+        return list({one.name: one for one in self.series}.values())
+
+    @property
     def says(self) -> str:
         """The chart in a sentence, for whoever does not see it."""
         told = (
             f"{one.name}: {one.points[0].y:.3g} at {self.across} {one.points[0].x:g}, "
             f"{one.points[-1].y:.3g} at {one.points[-1].x:g}"
-            for one in self.series
+            for one in self.legend
             if one.points
         )
         return "; ".join(told)

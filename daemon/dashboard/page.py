@@ -33,6 +33,9 @@ PAGES = (
     ("/progress", "Progress"),
     ("/iterations", "Iterations"),
     ("/episodes", "Episodes"),
+    ("/imagination", "Imagination"),
+    ("/trust", "Trust"),
+    ("/settings", "Settings"),
 )
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from daemon.dashboard import episodes, iteration, login, now, progress
+from daemon.dashboard import configuration, episodes, imagination, iteration, login, now, progress, trust
 
 router = APIRouter(tags=["dashboard"])
-for page in (login, now, progress, iteration, episodes):
+for page in (login, now, progress, iteration, episodes, imagination, trust, configuration):
     router.include_router(page.router)
 
 open_router = login.open_router

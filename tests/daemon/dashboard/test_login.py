@@ -19,7 +19,7 @@ LOOKED_AT = sorted(
     }
 )
 FORMS = sorted(
-    route.path.replace("{number}", "1").replace("{act}", "pause").replace("{episode_id}", "e")
+    route.path.replace("{number}", "1").replace("{act}", "pause").replace("{switch}", "enable")
     for route in iter_route_contexts(router.routes)
     if "POST" in route.methods
 )

@@ -39,7 +39,7 @@ def test_a_page_of_a_full_daemon_has_no_faults_and_runs_no_name(browser, path):
 
 
 @pytest.mark.usefixtures("laboratory")
-@pytest.mark.parametrize("path", ["/progress", "/iterations/2"])
+@pytest.mark.parametrize("path", ["/progress", "/iterations/2", "/episodes", "/imagination", "/trust"])
 def test_hostile_names_are_shown_as_they_are(browser, path):
     assert HOSTILE in browser.page(path).text
 
