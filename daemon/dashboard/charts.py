@@ -12,7 +12,7 @@ from typing import Any
 WIDTH, HEIGHT = 640.0, 220.0  # user units of the SVG
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 10.0, 26.0  # room for what stands beside the curves
 MOST_TICKS = 8
-MOST_DRAWN = 300  # points of a series; more than pixels would show
+MOST_DRAWN = 150  # points of a series: 36 charts of them are a page of 100 kB
 TONES = ("a", "b", "c", "d")
 
 

@@ -58,15 +58,21 @@ def imagined_something(outcome: Mapping[str, Any]) -> bool:
 
 
 def drift_charts(trust: Mapping[str, Any]) -> list[Chart]:
-    """How imagination parts from held-out episodes, by step; the line is how far it is trusted."""
-    drift = trust["drift"]
+    """How imagination parts from held-out episodes, by step; the line is how far it is trusted.
+
+    A report of another release may have fewer curves; what it has not is not drawn.
+    """
+    drift = {name: trust.get("drift", {}).get(name) or {} for name in ("psnr", "ssim", "latents")}
     curves: Sequence[tuple[str, str, Mapping[str, Any]]] = (
         ("psnr", "Likeness of pictures, PSNR in dB", {"imagined": drift["psnr"]}),
         ("ssim", "Likeness of pictures, SSIM", {"imagined": drift["ssim"]}),
         (
             "latents",
             "Error of latents, which have variance 1",
-            {"own actions": drift["latents"], "another episode's actions": trust["shuffled_latents"]},
+            {
+                "own actions": drift["latents"],
+                "another episode's actions": trust.get("shuffled_latents") or {},
+            },
         ),
     )
     marks = [Mark(x=trust["horizon"], says="trusted until here")]
@@ -82,6 +88,7 @@ def drift_charts(trust: Mapping[str, Any]) -> list[Chart]:
             marks=marks if _reaches(own, trust["horizon"]) else (),
         )
         for key, title, own in curves
+        if any(own.values())
     ]
 
 

@@ -22,7 +22,7 @@ from storage.tables import IterationRow, PhaseRunRow
 router = APIRouter(route_class=PageRoute)
 
 LISTED = 50
-MOST_CURVES = 24  # of one phase; all of them are at /v1/iterations/{n}/curves
+MOST_CURVES = 12  # of one phase; all of them are at /v1/iterations/{n}/curves
 
 
 @router.get("/iterations")

@@ -31,6 +31,7 @@ from storage.tables import IterationRow
 router = APIRouter(route_class=PageRoute)
 
 LOG_LINES = 30
+LOG_CHARACTERS = 20_000
 EVENTS_SHOWN = 10
 LONGEST_KEY = 100
 ACTS: Mapping[str, tuple[str, Act]] = {
@@ -153,7 +154,8 @@ def _log(session: Session, services: Services, row: IterationRow) -> str | None:
     if not begun:
         return None
     last = max(begun, key=lambda run: (run.started_at, run.queued_at))
-    return read_tail(log_path(services.settings.data_dir, last.id), LOG_LINES)
+    text = read_tail(log_path(services.settings.data_dir, last.id), LOG_LINES)
+    return None if text is None else text[-LOG_CHARACTERS:]
 
 
 def _last_spec(newest: list[IterationRow]) -> str:

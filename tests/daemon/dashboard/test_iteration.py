@@ -1,8 +1,13 @@
 """The page of one iteration: phases, decisions with their evidence, curves, lineage, what changed."""
 
+import json
+
 import pytest
 
+from daemon.curves import curves_path
+from daemon.dashboard.iteration import MOST_CURVES
 from daemon.dashboard.lineage import MOST_BOXES, lineage_of
+from storage import iterations, phase_runs
 from tests.daemon.dashboard.laboratory import saved
 
 pytestmark = pytest.mark.usefixtures("laboratory")
@@ -61,3 +66,29 @@ def test_a_long_lineage_says_how_many_are_not_drawn(database, blobs, laboratory,
         drawn = lineage_of(session, parent, iteration_id="nobody's")
     assert (len(drawn.boxes), drawn.older) == (MOST_BOXES, 2)
     assert drawn.width > drawn.boxes[-1].x
+
+
+def test_a_page_of_long_and_many_curves_is_still_a_page(browser, database, settings):
+    with database.read() as session:
+        row = next(r for r in iterations.list_iterations(session)[0] if r.number == 1)
+        runs = phase_runs.of_iteration(session, row.id)
+    for run in runs:
+        path = curves_path(settings.data_dir, run.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (
+            json.dumps({"update": update, **{f"curve-{name}": 1 / (update + name + 1) for name in range(40)}})
+            for update in range(600)
+        )
+        path.write_text("\n".join(lines))
+    page = browser.page("/iterations/1")
+    assert page.faults() == [], "a page has at most 200 kB"
+    assert len([found for found in page.all("title") if "id" in found]) >= 3 * MOST_CURVES
+
+
+def test_a_document_of_another_release_breaks_no_page(browser, finish_phase, client):
+    client.post("/v1/iterations", json={"seed": 9})
+    finish_phase(trial={"decision": "adopted"})
+    finish_phase(trust={"horizon": 3}, gate={"accepted": False, "reasons": []})
+    finish_phase(judge_audit={"lid": {"hits": 1, "false_hopes": 0, "missed": 0, "rightly_failed": 0}})
+    for path in ("/", "/progress", "/iterations/3", "/trust", "/imagination"):
+        assert browser.page(path).faults() == []

@@ -202,3 +202,13 @@ def test_autoevals_cells_are_not_asked(settings):
         browser = Browser(client.app)
         assert "AutoEval runs the episodes" in browser.page("/").text
         assert "not ours to stop" in browser.post("/estop").text
+
+
+def test_the_end_of_a_log_of_long_lines_is_shown_and_no_more(browser, claim_phase, settings):
+    browser.post("/start", spec="{}", key="k")
+    log = log_path(settings.data_dir, claim_phase().phase_run_id)
+    log.parent.mkdir(parents=True)
+    log.write_text("x" * 500_000 + " the end\n")
+    page = browser.page("/")
+    assert page.faults() == []
+    assert "the end" in page.text
