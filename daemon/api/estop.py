@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 
+from daemon.api.callers import ANYBODY
 from daemon.api.errors import StationsNotStopped
 from daemon.api.security import Actor
 from daemon.api.services import Services, services_of
@@ -60,7 +61,8 @@ async def stop_everything(services: Services, actor: str, *, reason: str) -> lis
     Raises:
         StationsNotStopped: one of them may still move.
     """
-    said = f"{actor}: {reason}" if reason else f"{actor} pressed the emergency stop"
+    who = "somebody" if actor == ANYBODY.name else actor
+    said = f"{who}: {reason}" if reason else f"{who} pressed the emergency stop"
     do = partial(stop_stations, services.settings, reason=said[:LONGEST_REASON])
     stops = await to_thread.run_sync(do, limiter=CapacityLimiter(1))
     await to_thread.run_sync(partial(_write_down, services, actor, stops), limiter=CapacityLimiter(1))

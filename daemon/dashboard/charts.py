@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, HEIGHT = 640.0, 220.0  # user units of the SVG
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 10.0, 26.0  # room for what stands beside the curves
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 24.0, 14.0, 32.0  # room for what stands beside the curves
 MOST_TICKS = 8
 MOST_DRAWN = 150  # points of a series: 36 charts of them are a page of 100 kB
 TONES = ("a", "b", "c", "d")
