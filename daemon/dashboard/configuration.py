@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse
 from daemon.api.callers import Caller
 from daemon.api.etags import etag
 from daemon.api.schedules import ScheduleId, list_schedules, patch_schedule, run_schedule_now
+from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.api.station_hours import get_hours
 from daemon.dashboard.forms import Form, field
@@ -65,12 +66,14 @@ def run_schedule(schedule_id: ScheduleId, services: Wired, form: Form) -> Respon
 
 
 @router.post("/schedules/{schedule_id}/{switch}")
-def switch_schedule(schedule_id: ScheduleId, switch: str, services: Wired, form: Form) -> Response:
+def switch_schedule(
+    schedule_id: ScheduleId, switch: str, services: Wired, actor: Actor, form: Form
+) -> Response:
     """Enable or disable a schedule, as it was when the page was made."""
     if switch not in SWITCH:
         raise RequestInvalid(faults={"switch": f"expected one of {', '.join(SWITCH)}"})
     change = ScheduleChange(enabled=SWITCH[switch])
-    patch_schedule(schedule_id, change, Response(), services, etag(version_of(form)))
+    patch_schedule(schedule_id, change, Response(), services, actor, etag(version_of(form)))
     return RedirectResponse("/settings", status_code=303)
 
 

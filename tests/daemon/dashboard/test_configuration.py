@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from daemon.app import create_app
 from daemon.events.hooks import Webhook
-from storage import access_tokens, iterations, schedules, stations
+from storage import access_tokens, audit, iterations, schedules, stations
 from tests.daemon.dashboard.conftest import Browser
 from tests.daemon.dashboard.laboratory import HOSTILE
 
@@ -104,6 +104,15 @@ def test_others_see_no_tokens(logged_in, make_token):
     page = logged_in("operate").page("/settings")
     assert "somebody-else" not in page.text
     assert "scope admin" in page.text
+
+
+def test_the_audit_names_who_switched_a_schedule(logged_in, client, make_token, database):
+    boss = {"Authorization": f"Bearer {make_token('admin', name='boss')}"}
+    made = client.post("/v1/schedules", json=NIGHTLY, headers=boss).json()["id"]
+    logged_in("operate", name="night-shift").post(f"/schedules/{made}/disable", version="1")
+    with database.read() as session:
+        found = [(event.actor, event.action) for event in audit.read(session)]
+    assert found == [("night-shift", "schedule_changed"), ("boss", "schedule_created")]
 
 
 def test_who_only_reads_has_nothing_to_switch(logged_in, client, make_token):
