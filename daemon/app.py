@@ -17,6 +17,7 @@ from daemon.api import (
     alarms,
     checkpoints,
     episodes,
+    estop,
     events,
     health,
     iteration_control,
@@ -31,12 +32,14 @@ from daemon.api import (
     success_rates,
 )
 from daemon.api.callers import Callers
-from daemon.api.doors import Doors
+from daemon.api.doors import Doors, failure_buckets
 from daemon.api.problems import install_problems, too_large
 from daemon.api.request_counts import CountRequests, RequestCounts
 from daemon.api.security import guarded
 from daemon.api.services import Services
+from daemon.api.sessions import Sessions
 from daemon.binding import address_of, require_locked
+from daemon.dashboard import routes as dashboard
 from daemon.data_directory import DataDirectoryLock
 from daemon.deaths import Death
 from daemon.events.feed import MOST_STREAMS, Feed
@@ -47,6 +50,7 @@ from daemon.memory import share_memory_between_threads
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
+from daemon.station_watch import StationWatch
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
 from robot_bridge.body_limit import BodyLimit
@@ -70,6 +74,7 @@ RESOURCES = (
     checkpoints,
     schedules,
     station_hours,
+    estop,
     events,
     metrics,
 )
@@ -101,12 +106,15 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     )
     app.state.request_counts = RequestCounts()
     app.add_middleware(BodyLimit, refuse=too_large)
-    app.add_middleware(Doors, settings=settings)  # a stranger's body is not read
+    app.state.failures = failure_buckets()  # of tokens that are none, shown at the doors or at the login page
+    app.add_middleware(Doors, settings=settings, failures=app.state.failures)  # a stranger's body is not read
     app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last
     install_problems(app)
     app.include_router(health.router)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=guarded())
+    app.include_router(dashboard.open_router, include_in_schema=False)
+    app.include_router(dashboard.router, dependencies=guarded(), include_in_schema=False)
     return app
 
 
@@ -131,15 +139,19 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         stack.callback(scheduler.stop)
         stack.callback(hooks.stop)
         stack.callback(told.close)
+        stations = StationWatch(settings)
+        stack.callback(stations.close)
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
             blobs=blobs,
             callers=Callers(database, now=utc_now),
+            sessions=Sessions(),
             supervisor=supervisor,
             feed=told,
             measurements=Measurements(database, now=utc_now),
+            stations=stations,
             scheduling=scheduler.running,
             now=utc_now,
         )

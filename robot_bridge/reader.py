@@ -57,9 +57,9 @@ class StationReader(StationCalls):
             self._station = found
         return self._station
 
-    def status(self) -> StatusAnswer:
+    def status(self, *, timeout_s: float = READ_TIMEOUT_S) -> StatusAnswer:
         """What the station does now."""
-        return self._get("/v1/status", StatusAnswer)
+        return self._get("/v1/status", StatusAnswer, timeout_s=timeout_s)
 
     def events(self, after: int = 0, *, wait_s: float = 0.0, limit: int = EVENTS_MAX) -> EventsAnswer:
         """Events after a cursor, oldest first; when there is none, the station waits `wait_s` s for one.

@@ -5,6 +5,7 @@ the business of `replay`, what judges say of them that of `labels`.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -152,14 +153,22 @@ def blob_digests(session: Session, episode_id: str) -> dict[str, str]:
 
 
 def list_episodes(
-    session: Session, *, iteration_id: str | None = None, cursor: str | None = None, limit: int = 50
+    session: Session,
+    *,
+    iteration_id: str | None = None,
+    which: Sequence[sa.ColumnElement[bool]] = (),
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> tuple[list[EpisodeRow], str | None]:
     """A page of episodes, newest first, and the cursor of the page after it, if there is one.
+
+    `which` are more conditions, see `episode_filter`.
 
     Raises:
         CursorInvalid: the cursor is not one that this function returned.
     """
-    query = sa.select(EpisodeRow).order_by(EpisodeRow.committed_at.desc(), EpisodeRow.id.desc())
+    query = sa.select(EpisodeRow).where(*which)
+    query = query.order_by(EpisodeRow.committed_at.desc(), EpisodeRow.id.desc())
     if iteration_id is not None:
         query = query.where(EpisodeRow.iteration_id == iteration_id)
     if cursor is not None:

@@ -100,6 +100,15 @@ class Callers:
         self._note_use(row)
         return caller
 
+    def of_token(self, token_id: str) -> Caller | None:
+        """Who shows a session of this token, asked of the database; None once it is revoked or over."""
+        with self._database.read() as session:
+            row = access_tokens.find(session, token_id)
+        if row is None or not self._in_force(row):
+            return None
+        self._note_use(row)
+        return Caller(name=row.name, scopes=allowed(row.scopes), token_id=row.id)
+
     def _in_force(self, row: AccessTokenRow) -> bool:
         return row.revoked_at is None and not self._is_over(row.expires_at)
 

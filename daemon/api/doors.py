@@ -2,22 +2,27 @@
 
 Tokens are asked for as soon as one is in force, and always on an address that others can reach, unless the
 settings say that its network is trusted. What a caller may do is decided per route, in `security`.
+
+Programs show a token. Browsers show the cookie of a session instead, see `sessions`; one that has neither and
+asks for a page is sent to the login page.
 """
 
 import logging
 import re
 from collections.abc import Callable
 from time import monotonic
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from daemon.api.callers import ANYBODY, Caller, Callers
 from daemon.api.errors import RateLimited, Refused, Unauthorized, WebPageRefused
 from daemon.api.problems import problem_of
 from daemon.api.rates import Buckets
-from daemon.api.security import OPEN_PATHS
+from daemon.api.security import OPEN_PATHS, READING
+from daemon.api.sessions import NOBODY, Sessions, session_name
 from daemon.settings import Settings
 from robot_bridge.addresses import is_loopback
 
@@ -26,6 +31,7 @@ log = logging.getLogger(__name__)
 BURST_S = 3.0  # how many seconds' worth of calls may come at once
 FAILURES_PER_S, FAILURES_BURST = 10 / 60, 10  # of one peer; a wrong token can cost a hash, 50 ms of one core
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[0-9A-Za-z.-]+)(?::\d+)?")
+API = "/v1/"
 CHALLENGE = 'Bearer realm="gymnastd"'
 
 
@@ -35,13 +41,21 @@ class Doors:
     Nobody is counted who is on this machine and was not asked for a token: the machine is theirs.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        clock: Callable[[], float] = monotonic,
+        failures: Buckets | None = None,
+    ) -> None:
         self._app = app
+        self._port = settings.port
         self._trusts_network = settings.trust_network
         self._stays_here = is_loopback(settings.host)
         per_s = settings.rate_limit_per_s
         self._calls = Buckets(per_s=per_s, burst=max(1.0, per_s * BURST_S), clock=clock)
-        self._failures = Buckets(per_s=FAILURES_PER_S, burst=FAILURES_BURST, clock=clock)
+        self._failures = failures or failure_buckets(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +69,8 @@ class Doors:
                 "call refused code=%s method=%s path=%r peer=%s",
                 refused.code, scope["method"], scope["path"][:200], _peer(scope),
             )  # fmt: skip
-            await _answer(refused)(scope, receive, send)
+            answer = _to_login(scope) if _is_a_browser_without_token(scope, refused) else _answer(refused)
+            await answer(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
@@ -66,8 +81,26 @@ class Doors:
             _require_no_page_from_elsewhere(scope)
             return ANYBODY
         token, found = bearer_token(scope)
+        if token is None:
+            session = await self._of_session(scope)
+            if session is not None:
+                return session
+            if wants_page(scope):
+                raise Unauthorized(found=found)  # no guess: nobody is made to wait who opens a page
         caller = None if token is None else callers.remembered(token)
         return caller or await self._checked(callers, token, peer=_peer(scope), found=found)
+
+    async def _of_session(self, scope: Scope) -> Caller | None:
+        """Whose session the cookie names. Calls of the API that do something need a token."""
+        if scope["method"] not in READING and scope["path"].startswith(API):
+            return None
+        name = session_name(scope["headers"], self._port)
+        if name == NOBODY:
+            return None
+        services = scope["app"].state.services
+        sessions: Sessions = services.sessions
+        token_id = sessions.token_of(name)
+        return None if token_id is None else await run_in_threadpool(services.callers.of_token, token_id)
 
     async def _checked(self, callers: Callers, token: str | None, *, peer: str, found: str) -> Caller:
         """Who it is by the database; whoever guesses has to wait, and no hash is computed meanwhile."""
@@ -87,6 +120,30 @@ class Doors:
         after_s = self._calls.take(caller.token_id or peer)
         if after_s:
             raise RateLimited(after_s=after_s, what="calls")
+
+
+def failure_buckets(clock: Callable[[], float] = monotonic) -> Buckets:
+    """How often each peer may show what is no token."""
+    return Buckets(per_s=FAILURES_PER_S, burst=FAILURES_BURST, clock=clock)
+
+
+def wants_page(scope: Scope) -> bool:
+    """Whether somebody's browser asks for a page, rather than a program for an answer."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return b"text/html" in accepted and not scope["path"].startswith(API)
+
+
+def _is_a_browser_without_token(scope: Scope, refused: Refused) -> bool:
+    return isinstance(refused, Unauthorized) and wants_page(scope)
+
+
+def _to_login(scope: Scope) -> Response:
+    """The way to the login page, and back from there to a page that was only to be looked at."""
+    if scope["method"] not in READING or scope["path"] == "/":
+        return RedirectResponse("/login", status_code=303)
+    query = scope["query_string"].decode("latin-1")
+    back = scope["path"] + (f"?{query}" if query else "")
+    return RedirectResponse(f"/login?next={quote(back, safe='/')}", status_code=303)
 
 
 def bearer_token(scope: Scope) -> tuple[str | None, str]:

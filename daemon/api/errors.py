@@ -5,10 +5,12 @@ DaemonError
     ├── Unauthorized        no token, or one that is not known here
     ├── Forbidden           a token without the scope
     ├── WebPageRefused      a page in a browser, while nobody is asked for a token
+    ├── FormRefused         a form that no page of ours made
     └── RateLimited         too many calls
+    StationsNotStopped      `estop.py`
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from daemon.errors import DaemonError
 
@@ -47,6 +49,15 @@ class WebPageRefused(Refused):
         )
 
 
+class FormRefused(Refused):
+    code = "form_refused"
+
+    def __init__(self, *, why: str) -> None:
+        super().__init__(
+            f"this form was refused: {why}. Nothing was done. Load the page again and repeat it."
+        )
+
+
 class RateLimited(Refused):
     code = "rate_limited"
     retryable = True
@@ -54,3 +65,13 @@ class RateLimited(Refused):
     def __init__(self, *, after_s: int, what: str) -> None:
         super().__init__(f"too many {what}. Try again in {after_s} s.")
         self.after_s = after_s
+
+
+class StationsNotStopped(DaemonError):
+    code = "stations_not_stopped"
+    retryable = True
+
+    def __init__(self, *, failed: Mapping[str, str], stopped: Sequence[str]) -> None:
+        told = "; ".join(f"{address}: {reason}" for address, reason in failed.items())
+        others = f" Stopped: {', '.join(stopped)}." if stopped else ""
+        super().__init__(f"NOT STOPPED: {told}. Press the red button at the robot now.{others}")

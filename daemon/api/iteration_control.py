@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from daemon.api.iterations import IdempotencyKey
 from daemon.api.pages import Number
 from daemon.api.schemas import IterationRecord
+from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.iteration import find_iteration, iteration_record
 from daemon.spec import PhaseName
@@ -40,35 +41,55 @@ class PhaseToSkip(BaseModel):
 
 
 @router.post("/pause", response_model=IterationRecord)
-def pause(number: Number, services: Wired, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
+def pause(
+    number: Number, services: Wired, actor: Actor, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
     """Let it wait where it is, and those after it with it. A phase that runs stops at its next report.
 
     Until it has, the record's `wish` is "pause". What the phase has done is kept; it goes on from there.
     """
-    return steered(services, number, act="paused", key=idempotency_key, do=acting(steering.pause))
+    return steered(
+        services, number, act="paused", key=idempotency_key, do=acting(steering.pause), actor=actor
+    )
 
 
 @router.post("/resume", response_model=IterationRecord)
-def resume(number: Number, services: Wired, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
+def resume(
+    number: Number, services: Wired, actor: Actor, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
     """Let a paused one go on, or take back that it was to be paused."""
-    return steered(services, number, act="resumed", key=idempotency_key, do=acting(steering.resume))
+    return steered(
+        services, number, act="resumed", key=idempotency_key, do=acting(steering.resume), actor=actor
+    )
 
 
 @router.post("/cancel", response_model=IterationRecord)
-def cancel(number: Number, services: Wired, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
+def cancel(
+    number: Number, services: Wired, actor: Actor, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
     """End it for good. A phase that runs is told at its next heartbeat and lets go of the robot."""
-    return steered(services, number, act="cancelled", key=idempotency_key, do=acting(steering.cancel))
+    return steered(
+        services, number, act="cancelled", key=idempotency_key, do=acting(steering.cancel), actor=actor
+    )
 
 
 @router.post("/retry", response_model=IterationRecord)
-def retry(number: Number, services: Wired, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
+def retry(
+    number: Number, services: Wired, actor: Actor, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
     """Let a failed one go on from the phase that failed, with fresh attempts, when its turn comes."""
-    return steered(services, number, act="retried", key=idempotency_key, do=acting(steering.retry))
+    return steered(
+        services, number, act="retried", key=idempotency_key, do=acting(steering.retry), actor=actor
+    )
 
 
 @router.post("/skip", response_model=IterationRecord)
 def skip(
-    number: Number, wanted: PhaseToSkip, services: Wired, idempotency_key: IdempotencyKey = None
+    number: Number,
+    wanted: PhaseToSkip,
+    services: Wired,
+    actor: Actor,
+    idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Let it do without a phase that has not finished. A failed one goes on without the phase that failed.
 
@@ -79,14 +100,16 @@ def skip(
     def do(session: Session, iteration_id: str, now: datetime) -> object:
         return steering.skip(session, iteration_id, phase=wanted.phase, now=now)
 
-    return steered(services, number, act=f"skipped_{wanted.phase}", key=idempotency_key, do=do)
+    return steered(services, number, act=f"skipped_{wanted.phase}", key=idempotency_key, do=do, actor=actor)
 
 
 def acting(act: Callable[..., IterationRow]) -> Act:
     return lambda session, iteration_id, now: act(session, iteration_id, now=now)
 
 
-def steered(services: Services, number: int, *, act: str, key: str | None, do: Act) -> dict[str, Any]:
+def steered(
+    services: Services, number: int, *, act: str, key: str | None, do: Act, actor: str
+) -> dict[str, Any]:
     """Do an act and note it in one transaction; an act whose key is noted already is not done again."""
     now, action, subject = services.now(), f"iteration_{act}", f"iteration {number}"
     with services.database.write() as session:
@@ -95,7 +118,7 @@ def steered(services: Services, number: int, *, act: str, key: str | None, do: A
             before = row.state
             do(session, row.id, now)
             facts = {"from": before, "to": row.state, "wish": row.wish, "idempotency_key": key}
-            audit.write(session, "rest", action=action, subject=subject, facts=facts, now=now)
+            audit.write(session, actor, action=action, subject=subject, facts=facts, now=now)
             log.info(
                 "iteration steered iteration=%d act=%s from=%s to=%s wish=%s",
                 number, act, before, row.state, row.wish,

@@ -42,6 +42,7 @@ STATUS: dict[str, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "web_page_refused": 403,
+    "form_refused": 403,
     "rate_limited": 429,
     # what there is and is not
     "not_found": 404,
@@ -58,6 +59,7 @@ STATUS: dict[str, int] = {
     "precondition_failed": 412,
     "precondition_required": 428,
     "retired": 410,
+    "stations_not_stopped": 424,
     # what the machine can do now
     "not_ready": 503,
     "streams_full": 503,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path, Response
 from daemon.api.etags import IfMatch, check_match, etag
 from daemon.api.schedule_schemas import ScheduleRecord, Schedules
 from daemon.api.schemas import IterationRecord
+from daemon.api.security import Actor
 from daemon.api.services import Wired
 from daemon.iteration import iteration_record
 from daemon.scheduling.documents import (
@@ -39,7 +40,7 @@ RunKey = Annotated[
 
 
 @router.post("", status_code=201, response_model=ScheduleRecord)
-def create_schedule(asked: ScheduleWish, response: Response, services: Wired) -> dict[str, Any]:
+def create_schedule(asked: ScheduleWish, response: Response, services: Wired, actor: Actor) -> dict[str, Any]:
     """Keep a schedule. 201: it is new; 200: the same is there already; 409: another one has its name."""
     now = services.now()
     with services.database.write() as session:
@@ -47,7 +48,7 @@ def create_schedule(asked: ScheduleWish, response: Response, services: Wired) ->
         if created:
             facts = {"trigger": row.trigger, "enabled": row.enabled}
             subject = f"schedule {row.name}"
-            audit.write(session, "rest", action="schedule_created", subject=subject, facts=facts, now=now)
+            audit.write(session, actor, action="schedule_created", subject=subject, facts=facts, now=now)
         record = schedule_record(session, row)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/schedules/{row.id}"
@@ -79,6 +80,7 @@ def patch_schedule(
     change: ScheduleChange,
     response: Response,
     services: Wired,
+    actor: Actor,
     if_match: IfMatch = None,
 ) -> dict[str, Any]:
     """Change what is sent, and nothing else. 412: somebody else changed it; 428: without If-Match."""
@@ -89,14 +91,14 @@ def patch_schedule(
         change_schedule(session, row, change, now=now)
         facts = change.model_dump(mode="json", exclude_unset=True)
         subject = f"schedule {row.name}"
-        audit.write(session, "rest", action="schedule_changed", subject=subject, facts=facts, now=now)
+        audit.write(session, actor, action="schedule_changed", subject=subject, facts=facts, now=now)
         record = schedule_record(session, row)
     response.headers["ETag"] = etag(row.version)
     return record
 
 
 @router.delete("/{schedule_id}", status_code=204)
-def delete_schedule(schedule_id: ScheduleId, services: Wired, if_match: IfMatch = None) -> None:
+def delete_schedule(schedule_id: ScheduleId, services: Wired, actor: Actor, if_match: IfMatch = None) -> None:
     """Forget a schedule; the iterations that it asked for stay."""
     now = services.now()
     with services.database.write() as session:
@@ -105,7 +107,7 @@ def delete_schedule(schedule_id: ScheduleId, services: Wired, if_match: IfMatch 
         subject = f"schedule {row.name}"
         schedules.remove(session, row)
         facts = {"runs": row.runs}
-        audit.write(session, "rest", action="schedule_removed", subject=subject, facts=facts, now=now)
+        audit.write(session, actor, action="schedule_removed", subject=subject, facts=facts, now=now)
 
 
 @router.post("/{schedule_id}/run-now", status_code=201, response_model=IterationRecord)

@@ -18,8 +18,11 @@ from daemon.api.errors import Forbidden
 Scope = Literal["read", "operate", "label", "admin"]
 
 READING = frozenset({"GET", "HEAD"})
-# what nobody needs a token for: that the process lives, and what its calls are
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+# what nobody needs a token for: that the process lives, what its calls are, and the page that asks for one
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+    | {"/login", "/static/dashboard.css", "/static/dashboard.js", "/static/icon.svg"}
+)
 
 bearer = HTTPBearer(auto_error=False, description="a token of `gymnastd token create`")
 

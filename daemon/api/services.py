@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from daemon.api.callers import Callers
+from daemon.api.sessions import Sessions
 from daemon.events.feed import Feed
 from daemon.measurements import Measurements
 from daemon.settings import Settings
+from daemon.station_watch import StationWatch
 from daemon.supervisor import Supervisor
 from storage.blobs import BlobStore
 from storage.db import Database
@@ -24,9 +26,11 @@ class Services:
     database: Database
     blobs: BlobStore
     callers: Callers
+    sessions: Sessions
     supervisor: Supervisor
     feed: Feed
     measurements: Measurements
+    stations: StationWatch
     scheduling: Callable[[], bool]
     now: Callable[[], datetime]
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from daemon.api.etags import IfMatch, check_match, etag
 from daemon.api.schedule_schemas import StationHours
+from daemon.api.security import Actor
 from daemon.api.services import Wired
 from daemon.scheduling.hours import RobotHours, is_open
 from daemon.scheduling.waiting import robot_waits
@@ -30,7 +31,12 @@ def get_hours(station_id: StationId, response: Response, services: Wired) -> dic
 
 @router.put("/{station_id}/hours", response_model=StationHours)
 def put_hours(
-    station_id: StationId, hours: RobotHours, response: Response, services: Wired, if_match: IfMatch = None
+    station_id: StationId,
+    hours: RobotHours,
+    response: Response,
+    services: Wired,
+    actor: Actor,
+    if_match: IfMatch = None,
 ) -> dict[str, Any]:
     """Set the hours of a station; they hold from its next episode on."""
     now = services.now()
@@ -40,7 +46,7 @@ def put_hours(
         check_match(if_match, before.version if before else 0, what=_what(station_id), required=False)
         station_hours.put(session, station_id, document, now=now)
         subject = f"station {station_id}"
-        audit.write(session, "rest", action="hours_set", subject=subject, facts=document, now=now)
+        audit.write(session, actor, action="hours_set", subject=subject, facts=document, now=now)
         limit = services.settings.robot_episodes_per_day
         record = _record(session, station_id, episodes_per_day=limit, now=now)
     response.headers["ETag"] = etag(record["version"])
@@ -48,7 +54,7 @@ def put_hours(
 
 
 @router.delete("/{station_id}/hours", status_code=204)
-def delete_hours(station_id: StationId, services: Wired, if_match: IfMatch = None) -> None:
+def delete_hours(station_id: StationId, services: Wired, actor: Actor, if_match: IfMatch = None) -> None:
     """Let a station move at any time."""
     now = services.now()
     with services.database.write() as session:
@@ -57,7 +63,7 @@ def delete_hours(station_id: StationId, services: Wired, if_match: IfMatch = Non
         if before is not None:
             station_hours.remove(session, before)
             subject = f"station {station_id}"
-            audit.write(session, "rest", action="hours_removed", subject=subject, facts={}, now=now)
+            audit.write(session, actor, action="hours_removed", subject=subject, facts={}, now=now)
 
 
 def _record(

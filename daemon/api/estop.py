@@ -1,0 +1,83 @@
+"""The emergency stop over REST: every station of the settings at once, with or without a lease.
+
+It runs on a thread of its own, so that it waits for no other request. What is written down is written after.
+"""
+
+import logging
+from functools import partial
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
+
+from daemon.api.callers import ANYBODY
+from daemon.api.errors import StationsNotStopped
+from daemon.api.security import Actor
+from daemon.api.services import Services, services_of
+from daemon.estop import Stop, stop_stations
+from storage import audit
+
+log = logging.getLogger(__name__)
+LONGEST_REASON = 500  # that the protocol takes
+
+router = APIRouter(prefix="/v1/estop", tags=["stations"])
+
+
+class StopAsked(BaseModel):
+    """Why; nobody has to say it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=400)
+
+
+class StoppedStation(BaseModel):
+    """A station that stands, since when, and for what reason: that of the first stop counts."""
+
+    address: str
+    since: str
+    reason: str
+
+
+class Stopped(BaseModel):
+    items: list[StoppedStation]
+
+
+@router.post(
+    "", response_model=Stopped, responses={424: {"description": "a station was not reached: it may move"}}
+)
+async def stop(request: Request, actor: Actor, asked: StopAsked | None = None) -> dict[str, Any]:
+    """Stop every robot now. Only somebody at the station can let it go on. 424: one was not stopped."""
+    reason = asked.reason if asked else ""
+    stops = await stop_everything(services_of(request), actor, reason=reason)
+    return {"items": [{"address": s.address, "since": s.since, "reason": s.reason} for s in stops]}
+
+
+async def stop_everything(services: Services, actor: str, *, reason: str) -> list[Stop]:
+    """Stop every station, write it down, and give what they said.
+
+    Raises:
+        StationsNotStopped: one of them may still move.
+    """
+    who = "somebody" if actor == ANYBODY.name else actor
+    said = f"{who}: {reason}" if reason else f"{who} pressed the emergency stop"
+    do = partial(stop_stations, services.settings, reason=said[:LONGEST_REASON])
+    stops = await to_thread.run_sync(do, limiter=CapacityLimiter(1))
+    await to_thread.run_sync(partial(_write_down, services, actor, stops), limiter=CapacityLimiter(1))
+    failed = {stop.address: stop.failure for stop in stops if stop.failure is not None}
+    if failed:
+        raise StationsNotStopped(
+            failed=failed, stopped=[stop.address for stop in stops if stop.failure is None]
+        )
+    return stops
+
+
+def _write_down(services: Services, actor: str, stops: list[Stop]) -> None:
+    facts = {stop.address: stop.failure or "stopped" for stop in stops}
+    try:
+        with services.database.write() as session:
+            audit.write(session, actor, action="estop", subject="stations", facts=facts, now=services.now())
+    except OperationalError as failed:  # the robot stands all the same
+        log.warning("stop not written down reason=%s", failed.orig)

@@ -1,0 +1,164 @@
+"""Now: how the robots stand, what the iteration does, and the buttons that change it."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from daemon.api.estop import stop_everything
+from daemon.api.iteration_control import Act, acting, steered
+from daemon.api.iterations import request_iteration
+from daemon.api.pages import Number
+from daemon.api.security import Actor
+from daemon.api.services import Services, Wired, services_of
+from daemon.dashboard.forms import Form, field
+from daemon.dashboard.page import PageRoute, render
+from daemon.dashboard.standing import controls, phase_bars, station_card
+from daemon.errors import RequestInvalid, SpecInvalid
+from daemon.events.words import SENTENCES, event_record
+from daemon.iteration import iteration_record
+from daemon.run_log import log_path, read_tail
+from daemon.scheduling.waiting import waiting_for
+from daemon.spec import PHASES, IterationSpec, parse_spec
+from storage import events, iterations, phase_runs, steering
+from storage.tables import IterationRow
+
+router = APIRouter(route_class=PageRoute)
+
+LOG_LINES = 30
+LOG_CHARACTERS = 20_000
+EVENTS_SHOWN = 10
+LONGEST_KEY = 100
+ACTS: Mapping[str, tuple[str, Act]] = {
+    "pause": ("paused", acting(steering.pause)),
+    "resume": ("resumed", acting(steering.resume)),
+    "cancel": ("cancelled", acting(steering.cancel)),
+    "retry": ("retried", acting(steering.retry)),
+}
+
+
+@router.get("/")
+def show_now(request: Request, services: Wired) -> Response:
+    """The first page."""
+    return _page(request, services)
+
+
+@router.post("/start")
+def start(request: Request, services: Wired, actor: Actor, form: Form) -> Response:
+    """Ask for an iteration; a spec that is refused comes back with what is wrong in it."""
+    text, key = field(form, "spec"), field(form, "key")[:LONGEST_KEY] or str(uuid.uuid4())
+    try:
+        spec = read_spec(text)
+    except SpecInvalid as refused:
+        return _page(request, services, text=text, faults=refused.faults)
+    request_iteration(spec, Response(), services, actor, f"page-{key}")
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/iterations/{number}/skip")
+def skip(number: Number, services: Wired, actor: Actor, form: Form) -> Response:
+    """Let an iteration do without a phase."""
+    phase = field(form, "phase")
+    if phase not in PHASES:
+        raise RequestInvalid(faults={"phase": f"expected one of {', '.join(PHASES)}"})
+
+    def do(session: Session, iteration_id: str, now: datetime) -> object:
+        return steering.skip(session, iteration_id, phase=phase, now=now)
+
+    steered(services, number, act=f"skipped_{phase}", key=None, do=do, actor=actor)
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/iterations/{number}/{act}")
+def steer(number: Number, act: str, services: Wired, actor: Actor, form: Form) -> Response:
+    """Pause, resume, cancel or retry an iteration."""
+    if act not in ACTS:
+        raise RequestInvalid(faults={"act": f"expected one of {', '.join(ACTS)}"})
+    done, do = ACTS[act]
+    steered(services, number, act=done, key=None, do=do, actor=actor)
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/estop")
+async def press_estop(request: Request, actor: Actor, form: Form) -> Response:
+    """Stop every robot, then show how they stand."""
+    await stop_everything(services_of(request), actor, reason=form.get("reason", "")[:LONGEST_KEY])
+    return RedirectResponse("/", status_code=303)
+
+
+def read_spec(text: str) -> IterationSpec:
+    """The spec in a form, held against the same rules as one that comes over REST.
+
+    Raises:
+        SpecInvalid: it is no JSON, or no spec.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:  # JSONDecodeError, and numbers with too many digits
+        raise SpecInvalid(faults={"spec": f"expected JSON, {error}"}) from None
+    return parse_spec(document)
+
+
+def _page(
+    request: Request, services: Services, *, text: str | None = None, faults: Mapping[str, str] | None = None
+) -> Response:
+    with services.database.read() as session:
+        open_rows = iterations.unfinished(session)
+        newest, _ = iterations.list_iterations(session, limit=1)
+        shown = _shown(session, services, next(iter(open_rows or newest), None))
+        rows, _ = events.list_events(session, kinds=(), iteration=None, cursor=None, limit=EVENTS_SHOWN)
+    return render(
+        request,
+        "now.html",
+        status=422 if faults else 200,
+        stations=[station_card(standing) for standing in services.stations.look()],
+        autoeval=services.settings.collect_via == "autoeval",
+        **shown,
+        queue=[row.number for row in open_rows[1:]],
+        events=[event_record(row) for row in rows],
+        spec=text if text is not None else _last_spec(newest),
+        faults=faults or {},
+        key=str(uuid.uuid4()),
+        kinds=SENTENCES,
+    )
+
+
+def _shown(session: Session, services: Services, row: IterationRow | None) -> dict[str, Any]:
+    """The iteration that is told of, with its bars, its buttons and the end of its log."""
+    if row is None:
+        return {"iteration": None, "bars": [], "controls": [], "skippable": [], "log": None}
+    now, limit = services.now(), services.settings.robot_episodes_per_day
+    record = {
+        **iteration_record(session, row),
+        "waiting_for": waiting_for(session, row, episodes_per_day=limit, now=now),
+    }
+    bars = phase_bars(record, now=now)
+    skippable = [bar.phase for bar in bars if bar.state not in {"finished", "skipped"}]
+    return {
+        "iteration": record,
+        "bars": bars,
+        "controls": controls(record),
+        "skippable": skippable if record["state"] not in {"finished", "cancelled"} else [],
+        "log": _log(session, services, row),
+    }
+
+
+def _log(session: Session, services: Services, row: IterationRow) -> str | None:
+    """The last lines of the attempt that began last; None where another machine has them."""
+    begun = [run for run in phase_runs.of_iteration(session, row.id) if run.started_at is not None]
+    if not begun:
+        return None
+    last = max(begun, key=lambda run: (run.started_at, run.queued_at))
+    text = read_tail(log_path(services.settings.data_dir, last.id), LOG_LINES)
+    return None if text is None else text[-LOG_CHARACTERS:]
+
+
+def _last_spec(newest: list[IterationRow]) -> str:
+    """What is offered to begin with: the last iteration's spec, or the defaults."""
+    document = newest[0].spec if newest else IterationSpec().document()
+    return json.dumps(document, indent=2)

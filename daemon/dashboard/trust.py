@@ -1,0 +1,84 @@
+"""Trust: how far world models and judges may be believed, over the iterations, and what is alarming."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from daemon.api.alarms import list_alarms
+from daemon.api.pages import Cursor
+from daemon.api.services import Wired
+from daemon.dashboard.charts import Chart, Point, Series
+from daemon.dashboard.page import PageRoute, render
+from storage import iterations, overviews
+from storage.tables import TrustReportRow
+
+router = APIRouter(route_class=PageRoute)
+
+SHOWN = 30  # iterations on one page
+POLICIES_WATCHED = 10
+SHARE = (0.0, 1.0)
+
+Measured = Callable[[TrustReportRow], float | None]
+MEASURES: Sequence[tuple[str, str, Measured, tuple[float, float] | None]] = (
+    ("agreement", "Imagined ends that agree with real ones", lambda row: row.agreement, SHARE),
+    ("optimism", "Optimism: imagined minus real success", lambda row: row.optimism, (-1.0, 1.0)),
+    ("horizon", "Steps that may be imagined", lambda row: float(row.horizon), None),
+    ("sensitivity", "Sensitivity to actions; 1 is deaf", lambda row: row.sensitivity, None),
+)
+
+
+@router.get("/trust")
+def show_trust(request: Request, services: Wired, cursor: Cursor = None) -> Response:
+    """The trust meter, the judge's audit and the alarms."""
+    with services.database.read() as session:
+        named, next_cursor = iterations.list_numbers(session, cursor=cursor, limit=SHOWN)
+        ids, numbers = [iteration_id for iteration_id, _ in named], dict(named)
+        reports = overviews.trust_of(session, ids)
+        outcomes = overviews.outcomes_of(session, ids)
+    audits = [
+        (numbers[iteration_id], task, own)
+        for iteration_id in ids
+        for task, own in sorted((outcomes[iteration_id].get("judge_audit") or {}).items())
+    ]
+    return render(
+        request,
+        "trust.html",
+        charts=[*measure_charts(reports, numbers), *audit_charts(audits)],
+        reports=[(numbers[str(row.iteration_id)], row) for row in reversed(reports)],
+        audits=audits,
+        alarms=list_alarms(services, POLICIES_WATCHED)["items"],
+        next_cursor=next_cursor,
+    )
+
+
+def measure_charts(reports: Sequence[TrustReportRow], numbers: Mapping[str, int]) -> list[Chart]:
+    """One chart per measure that was ever taken."""
+    charts = []
+    for key, title, measure, span in MEASURES:
+        taken = [(numbers[str(row.iteration_id)], measure(row)) for row in reports]
+        points = [Point(x=x, y=y) for x, y in sorted(taken, key=lambda one: one[0]) if y is not None]
+        if points:
+            series = [Series(name=title, points=points), _dots(title, points)]
+            charts.append(Chart(key=key, title=title, series=series, span=span))
+    return charts
+
+
+def audit_charts(audits: Sequence[tuple[int, str, Mapping[str, Any]]]) -> list[Chart]:
+    """How often the judge says of real held-out ends what their label says, all tasks together."""
+    counts: dict[int, tuple[int, int]] = {}
+    for number, _, own in audits:
+        right, known = counts.get(number, (0, 0))
+        agreed = own["hits"] + own["rightly_failed"]
+        counts[number] = (right + agreed, known + agreed + own["false_hopes"] + own["missed"])
+    points = [Point(x=number, y=right / known) for number, (right, known) in sorted(counts.items()) if known]
+    if not points:
+        return []
+    title = "Verdicts of the judge that agree with labels"
+    series = [Series(name=title, points=points, tone="c"), _dots(title, points, tone="c")]
+    return [Chart(key="judge", title=title, series=series, span=SHARE)]
+
+
+def _dots(title: str, points: Sequence[Point], tone: str = "a") -> Series:
+    """The same points as dots, so that a single one is seen."""
+    return Series(name=title, points=points, tone=tone, dots=True)

@@ -1,0 +1,51 @@
+"""Trust: world models and judges over the iterations, and alarms."""
+
+import pytest
+
+from daemon.dashboard.trust import audit_charts
+from storage import checkpoints, episodes, iterations
+from tests.daemon.conftest import build_episode
+from tests.daemon.dashboard.laboratory import HOSTILE
+
+
+def test_before_anything_was_measured_the_page_says_so(browser):
+    text = browser.page("/trust").text
+    assert "Nothing has been measured yet" in text
+    assert "None: no policy that stayed the same" in text
+
+
+@pytest.mark.usefixtures("laboratory")
+def test_every_measure_has_a_chart_and_every_report_a_row(browser):
+    page = browser.page("/trust")
+    titles = {found["id"] for found in page.all("title") if "id" in found}
+    assert titles == {"t-agreement", "t-optimism", "t-horizon", "t-sensitivity", "t-judge"}
+    assert page.all("a", href="/imagination?iteration=1")
+    assert "accepted" in page.text
+    assert HOSTILE in page.text
+
+
+def test_the_judge_is_counted_over_all_tasks():
+    own = {"hits": 1, "rightly_failed": 1, "false_hopes": 1, "missed": 1}
+    (chart,) = audit_charts([(2, "a", own), (2, "b", {**own, "hits": 5}), (1, "a", own)])
+    assert [(p.x, p.y) for p in chart.series[0].points] == [(1, 0.5), (2, 8 / 12)]
+    assert audit_charts([(1, "a", dict.fromkeys(own, 0))]) == []
+    assert len(chart.legend) == 1
+
+
+def test_a_policy_that_suddenly_fails_is_an_alarm(browser, client, database, blobs, now, tmp_path):
+    (tmp_path / "policy").write_text("p")
+    with database.write() as session:
+        new = checkpoints.NewCheckpoint(kind="policy", spec_digest="5" * 64)
+        policy = checkpoints.save(session, blobs, new, file=tmp_path / "policy", now=now).id
+    for iteration, success in ((1, True), (2, False)):
+        client.post("/v1/iterations", json={"seed": iteration})
+        with database.write() as session:
+            row = next(r for r in iterations.list_iterations(session)[0] if r.number == iteration)
+            origin = episodes.Provenance(origin="collect", iteration_id=row.id, checkpoint_id=policy)
+            for number in range(25):
+                built = build_episode(100 * iteration + number, success=success, task_id=HOSTILE)
+                episodes.commit(session, blobs, built, provenance=origin, now=now)
+    page = browser.page("/trust")
+    assert page.faults() == []
+    assert f"at {HOSTILE} on cell-1 fell" in page.text
+    assert "Look at the robot" in page.text
