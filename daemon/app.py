@@ -27,8 +27,10 @@ from daemon.api import (
     manifests,
     metrics,
     schedules,
+    start_images,
     station_hours,
     success_rates,
+    worlds,
 )
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors
@@ -49,6 +51,7 @@ from daemon.settings import Settings
 from daemon.signals import interrupted_by
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
+from daemon.worlds.pictures import MOST_TEXT
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
 from storage import run_notes
@@ -70,9 +73,12 @@ RESOURCES = (
     checkpoints,
     schedules,
     station_hours,
+    worlds,
+    start_images,
     events,
     metrics,
 )
+WITH_PICTURES = dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024)  # bytes
 # Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one
 # while it waits.
 REQUEST_THREADS = 8 + MOST_STREAMS
@@ -100,7 +106,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         lifespan=lifespan,
     )
     app.state.request_counts = RequestCounts()
-    app.add_middleware(BodyLimit, refuse=too_large)
+    app.add_middleware(BodyLimit, refuse=too_large, larger=WITH_PICTURES)
     app.add_middleware(Doors, settings=settings)  # a stranger's body is not read
     app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last
     install_problems(app)
