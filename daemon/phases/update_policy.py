@@ -1,8 +1,8 @@
 """Phase 3: the policy acts in groups inside the refreshed world model, the judge rewards, GRPO updates.
 
 Starts are the real first observations of this iteration's episodes, or of earlier ones where it does not
-collect, and pictures that people brought where the spec asks for them. The world model and the judge are those that this iteration made, or the current ones; the policy is
-the champion.
+collect, and pictures that people brought where the spec asks for them. The world model and the judge are
+those that this iteration made, or the current ones; the policy is the champion.
 """
 
 from __future__ import annotations
@@ -155,16 +155,15 @@ def all_starts(
     Raises:
         NothingCollected: there was no episode at all, and no picture.
     """
-    images, instructions, tasks = [], [], {}
+    images = []
     with context.database.read() as session:
         rows = [row for row in start_rows(session, context) if row.task_id not in without]
         begun_from = episode_entries(session, {"start": rows})
         for row in rows:
             first = episodes.frames(session, context.blobs, row.id).decode(0)
             images.append(resize_frames(first[None], size))
-    for start in (*rows, *own.rows):
-        instructions.append(start.instruction)
-        tasks[start.instruction] = start.task_id
+    asked = [*((row.instruction, row.task_id) for row in rows), *own.asked]
+    instructions, tasks = [sentence for sentence, _ in asked], dict(asked)
     images += own.images
     if not images and without:
         return None, {}, []

@@ -23,6 +23,11 @@ class Brought:
     images: Sequence[Tensor]
 
     @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Instruction and task of each."""
+        return [(row.instruction, row.task_id) for row in self.rows]
+
+    @property
     def entries(self) -> list[dict[str, Any]]:
         """Which they are, with everything that the update sees of them."""
         return [

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 import daemon.api.errors
 import daemon.errors
 import daemon.events.errors
+import daemon.hub.errors
 import daemon.scheduling.errors
 import daemon.worlds.errors
 import robot_bridge.errors
@@ -23,6 +24,7 @@ MODULES = (
     daemon.errors,
     daemon.api.errors,
     daemon.events.errors,
+    daemon.hub.errors,
     daemon.scheduling.errors,
     daemon.worlds.errors,
     storage.errors,
@@ -53,6 +55,8 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "refused": ROOT,
     "scheduling_error": ROOT,
     "world_error": ROOT,
+    "hub_error": ROOT,
+    "checkpoint_folder_invalid": COMMAND,
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
