@@ -48,6 +48,7 @@ for import_command in (
     cli_exchange.import_lerobot,
     cli_exchange.import_bridge_raw,
     cli_exchange.import_rlds,
+    cli_exchange.import_autoeval,
 ):
     name = import_command.__name__.removeprefix("import_").replace("_", "-")
     cli_offline.import_commands.command(name)(import_command)

@@ -59,7 +59,7 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
         instructions=(request["instruction"],) * request["rollouts"],
     )
     env = ToldEnv(ImaginedEnv(world_model, seed=request["seed"]), context, chunks=chunks_of(policy, request))
-    done = rollouts_of(policy, env, starts, request)
+    done = rollouts_of(policy, env, starts=starts, request=request)
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
     verdicts = judge.judge(done.final_frames, starts.instructions)
@@ -137,7 +137,7 @@ def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:
     return max(1, steps // policy.chunk)
 
 
-def rollouts_of(policy: Policy, env: ToldEnv, starts: Starts, request: Mapping[str, Any]) -> Rollouts:
+def rollouts_of(policy: Policy, env: ToldEnv, *, starts: Starts, request: Mapping[str, Any]) -> Rollouts:
     plan = RolloutPlan(
         chunks=chunks_of(policy, request), temperature=request["temperature"], final_frames=JUDGED_FRAMES
     )

@@ -13,7 +13,6 @@ from daemon.stores import open_database
 from daemon.tensorboard import export_curves
 from storage import iterations, phase_runs
 from storage.interchange import tf_example
-from storage.interchange.tensorboard import Scalar, encode_scalar
 from storage.interchange.tfrecord import read_records
 
 
@@ -80,8 +79,3 @@ def test_it_is_a_command(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
     done = CliRunner().invoke(app, ["export", "tensorboard", str(tmp_path / "out")])
     assert f"curves of 1 phase runs in {tmp_path / 'out'}" in done.output
-
-
-def test_the_bytes_are_those_that_the_format_wants():
-    made = encode_scalar(Scalar(tag="a", step=300, value=1.0, at=1.0))
-    assert made.hex() == "09000000000000f03f" + "10ac02" + "2a0a0a080a0161150000803f"

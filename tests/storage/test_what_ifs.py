@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from storage import events, what_ifs
 from storage.db import Database
@@ -212,3 +213,21 @@ def test_a_result_that_is_no_json_is_refused_and_the_what_if_goes_on(desk: Desk)
     with pytest.raises(NotJson), desk.database.write() as session:
         what_ifs.finish(session, claimed, result={"rate": float("nan")}, now=desk.now)
     assert desk.row(claimed.what_if_id).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"state": "paused"}, "ck_what_ifs_state_is_known"),
+        ({"attempts": -1}, "ck_what_ifs_attempts_count_up"),
+        ({"progress": 1.5}, "ck_what_ifs_progress_is_a_share"),
+        ({"progress": -0.5}, "ck_what_ifs_progress_is_a_share"),
+    ],
+)
+def test_a_row_cannot_hold_nonsense(desk: Desk, change: dict[str, object], constraint: str) -> None:
+    what_if_id = desk.ask()
+    with pytest.raises(sa.exc.IntegrityError, match=constraint), desk.database.write() as session:
+        row = what_ifs.get(session, what_if_id)
+        for name, value in change.items():
+            setattr(row, name, value)
+        session.flush()

@@ -1,6 +1,7 @@
 """A what-if, imagined with tiny models: all that was asked for, judged at every frame, named by blobs."""
 
 import io
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,8 @@ from daemon.settings import Settings
 from daemon.statistics import wilson_interval
 from daemon.worlds.imagining import imagine, probabilities_along
 from daemon.worlds.pictures import picture_of_pixels
-from daemon.worlds.turn import WhatIfContext
-from storage import checkpoints, trust_reports
+from daemon.worlds.turn import WhatIfContext, WhatIfTurn
+from storage import checkpoints, trust_reports, what_ifs
 from storage.errors import Retired
 from storage.trust_reports import MEASURED, NewTrustReport
 from tests.daemon.phases.conftest import Lab, a_coin, keep_checkpoint, wall_clock
@@ -143,3 +144,22 @@ def test_the_judge_is_asked_at_every_frame_as_if_the_rollout_ended_there() -> No
         shown = film[:, max(0, frame + 1 - JUDGED_FRAMES) : frame + 1]
         said = judge.judge(shown, [SENTENCES[0]] * 2).probability
         assert torch.allclose(along[:, frame], said, atol=1e-5)
+
+
+def test_a_workers_turn_keeps_what_was_imagined(lab: Lab) -> None:
+    context = asked(lab, rollouts=2, steps=5)
+    with lab.database.write() as session:
+        row = what_ifs.ask(session, context.request, who="ann", now=wall_clock())
+    turn = WhatIfTurn(
+        settings=context.settings,
+        name="w",
+        stop=threading.Event(),
+        database=lab.database,
+        blobs=lab.blobs,
+        imagine=imagine,
+    )
+    assert turn.once() is True
+    with lab.database.read() as session:
+        found = what_ifs.get(session, row.id)
+    assert (found.state, found.error_code) == ("finished", None)
+    assert found.result == imagine(context)
