@@ -28,8 +28,10 @@ from daemon.api import (
     manifests,
     metrics,
     schedules,
+    start_images,
     station_hours,
     success_rates,
+    worlds,
 )
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors, failure_buckets
@@ -53,6 +55,7 @@ from daemon.signals import interrupted_by
 from daemon.station_watch import StationWatch
 from daemon.stores import open_blobs, open_database, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
+from daemon.worlds.pictures import MOST_TEXT
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
 from storage import run_notes
@@ -75,9 +78,12 @@ RESOURCES = (
     schedules,
     station_hours,
     estop,
+    worlds,
+    start_images,
     events,
     metrics,
 )
+WITH_PICTURES = dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024)  # bytes
 # Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one
 # while it waits.
 REQUEST_THREADS = 8 + MOST_STREAMS
@@ -105,7 +111,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         lifespan=lifespan,
     )
     app.state.request_counts = RequestCounts()
-    app.add_middleware(BodyLimit, refuse=too_large)
+    app.add_middleware(BodyLimit, refuse=too_large, larger=WITH_PICTURES)
     app.state.failures = failure_buckets()  # of tokens that are none, shown at the doors or at the login page
     app.add_middleware(Doors, settings=settings, failures=app.state.failures)  # a stranger's body is not read
     app.add_middleware(CountRequests, counts=app.state.request_counts)  # the outermost: it was added last

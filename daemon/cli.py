@@ -17,6 +17,7 @@ from daemon import (
     cli_bench,
     cli_control,
     cli_exchange,
+    cli_hub,
     cli_ledger,
     cli_look,
     cli_manifest,
@@ -28,6 +29,7 @@ from daemon import (
     cli_station,
     cli_token,
     cli_watch,
+    cli_worlds,
     exit_status,
 )
 
@@ -46,9 +48,13 @@ for import_command in (
     cli_exchange.import_lerobot,
     cli_exchange.import_bridge_raw,
     cli_exchange.import_rlds,
+    cli_exchange.import_autoeval,
 ):
     name = import_command.__name__.removeprefix("import_").replace("_", "-")
     cli_offline.import_commands.command(name)(import_command)
+cli_exchange.export_commands.command("tensorboard")(cli_hub.export_tensorboard)
+cli_exchange.export_commands.command("checkpoint")(cli_hub.export_checkpoint)
+cli_offline.import_commands.command("checkpoint")(cli_hub.import_checkpoint)
 app.add_typer(cli_bench.bench_commands)
 app.add_typer(cli_station.station_commands)
 app.add_typer(cli_token.token_commands)
@@ -56,6 +62,7 @@ app.add_typer(cli_schedule.schedule_commands)
 app.add_typer(cli_schedule.hours_commands)
 app.command("clear-estop")(cli_station.clear_estop)
 app.command()(cli_policy.policy_server)
+app.command()(cli_worlds.what_if)
 for operation in (cli_ops.doctor, cli_ops.backup, cli_ops.restore, cli_ops.gc):
     app.command()(operation)
 app.command()(cli_autoeval.autoeval_emulator)

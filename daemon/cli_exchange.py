@@ -96,6 +96,18 @@ def import_rlds(folder: Source, convention: Convention = None, as_json: AsJson =
     import_as("rlds", folder, partial(find_rlds, convention=convention), as_json=as_json)
 
 
+def import_autoeval(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Holds runs as AutoEval publishes them, or its eval_data.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Bring AutoEval's published pickles in; nothing in them is run. Twice adds nothing."""
+    from storage.interchange.autoeval_read import find_autoeval
+
+    import_as("autoeval", folder, find_autoeval, as_json=as_json)
+
+
 def import_worldgym_clips(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Holds train/ and test/ with pairs of .mp4 and .npz.")

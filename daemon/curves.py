@@ -39,7 +39,7 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 def read_curves(path: Path) -> dict[str, Points]:
     """Read every curve of a file that may still grow: no file gives none, a torn line is left out."""
     curves: dict[str, Points] = {}
-    for index, moment in enumerate(_moments(path)):
+    for index, moment in enumerate(moments(path)):
         at = next((moment[axis] for axis in AXES if axis in moment), float(index))
         for name, value in moment.items():
             if name not in (*AXES, TIME):
@@ -55,7 +55,8 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
     return [points[round(index * step)] for index in range(most)]
 
 
-def _moments(path: Path) -> list[dict[str, Any]]:
+def moments(path: Path) -> list[dict[str, Any]]:
+    """Every moment of a file that may still grow: no file has none, a torn line is left out."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

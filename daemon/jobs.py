@@ -12,6 +12,7 @@ from daemon.scheduler import Job
 from daemon.scheduling.sweeps import SWEEP_EVERY_S, SWEEP_FIRST_AFTER_S, sweeps
 from daemon.settings import Settings
 from daemon.stores import utc_now
+from daemon.worlds import tending
 from storage.blobs import BlobStore
 from storage.db import Database
 
@@ -27,6 +28,11 @@ def jobs(
         Job(name="events", run=_quietly(feed.look), every_s=FEED_EVERY_S),
         Job(name="webhooks", run=_quietly(hooks.deliver), every_s=webhooks.LOOK_EVERY_S),
         Job(name="disk", run=_quietly(look_at_disk), every_s=disk.LOOK_EVERY_S),
+        Job(
+            name="what_ifs",
+            run=partial(tending.tend_what_ifs, database=database),
+            every_s=tending.LOOK_EVERY_S,
+        ),
         *(
             Job(name=name, run=run, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_FIRST_AFTER_S)
             for name, run in sweeps(database, blobs, settings.data_dir).items()

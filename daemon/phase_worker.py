@@ -27,6 +27,7 @@ from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
+from daemon.worlds.turn import Imagine, WhatIfTurn
 from storage import metrics, phase_runs, run_notes
 from storage.blobs import BlobStore
 from storage.claims import ClaimedRun
@@ -39,8 +40,20 @@ Phase = Callable[[PhaseContext], Mapping[str, Any]]
 RETRY_PAUSES_S = (1.0, 4.0, 10.0, 30.0)  # before the second, third, ... attempt; the last one repeats
 
 
-def run_worker(settings: Settings, *, name: str, stop: threading.Event, phases: Mapping[str, Phase]) -> None:
-    """Work until `stop` is set.
+def nothing_else() -> bool:
+    """What a worker does between phase runs that has nothing else to do."""
+    return False
+
+
+def run_worker(
+    settings: Settings,
+    *,
+    name: str,
+    stop: threading.Event,
+    phases: Mapping[str, Phase],
+    imagine: Imagine | None = None,
+) -> None:
+    """Work until `stop` is set: at phases, and at what-ifs (with `imagine`) while no phase waits.
 
     Raises:
         WorkerStopped: it was asked to stop in the middle of a phase; the run is given back.
@@ -49,13 +62,19 @@ def run_worker(settings: Settings, *, name: str, stop: threading.Event, phases: 
     database = open_database(settings)
     try:
         database.require_current()
+        blobs, between = open_blobs(settings), nothing_else
+        if imagine is not None:
+            between = WhatIfTurn(
+                settings=settings, name=name, stop=stop, database=database, blobs=blobs, imagine=imagine
+            ).once
         Worker(
             settings=settings,
             name=name,
             stop=stop,
             phases=phases,
             database=database,
-            blobs=open_blobs(settings),
+            blobs=blobs,
+            between=between,
         ).work()
     finally:
         database.dispose()
@@ -65,7 +84,8 @@ def run_worker(settings: Settings, *, name: str, stop: threading.Event, phases: 
 class Worker:
     """One worker. `now` is the wall clock, `leave` ends a process whose phase hangs.
 
-    `measure` gives the free bytes of a folder's disk.
+    `measure` gives the free bytes of a folder's disk; `between` does one small thing while no phase run
+    waits, and says whether there was one.
     """
 
     settings: Settings
@@ -78,6 +98,7 @@ class Worker:
     leave: Callable[[], None] = leave_process
     measure: Callable[[Path], int] = free_bytes
     retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
+    between: Callable[[], bool] = nothing_else
     short: str | None = None
     last_values: dict[str, float] = field(default_factory=dict)
 
@@ -85,8 +106,9 @@ class Worker:
         """Do phase runs one after the other; wait a little when there is none."""
         log.info("worker ready name=%s phases=%s", self.name, ",".join(self.phases))
         while not self.stop.is_set():
-            if not self.work_once():
-                self.stop.wait(self.settings.poll_s)
+            if self.work_once() or (self.short is None and self.between()):
+                continue  # phase runs are looked for again before anything else
+            self.stop.wait(self.settings.poll_s)
 
     def work_once(self) -> bool:
         """Claim one run and see it to its end. Says whether there was one.

@@ -207,6 +207,7 @@ class UpdateSpec(SpecModel):
         default=0.0, description="weight of imitating real episodes that succeeded, so that none is unlearned"
     )
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    start_images: bool = Field(default=False, description="start also from the pictures of /v1/start-images")
     common_noise: bool = Field(
         default=False, description="rollouts of a group share their noise and differ by what they do alone"
     )

@@ -1,4 +1,4 @@
-"""A worker, put together: the only place that knows all three phases, and with them torch.
+"""A worker, put together: the only place that knows all three phases and what-ifs, and with them torch.
 
 Started by `gymnastd serve`, or by hand with `gymnastd worker` on a machine that sees the same database
 and data directory.
@@ -9,6 +9,7 @@ import sys
 from daemon.phase_worker import Phase
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.worker_process import run_worker_process
+from daemon.worlds import imagining
 
 PHASES: dict[str, Phase] = {
     "collect": collect.run,
@@ -18,8 +19,9 @@ PHASES: dict[str, Phase] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker with the three phases; gives the exit status."""
-    return run_worker_process(PHASES, sys.argv[1:] if arguments is None else arguments)
+    """Run a worker with the three phases, and what-ifs between them; gives the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_worker_process(PHASES, given, imagine=imagining.imagine)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from daemon.heartbeat import WorkerStopped
 from daemon.logs import configure_logging
 from daemon.phase_worker import Phase, run_worker
 from daemon.settings import load_settings
+from daemon.worlds.turn import Imagine
 from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,9 @@ STANDARD_INPUT = 0
 ORPHAN_GRACE_S = 5.0
 
 
-def run_worker_process(phases: Mapping[str, Phase], arguments: Sequence[str]) -> int:
+def run_worker_process(
+    phases: Mapping[str, Phase], arguments: Sequence[str], *, imagine: Imagine | None = None
+) -> int:
     """Be a worker until told to stop. SIGTERM and SIGINT give the phase run back, unfinished.
 
     Returns:
@@ -36,7 +39,7 @@ def run_worker_process(phases: Mapping[str, Phase], arguments: Sequence[str]) ->
         _stop_on_signals(stop)
         if parsed.supervised:
             threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
-        run_worker(settings, name=parsed.name, stop=stop, phases=phases)
+        run_worker(settings, name=parsed.name, stop=stop, phases=phases, imagine=imagine)
     except WorkerStopped:
         log.info("worker stopped name=%s", parsed.name)
     except (DaemonError, StorageError) as error:

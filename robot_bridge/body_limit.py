@@ -5,7 +5,7 @@ What the refusal looks like is for whoever puts it in front of an application.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from starlette.responses import Response
@@ -17,30 +17,42 @@ MAX_BODY_BYTES: Final = 256 * 1024  # 64 actions are 10 kB, an iteration's spec 
 
 
 class BodyLimit:
-    """ASGI middleware: refuses as soon as the declared or the received length is over the limit."""
+    """ASGI middleware: refuses as soon as the declared or the received length is over the limit.
 
-    def __init__(self, app: ASGIApp, *, refuse: Refuse, max_bytes: int = MAX_BODY_BYTES) -> None:
+    `larger` has the limits of paths that take more than the others.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        refuse: Refuse,
+        max_bytes: int = MAX_BODY_BYTES,
+        larger: Mapping[str, int] | None = None,
+    ) -> None:
         self._app = app
         self._refuse = refuse
         self._max_bytes = max_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        most = self._larger.get(scope["path"], self._max_bytes)
         length = _declared(scope)
         messages: list[Message] = []
-        if length <= self._max_bytes:
-            messages, length = await self._read(receive)
-        if length > self._max_bytes:
-            await self._refuse(length, self._max_bytes)(scope, receive, send)
+        if length <= most:
+            messages, length = await self._read(receive, most)
+        if length > most:
+            await self._refuse(length, most)(scope, receive, send)
             return
         await self._app(scope, _replayed(messages, receive), send)
 
-    async def _read(self, receive: Receive) -> tuple[list[Message], int]:
+    async def _read(self, receive: Receive, most: int) -> tuple[list[Message], int]:
         """The messages of a body as one, and its length; a connection that was lost stays one that was."""
         body, more = bytearray(), True
-        while more and len(body) <= self._max_bytes:
+        while more and len(body) <= most:
             message = await receive()
             if message["type"] != "http.request":
                 return [{"type": "http.request", "body": bytes(body), "more_body": True}, message], len(body)

@@ -11,6 +11,7 @@ from storage import (
     schedule_tables,
     success_tables,
     tables,
+    world_tables,
 )
 from storage.columns import Row
 
@@ -21,5 +22,6 @@ MODULES: Final = (
     manifest_tables,
     schedule_tables,
     success_tables,
+    world_tables,
 )
 METADATA: Final[MetaData] = Row.metadata

@@ -1,8 +1,8 @@
 """Blobs that no row names: found folder by folder, so that a large store needs little memory, and removed.
 
-A blob is named by a checkpoint, by an episode, or by what a phase left in its outcome (film strips). Where
-most of a store seems to be named by nobody, the database is not the one that belongs to it, and nothing is
-removed.
+A blob is named by a checkpoint, by an episode, by what a phase left in its outcome (film strips), by a
+what-if, or by a picture that somebody brought. Where most of a store seems to be named by nobody, the
+database is not the one that belongs to it, and nothing is removed.
 """
 
 import re
@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 from storage.blobs import BlobStore
 from storage.errors import SweepRefused
 from storage.tables import CheckpointRow, EpisodeBlobRow, PhaseRunRow
+from storage.world_tables import StartImageRow, WhatIfRow
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 FEW = 100  # so many may go whatever their share is
 LARGEST_SHARE = 0.5  # of a store's old blobs
 ROWS_AT_ONCE = 200  # outcomes in memory
+MENTIONING = (PhaseRunRow.outcome, WhatIfRow.request, WhatIfRow.result, StartImageRow.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ def sweep_blobs(session: Session, blobs: BlobStore, *, older_than_s: float, now:
     Raises:
         SweepRefused: most of the store would go; nothing was removed.
     """
-    elsewhere = set(_in_outcomes(session))
+    elsewhere = set(_mentioned(session))
     seen, unnamed = 0, []
     for folder in blobs.old(older_than_s=older_than_s, now=now):
         named = _named(session, folder) | elsewhere
@@ -55,9 +57,9 @@ def _named(session: Session, digests: Sequence[str]) -> set[str]:
     return found
 
 
-def _in_outcomes(session: Session) -> Iterator[str]:
-    """Every digest that a phase's outcome holds, wherever it holds it."""
-    text = sa.cast(PhaseRunRow.outcome, sa.Text)
-    query = sa.select(text).where(PhaseRunRow.outcome.is_not(None))
-    for outcome in session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE)):
-        yield from DIGEST.findall(outcome)
+def _mentioned(session: Session) -> Iterator[str]:
+    """Every digest that a JSON column holds, wherever it holds it."""
+    for column in MENTIONING:
+        query = sa.select(sa.cast(column, sa.Text)).where(column.is_not(None))
+        for text in session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE)):
+            yield from DIGEST.findall(text)

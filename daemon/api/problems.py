@@ -38,6 +38,7 @@ STATUS: dict[str, int] = {
     "episode_origin_invalid": 422,
     "label_source_invalid": 422,
     "request_too_large": 413,
+    "picture_unusable": 422,
     # who called
     "unauthorized": 401,
     "forbidden": 403,
@@ -63,6 +64,7 @@ STATUS: dict[str, int] = {
     # what the machine can do now
     "not_ready": 503,
     "streams_full": 503,
+    "what_ifs_full": 503,
     "database_outdated": 503,
     "database_newer": 503,
     "disk_full": 507,

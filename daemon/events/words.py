@@ -43,6 +43,9 @@ SENTENCES: Mapping[str, str] = {  # by kind; names in braces are facts
     "judge_budget_spent": "{reason}",
     "station_needs_human": "{station} needs a human: {reason}",
     "station_goes_on": "{station} goes on",
+    "what_if_requested": "{who} asks what would happen (what-if {what_if_id})",
+    "what_if_finished": "what-if {what_if_id} is imagined",
+    "what_if_failed": "what-if {what_if_id} has failed",
     "disk_low": "{free_gb:.1f} GB are free under {folder}, {low_gb:.1f} GB are wanted",
     "disk_ok": "there is room under {folder} again: {free_gb:.1f} GB",
 }

@@ -1,8 +1,8 @@
 """Phase 3: the policy acts in groups inside the refreshed world model, the judge rewards, GRPO updates.
 
 Starts are the real first observations of this iteration's episodes, or of earlier ones where it does not
-collect. The world model and the judge are those that this iteration made, or the current ones; the policy is
-the champion.
+collect, and pictures that people brought where the spec asks for them. The world model and the judge are
+those that this iteration made, or the current ones; the policy is the champion.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from daemon.phases.judges import judge_for
 from daemon.phases.manifest import Inputs, episode_entries, write_manifest
 from daemon.phases.material import OLDER_EPISODES, was_collected
 from daemon.phases.resuming import resumable, resumed
+from daemon.phases.user_starts import Brought, brought
 from storage import checkpoints, episodes, labels, replay, trust_reports
 from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow, EpisodeRow
@@ -61,10 +62,12 @@ def run(context: PhaseContext) -> Outcome:
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
     left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
-    starts, tasks, begun_from = real_starts(context, size=world_model.image_size, without=left_out)
+    own = brought(context, size=world_model.image_size, without=left_out)
+    starts, tasks, begun_from = all_starts(context, own, size=world_model.image_size, without=left_out)
     proven, imitated = proven_episodes(context, size=policy.image_size)
     trusted = {"imagined_steps": horizon, "tasks_left_out": left_out}
-    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated], more={"trusted": trusted})
+    more = {"trusted": trusted, **({"start_images": own.entries} if own.rows else {})}
+    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated], more=more)
     write_manifest(context, read)
     done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
     if starts is None:
@@ -73,6 +76,8 @@ def run(context: PhaseContext) -> Outcome:
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
     arena = Arena(env=env, judge=judge_for(context, judge, waiting_at=0.5), starts=starts, proven=proven)
     inputs = {kind: row.sha256 for kind, row in rows.items()}
+    if own.rows:
+        inputs["start_images"] = " ".join(row.id for row in own.rows)
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
     imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
@@ -138,28 +143,28 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
     return min(context.spec.steps, reports[0].horizon) if reports else context.spec.steps
 
 
-def real_starts(
-    context: PhaseContext, *, size: int, without: Collection[str] = ()
+def all_starts(
+    context: PhaseContext, own: Brought, *, size: int, without: Collection[str] = ()
 ) -> tuple[Starts | None, dict[str, str], list[dict[str, Any]]]:
-    """First observations of training episodes, the task of each instruction, and the episodes as a manifest
-    names them.
+    """First observations of training episodes and pictures that people brought, the task of each instruction,
+    and the episodes as a manifest names them.
 
     Args:
         without: tasks that are left out; where that leaves nothing, the starts are None.
 
     Raises:
-        NothingCollected: there was no episode at all.
+        NothingCollected: there was no episode at all, and no picture.
     """
-    images, instructions, tasks = [], [], {}
+    images = []
     with context.database.read() as session:
         rows = [row for row in start_rows(session, context) if row.task_id not in without]
         begun_from = episode_entries(session, {"start": rows})
         for row in rows:
-            images.append(
-                resize_frames(episodes.frames(session, context.blobs, row.id).decode(0)[None], size)
-            )
-            instructions.append(row.instruction)
-            tasks[row.instruction] = row.task_id
+            first = episodes.frames(session, context.blobs, row.id).decode(0)
+            images.append(resize_frames(first[None], size))
+    asked = [*((row.instruction, row.task_id) for row in rows), *own.asked]
+    instructions, tasks = [sentence for sentence, _ in asked], dict(asked)
+    images += own.images
     if not images and without:
         return None, {}, []
     if not images:

@@ -37,6 +37,7 @@ from storage.tables import (
     TaskRow,
     TrustReportRow,
 )
+from storage.world_tables import StartImageRow
 
 Copied = TypeVar("Copied", bound=Row)
 
@@ -65,6 +66,7 @@ def snapshot(source: Store, kept: KeptManifest, *, folder: Path) -> Store:
     with source.database.read() as old, made.database.write() as new:
         faults = _text_faults(kept) + Copy(old, new, inputs=inputs).everything(kept)
         sha256s = [
+            *(entry["sha256"] for entry in inputs.get("start_images", ())),
             *new.scalars(sa.select(EpisodeBlobRow.sha256)),
             *new.scalars(sa.select(CheckpointRow.sha256)),
         ]
@@ -90,6 +92,7 @@ class Copy:
         self._episodes(iteration)
         self._labels()
         self._checkpoints()
+        self._start_images()
         self._measured(kept)
         return self._faults
 
@@ -140,6 +143,18 @@ class Copy:
             if found.get(name) != sha256
         ]
         self._add(rows, card={})
+
+    def _start_images(self) -> None:
+        """Pictures that people brought, as they were described then; a removed one is told."""
+        wanted = {entry["id"]: entry for entry in self._inputs.get("start_images", ())}
+        rows = self._rows(StartImageRow, StartImageRow.id, wanted)
+        found = {row.id: row.image["sha256"] for row in rows if row.image is not None}
+        self._faults += [
+            f"start image {name}: {entry['sha256']} then, {found.get(name, 'none')} now"
+            for name, entry in wanted.items()
+            if found.get(name) != entry["sha256"]
+        ]
+        self._add(rows)
 
     def _measured(self, kept: KeptManifest) -> None:
         """What an update asks for: how the finetuning before it ended, how far its world model is trusted."""

@@ -60,6 +60,22 @@ class Dataset(ABC):
             log.warning("runs share a description description=%s count=%d", description, len(found))
         return max(found, key=lambda run: (run.time, run.eval_id), default=None)
 
+    def runs(self) -> list[RunRef]:
+        """Every run that is there, by its folder's name.
+
+        Raises:
+            DatasetUnavailable: the dataset cannot be read now.
+        """
+        return sorted(self._runs(), key=lambda run: run.eval_id)
+
+    def pickle_of(self, run: RunRef, index: int) -> bytes:
+        """One trajectory as it was published, unread.
+
+        Raises:
+            DatasetUnavailable: it cannot be read now.
+        """
+        return self._fetch(run.eval_id, f"traj_{index}.pkl")
+
     def indices(self, run: RunRef) -> tuple[int, ...]:
         """Numbers of the trajectories that are there by now; uploads may still come, or never.
 

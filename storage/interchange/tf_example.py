@@ -27,9 +27,9 @@ def encode_example(features: Mapping[str, Values]) -> bytes:
     """Bytes of an Example; names in sorted order, so that equal features give equal bytes."""
     entries = []
     for name in sorted(features):
-        entry = _field(1, name.encode()) + _field(2, _feature(features[name]))
-        entries.append(_field(1, entry))
-    return _field(1, b"".join(entries))
+        entry = length_delimited(1, name.encode()) + length_delimited(2, _feature(features[name]))
+        entries.append(length_delimited(1, entry))
+    return length_delimited(1, b"".join(entries))
 
 
 def decode_example(content: bytes) -> dict[str, Values]:
@@ -51,16 +51,23 @@ def decode_example(content: bytes) -> dict[str, Values]:
 def _feature(values: Values) -> bytes:
     if isinstance(values, np.ndarray):
         if values.dtype == np.float32:
-            return _field(FLOATS, _field(1, values.astype("<f4").tobytes()))
-        return _field(INTEGERS, _field(1, b"".join(_varint(int(each)) for each in values)))
-    return _field(BYTES, b"".join(_field(1, each) for each in values))
+            return length_delimited(FLOATS, length_delimited(1, values.astype("<f4").tobytes()))
+        return length_delimited(INTEGERS, length_delimited(1, b"".join(varint(int(each)) for each in values)))
+    return length_delimited(BYTES, b"".join(length_delimited(1, each) for each in values))
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | LENGTH_DELIMITED) + _varint(len(content)) + content
+def length_delimited(number: int, content: bytes) -> bytes:
+    """A field of bytes, text or another message."""
+    return key(number, LENGTH_DELIMITED) + varint(len(content)) + content
 
 
-def _varint(value: int) -> bytes:
+def key(number: int, wire: int) -> bytes:
+    """What stands before a field's value: its number and its wire type."""
+    return varint(number << 3 | wire)
+
+
+def varint(value: int) -> bytes:
+    """A whole number, seven bits to a byte, the lowest first; negative ones as in 64 bits."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 127:

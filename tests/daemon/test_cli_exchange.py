@@ -23,6 +23,7 @@ from storage.interchange.errors import (
     QueryInvalid,
     TargetNotEmpty,
 )
+from tests.robot_bridge.autoeval.records import a_record, pickled_record, put_run
 from tests.storage.interchange.laboratory import filled, ids_of, records_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -159,3 +160,14 @@ def test_two_labs_are_two_stores(lab: Path, tmp_path: Path) -> None:
 
     assert len(ids_of(a_store(lab))) == 4
     assert ids_of(a_store(tmp_path / "fresh")) == []
+
+
+def test_published_runs_of_autoeval_are_a_command_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "data"))
+    folder = put_run(tmp_path / "published", "41", "somebody's policy")
+    (folder / "traj_0.pkl").write_bytes(pickled_record(a_record(steps=3)))
+    for new in (1, 0):
+        done = CliRunner().invoke(app, ["import", "autoeval", str(tmp_path / "published")])
+        assert f"1 episodes, 3 frames; {new} were new" in done.output

@@ -452,3 +452,27 @@ def test_rows_of_the_release_before_outlive_the_events_in_both_directions(empty_
     empty_database.upgrade("0010")
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT count(*) FROM events")).scalar() == 0
+
+
+def test_rows_of_the_release_before_outlive_what_ifs_in_both_directions(empty_database: Database) -> None:
+    empty_database.upgrade(revision_before("0012"))
+    insert = "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')"
+    with empty_database.write() as session:
+        session.execute(sa.text(insert))
+    empty_database.upgrade("0012")
+    with empty_database.write() as session:
+        for statement in (
+            "INSERT INTO what_ifs (id, state, attempts, request, requested_by, progress, progress_text, "
+            "requested_at) VALUES ('w', 'queued', 0, '{}', 'ann', 0, '', '2026-01-01 00:00:00')",
+            "INSERT INTO start_images (id, task_id, instruction, image, added_by, added_at) "
+            "VALUES ('s', 't', 'do', '{}', 'ann', '2026-01-01 00:00:00')",
+        ):
+            session.execute(sa.text(statement))
+    empty_database.downgrade(revision_before("0012"))
+    left = set(sa.inspect(empty_database.engine).get_table_names())
+    assert not {"what_ifs", "start_images"} & left
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT id FROM tasks")).scalars().all() == ["t"]
+    empty_database.upgrade("0012")
+    with empty_database.read() as session:
+        assert session.execute(sa.text("SELECT count(*) FROM what_ifs")).scalar() == 0

@@ -147,3 +147,19 @@ def test_a_body_arrives_byte_for_byte_or_not_at_all_however_it_was_cut(parts: li
         assert connection.seen[0] == a_part(whole, more=False)
     else:
         assert connection.seen == []
+
+
+def test_a_path_of_its_own_limit_takes_more_and_the_others_do_not() -> None:
+    app = FastAPI()
+    app.add_middleware(BodyLimit, refuse=refusal, max_bytes=LIMIT, larger={"/pictures": 3 * LIMIT})
+
+    @app.post("/{path}")
+    async def measure(request: Request) -> int:
+        return len(await request.body())
+
+    with TestClient(app) as client:
+        assert client.post("/pictures", content=b"x" * 3 * LIMIT).json() == 3 * LIMIT
+        answer = client.post("/pictures", content=b"x" * (3 * LIMIT + 1))
+        assert (answer.status_code, answer.text) == (413, f"{3 * LIMIT + 1} of {3 * LIMIT}")
+        assert client.post("/others", content=b"x" * (LIMIT + 1)).status_code == 413
+        assert client.post("/pictures", content=in_pieces(3 * LIMIT)).json() == 3 * LIMIT

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from robot_bridge.episode import Episode
-from storage import checkpoints, phase_runs, sweep
+from storage import checkpoints, phase_runs, retention, start_images, sweep, what_ifs
 from storage.blobs import BlobStore
 from storage.checkpoints import NewCheckpoint
 from storage.db import Database
@@ -92,3 +92,26 @@ def test_the_database_of_another_store_makes_it_remove_nothing(
     assert left(blobs) == kept
     monkeypatch.setattr(sweep, "FEW", 3)
     assert set(swept(database, blobs, now)) == kept, "a few may go whatever their share"
+
+
+def test_pictures_of_what_ifs_and_of_people_stay_for_sweep_and_gc_until_their_rows_let_go(
+    database: Database, blobs: BlobStore, now: datetime
+) -> None:
+    start, strip, brought = (blobs.put(content) for content in (b"a start", b"a strip", b"brought"))
+    new = start_images.NewStartImage(task_id="t", instruction="do", sha256=brought, width=1, height=1)
+    with database.write() as session:
+        picture = start_images.add(session, new, who="ann", now=now)
+        what_ifs.ask(session, {"start": {"sha256": start}}, who="ann", now=now)
+        claimed = what_ifs.claim(session, "w", ttl_s=60, now=now)
+        assert claimed is not None
+        what_ifs.finish(session, claimed, result={"rollouts": [{"strip": strip}]}, now=now)
+    all_old(blobs, now)
+    assert swept(database, blobs, now) == ()
+    with database.read() as session:
+        assert {start, strip, brought} <= retention.named_blobs(session)
+    with database.write() as session:
+        start_images.remove(session, start_images.get(session, picture.id), now=now)
+        assert what_ifs.forget_old(session, kept=0) == 1
+    with database.read() as session:
+        assert retention.named_blobs(session) == set()
+    assert set(swept(database, blobs, now)) == {start, strip, brought}

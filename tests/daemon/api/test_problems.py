@@ -9,7 +9,9 @@ from fastapi.testclient import TestClient
 import daemon.api.errors
 import daemon.errors
 import daemon.events.errors
+import daemon.hub.errors
 import daemon.scheduling.errors
+import daemon.worlds.errors
 import robot_bridge.errors
 import storage.access_token_errors
 import storage.errors
@@ -22,7 +24,9 @@ MODULES = (
     daemon.errors,
     daemon.api.errors,
     daemon.events.errors,
+    daemon.hub.errors,
     daemon.scheduling.errors,
+    daemon.worlds.errors,
     storage.errors,
     storage.access_token_errors,
     robot_bridge.errors,
@@ -50,6 +54,9 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "daemon_error": ROOT,
     "refused": ROOT,
     "scheduling_error": ROOT,
+    "world_error": ROOT,
+    "hub_error": ROOT,
+    "checkpoint_folder_invalid": COMMAND,
     "blob_missing": BUG,
     "blob_corrupt": BUG,
     "blob_name_invalid": BUG,
@@ -64,6 +71,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "asset_missing": PHASE,
     "nothing_collected": PHASE,
     "phase_overdue": PHASE,
+    "what_if_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
     "access_token_exists": COMMAND,
@@ -78,6 +86,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "daemon_unreachable": CLIENT,
     "iteration_failed": CLIENT,
     "wait_timed_out": CLIENT,
+    "what_if_failed": CLIENT,
     "token_unusable": CLIENT,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,17 @@ from daemon.rerun.errors import ManifestMissing, SnapshotChanged
 from daemon.rerun.plan import differences, learning_phases, threads_of
 from daemon.rerun.snapshot import Store, snapshot
 from daemon.spec import parse_spec
-from storage import checkpoints, episodes, iterations, labels, manifests, phase_runs, replay, trust_reports
+from storage import (
+    checkpoints,
+    episodes,
+    iterations,
+    labels,
+    manifests,
+    phase_runs,
+    replay,
+    start_images,
+    trust_reports,
+)
 from storage.blobs import BlobStore
 from storage.canonical import canonical_json, text_digest
 from storage.db import Database
@@ -275,3 +286,22 @@ def test_every_difference_of_code_and_machine_is_a_sentence() -> None:
         "threads was 2, is 1",
     ]
     assert differences(then, then) == []
+
+
+def test_pictures_that_people_brought_are_found_again_until_they_are_removed(past: Past) -> None:
+    content = b"a picture"
+    sha256 = past.store.blobs.put(content)
+    new = start_images.NewStartImage(task_id="t", instruction="do", sha256=sha256, width=1, height=1)
+    with past.store.database.write() as session:
+        row = start_images.add(session, new, who="ann", now=NOW)
+        start_images.add(session, new, who="bob", now=NOW)  # afterwards, or of another task
+    kept = past.did("update_policy", start_images=[{"id": row.id, "sha256": sha256}])
+    copy = past.again(kept)
+    with copy.database.read() as session:
+        assert [each.id for each in start_images.present(session)] == [row.id]
+    assert copy.blobs.read(sha256) == content
+    copy.database.dispose()
+    shutil.rmtree(past.folder / "again")
+    with past.store.database.write() as session:
+        start_images.remove(session, start_images.get(session, row.id), now=NOW)
+    assert f"start image {row.id}: {sha256} then, none now" in refused(past, kept)

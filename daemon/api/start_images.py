@@ -1,0 +1,119 @@
+"""Pictures of people's own that policy updates may start from: added, listed, removed."""
+
+import logging
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+from sqlalchemy.orm import Session
+
+from daemon.api.iterations import IdempotencyKey
+from daemon.api.security import Actor
+from daemon.api.services import Wired
+from daemon.api.world_schemas import NewStartImage, StartImage, StartImages
+from daemon.errors import PageNotFound
+from daemon.worlds.pictures import picture_of_text
+from storage import audit, request_keys, start_images
+from storage.errors import RowMissing
+from storage.world_tables import StartImageRow
+
+log = logging.getLogger(__name__)
+ADDED_AT = "/v1/start-images"
+router = APIRouter(prefix=ADDED_AT, tags=["worlds"])
+
+SCOPE = "start_images"  # of idempotency keys
+
+ImageId = Annotated[str, Path(max_length=40)]
+
+
+@router.post("", status_code=201, response_model=StartImage)
+def add_start_image(
+    new: NewStartImage,
+    response: Response,
+    services: Wired,
+    actor: Actor,
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    """Keep a picture. 201: it is new; 200: the key found it again; 409: with another body."""
+    now, picture = services.now(), picture_of_text(new.image)
+    sha256 = services.blobs.put(picture.png)
+    request = {"sha256": sha256, "task": new.task, "instruction": new.instruction}
+    wanted = start_images.NewStartImage(
+        task_id=new.task,
+        instruction=new.instruction,
+        sha256=sha256,
+        width=picture.width,
+        height=picture.height,
+    )
+    with services.database.write() as session:
+        before = None
+        if idempotency_key is not None:
+            before = request_keys.made_before(session, idempotency_key, scope=SCOPE, request=request)
+        row = _found(session, before) if before else start_images.add(session, wanted, who=actor, now=now)
+        if before is None:
+            facts = {"task": new.task, "instruction": new.instruction}
+            subject = f"start image {row.id}"
+            audit.write(session, actor, action="start_image_added", subject=subject, facts=facts, now=now)
+            if idempotency_key is not None:
+                request_keys.keep(
+                    session, idempotency_key, scope=SCOPE, request=request, made=row.id, now=now
+                )
+        record = _record(row)
+    response.status_code = 201 if before is None else 200
+    response.headers["Location"] = f"{ADDED_AT}/{row.id}"
+    log.info("start image kept start_image=%s task=%s new=%s", row.id, row.task_id, before is None)
+    return record
+
+
+@router.get("", response_model=StartImages)
+def list_start_images(services: Wired) -> dict[str, Any]:
+    """Give every picture that is there, oldest first."""
+    with services.database.read() as session:
+        return {"items": [_record(row) for row in start_images.present(session)]}
+
+
+@router.get("/{image_id}", response_model=StartImage)
+def get_start_image(image_id: ImageId, services: Wired) -> dict[str, Any]:
+    """Give what is known of one picture."""
+    with services.database.read() as session:
+        return _record(_found(session, image_id))
+
+
+@router.get("/{image_id}/image.png", response_class=Response)
+def get_picture(image_id: ImageId, services: Wired) -> Response:
+    """Give the picture itself."""
+    with services.database.read() as session:
+        image = _found(session, image_id).image or {}
+    return Response(services.blobs.read(image["sha256"]), media_type="image/png")
+
+
+@router.delete("/{image_id}", status_code=204)
+def remove_start_image(image_id: ImageId, services: Wired, actor: Actor) -> None:
+    """Remove a picture, file and all; an iteration that started from it can then not be done again."""
+    now = services.now()
+    with services.database.write() as session:
+        row = _found(session, image_id)
+        start_images.remove(session, row, now=now)
+        facts = {"task": row.task_id}
+        subject = f"start image {row.id}"
+        audit.write(session, actor, action="start_image_removed", subject=subject, facts=facts, now=now)
+
+
+def _found(session: Session, image_id: str) -> StartImageRow:
+    try:
+        return start_images.get(session, image_id)
+    except RowMissing:
+        raise PageNotFound(what="start image", key=image_id) from None
+
+
+def _record(row: StartImageRow) -> dict[str, Any]:
+    image = row.image or {}
+    return {
+        "id": row.id,
+        "task": row.task_id,
+        "instruction": row.instruction,
+        "width": image["width"],
+        "height": image["height"],
+        "image": f"{ADDED_AT}/{row.id}/image.png",
+        "added_by": row.added_by,
+        "added_at": row.added_at,
+    }

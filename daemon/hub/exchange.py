@@ -1,0 +1,100 @@
+"""Checkpoints out of the store of these settings into folders, and in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from daemon.hub.card import about, model_card
+from daemon.hub.folder import README, read_folder, write_folder
+from daemon.learning.state import load_state
+from daemon.phases.arms import champion_of
+from daemon.phases.checkpoints import CANDIDATE
+from daemon.settings import Settings
+from daemon.stores import open_blobs, open_database, utc_now
+from storage import checkpoints
+from storage.interchange.errors import TargetNotEmpty
+from storage.tables import CheckpointRow
+
+CHAMPION = "champion"
+
+
+def export_checkpoint(settings: Settings, wanted: str, folder: Path, *, licence: str) -> CheckpointRow:
+    """Write a checkpoint, by its id or the champion, into an empty folder.
+
+    Raises:
+        TargetNotEmpty: the folder is not empty.
+        RowMissing, Retired, BlobMissing, CheckpointCorrupt: there is no such checkpoint, or no file of it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TargetNotEmpty(folder=folder)
+    database, blobs = open_database(settings), open_blobs(settings)
+    try:
+        database.upgrade()
+        if wanted == CHAMPION:
+            wanted = champion_of(database, blobs, preset=settings.preset, now=utc_now()).id
+        with database.read() as session:
+            row = checkpoints.get(session, wanted)
+            found = about(session, row)
+    finally:
+        database.dispose()
+    said = {name: getattr(row, name) for name in ("id", "number", "sha256", "spec_digest", "parent_id")}
+    card = {"row_card": row.card, "episodes": found.episodes, "data_sha256": found.data_digest}
+    write_folder(load_state(checkpoints.path(row, blobs), kind=row.kind), folder, about={**said, **card})
+    (folder / README).write_text(model_card(found, licence=licence), encoding="utf-8")
+    return row
+
+
+def import_checkpoint(settings: Settings, folder: Path, *, adopt: bool) -> tuple[CheckpointRow, bool]:
+    """Bring a checkpoint in; one that is there already is found. Gives its row and whether it is new.
+
+    A policy is a candidate: the next iteration tries it. What else it is lies there, and is gone on from only
+    with `adopt`.
+
+    Raises:
+        CheckpointFolderInvalid: the folder is not whole, or was changed.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database, blobs = open_database(settings), open_blobs(settings)
+    try:
+        database.upgrade()
+        with TemporaryDirectory(prefix="gymnastd-") as scratch:
+            file = Path(scratch) / "checkpoint.safetensors"
+            index = read_folder(folder, file)
+            with database.write() as session:
+                before = _same(session, index)
+                if before is not None:
+                    return before, False
+                new = _new(session, index, adopt=adopt)
+                return checkpoints.save(session, blobs, new, file=file, now=utc_now()), True
+    finally:
+        database.dispose()
+
+
+def _same(session: Session, index: dict[str, Any]) -> CheckpointRow | None:
+    """The checkpoint of this store that has these very bytes, and still has its file."""
+    query = sa.select(CheckpointRow).where(
+        CheckpointRow.kind == index["kind"],
+        CheckpointRow.sha256 == index["checkpoint"]["sha256"],
+        CheckpointRow.retired_at.is_(None),
+    )
+    return session.scalars(query.order_by(CheckpointRow.number).limit(1)).one_or_none()
+
+
+def _new(session: Session, index: dict[str, Any], *, adopt: bool) -> checkpoints.NewCheckpoint:
+    said = index["checkpoint"]
+    card = {**said.get("row_card", {}), "imported_from": said["id"]}
+    if index["kind"] != "policy" and not adopt:
+        card[CANDIDATE] = True
+    parent = said.get("parent_id")
+    known = parent is not None and session.get(CheckpointRow, parent) is not None
+    return checkpoints.NewCheckpoint(
+        kind=index["kind"],
+        spec_digest=said["spec_digest"],
+        card=card,
+        parent_id=parent if known else None,
+    )

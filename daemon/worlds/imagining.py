@@ -1,0 +1,193 @@
+"""A what-if itself: one picture, one instruction, one policy, k rollouts in the world model, all judged.
+
+The world model and the judge are the current ones, the policy is the champion unless another was asked for;
+the judge is always the classifier, which costs nothing, and it is asked at every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daemon.learning.batch import resize_frames
+from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.policy.loading import load_policy
+from daemon.learning.policy.policy import Policy
+from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
+from daemon.learning.world_model.model import WorldModel
+from daemon.phases.arms import champion_of
+from daemon.phases.checkpoints import current
+from daemon.phases.film import EVERY, strip_jpeg
+from daemon.statistics import wilson_interval
+from daemon.video import encode_video
+from daemon.worlds.pictures import pixels_of
+from daemon.worlds.turn import WhatIfContext
+from storage import checkpoints, trust_reports
+from storage.blobs import BlobStore
+from storage.tables import CheckpointRow
+
+FRAMES_PER_S: Final = 5.0  # the robot's own speed
+ENLARGED: Final = 4  # so that 64 pixels can be looked at
+SHARES: Final = {"models": 0.05, "imagined": 0.75, "judged": 0.85}  # of the whole, for the progress bar
+
+
+def imagine(context: WhatIfContext) -> dict[str, Any]:
+    """Imagine and judge; films and strips become blobs that the result names.
+
+    Raises:
+        Retired, StorageError: a checkpoint is not there any more, or damaged.
+        LearningError: the models do not fit together.
+        LeaseLost, WorkerStopped, WhatIfOverdue: stop.
+    """
+    request = context.request
+    context.report(0.0, "loading the models")
+    rows = chosen(context)
+    policy, world_model, judge = load(context.blobs, rows)
+    context.report(SHARES["models"], "imagining")
+    picture = resize_frames(
+        pixels_of(context.blobs.read(request["start"]["sha256"]))[None], world_model.image_size
+    )
+    starts = Starts(
+        images=picture.repeat(request["rollouts"], 1, 1, 1),
+        instructions=(request["instruction"],) * request["rollouts"],
+    )
+    env = ToldEnv(ImaginedEnv(world_model, seed=request["seed"]), context, chunks=chunks_of(policy, request))
+    done = rollouts_of(policy, env, starts=starts, request=request)
+    film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
+    context.report(SHARES["imagined"], "judging every frame")
+    verdicts = judge.judge(done.final_frames, starts.instructions)
+    along = probabilities_along(judge, film, request["instruction"])
+    context.report(SHARES["judged"], "making films")
+    return {
+        "read": {kind: {"id": row.id, "number": row.number} for kind, row in rows.items()},
+        "steps": film.shape[1] - 1,
+        "trusted_steps": trusted_steps(context, rows["world_model"]),
+        "rate": rate_of(verdicts),
+        "rollouts": [
+            {
+                "success": bool(verdicts.success[at]) if verdicts.known[at] else None,
+                "probability": rounded(verdicts.probability[at]),
+                "along": [rounded(value) for value in along[at]],
+                "strip": context.blobs.put(strip_jpeg(film[at, ::EVERY])),
+                "film": context.blobs.put(film_mp4(film[at])),
+            }
+            for at in range(len(film))
+        ],
+    }
+
+
+def chosen(context: WhatIfContext) -> dict[str, CheckpointRow]:
+    """The checkpoints to ask, by kind."""
+    preset, wanted = context.settings.preset, context.request["policy"]
+    places: tuple[Any, Any] = (context.database, context.blobs)
+    if wanted is None:
+        policy = champion_of(*places, preset=preset, now=context.now())
+    else:
+        with context.database.read() as session:
+            policy = checkpoints.get(session, wanted)
+    others = {
+        kind: current(*places, kind, preset=preset, now=context.now()) for kind in ("world_model", "judge")
+    }
+    return {"policy": policy, **others}
+
+
+def load(blobs: BlobStore, rows: dict[str, CheckpointRow]) -> tuple[Policy, WorldModel, ClassifierJudge]:
+    """The three models, on this machine's device."""
+    device = choose_device()
+    precision = choose_precision(device.type)
+    files = {kind: checkpoints.path(row, blobs) for kind, row in rows.items()}
+    return (
+        load_policy(files["policy"], device=device, precision=precision),
+        WorldModel.load(files["world_model"], device=device),
+        ClassifierJudge.load(files["judge"], device=device, precision=precision),
+    )
+
+
+class ToldEnv:
+    """An imagined environment that says how far it is after every chunk: a what-if can be stopped there."""
+
+    def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int) -> None:
+        self.inner, self._context, self._chunks, self._done = inner, context, chunks, 0
+
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
+        self.inner.reset(images, seeds)
+
+    def step(self, actions: Tensor) -> Tensor:
+        seen = self.inner.step(actions)
+        self._done += 1
+        span = SHARES["imagined"] - SHARES["models"]
+        share = SHARES["models"] + span * self._done / self._chunks
+        self._context.report(share, f"imagining, chunk {self._done} of {self._chunks}")
+        return seen
+
+    def recent_frames(self, count: int) -> Tensor:
+        return self.inner.recent_frames(count)
+
+
+def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:
+    """Whole chunks only: as many as fit into the steps, and at least one."""
+    steps: int = request["steps"]
+    return max(1, steps // policy.chunk)
+
+
+def rollouts_of(policy: Policy, env: ToldEnv, *, starts: Starts, request: Mapping[str, Any]) -> Rollouts:
+    plan = RolloutPlan(
+        chunks=chunks_of(policy, request), temperature=request["temperature"], final_frames=JUDGED_FRAMES
+    )
+    generator = torch.Generator().manual_seed(request["seed"])
+    with torch.no_grad():
+        return rollout(policy, env, starts, plan=plan, generator=generator)
+
+
+def probabilities_along(judge: ClassifierJudge, film: Tensor, instruction: str) -> Tensor:
+    """What the judge would say if the rollout ended at each frame: float32 [B, T + 1].
+
+    Each is the mean over the last few frames, as in the judge's own verdict; the first have fewer.
+    """
+    rollouts, frames = film.shape[:2]
+    flat = judge.probabilities(film.flatten(0, 1), [instruction] * (rollouts * frames))
+    by_frame = flat.view(rollouts, frames).double().cpu()
+    sums = torch.nn.functional.pad(by_frame.cumsum(dim=1), (1, 0))  # [B, T + 2]
+    until = torch.arange(1, frames + 1)
+    begun = (until - JUDGED_FRAMES).clamp_min(0)
+    return ((sums[:, until] - sums[:, begun]) / (until - begun)).float()
+
+
+def rate_of(verdicts: Verdicts) -> dict[str, Any]:
+    """Successes of those that were judged, with the Wilson 95 % interval, and how many were declined."""
+    judged = int(verdicts.known.sum())
+    successes = int((verdicts.success & verdicts.known).sum())
+    interval = wilson_interval(successes, judged)
+    return {
+        "successes": successes,
+        "judged": judged,
+        "declined": len(verdicts.known) - judged,
+        "wilson_low": interval.low,
+        "wilson_high": interval.high,
+    }
+
+
+def trusted_steps(context: WhatIfContext, world_model: CheckpointRow) -> int | None:
+    """How many steps of a rollout are believed; None where nobody has measured it."""
+    with context.database.read() as session:
+        reports = trust_reports.of_checkpoint(session, world_model.id)
+    return reports[0].horizon if reports else None
+
+
+def rounded(value: Tensor) -> float | None:
+    """A probability with as many digits as anybody reads; None where it is no number."""
+    return round(float(value), 4) if bool(value.isfinite()) else None
+
+
+def film_mp4(frames: Tensor) -> bytes:
+    """Frames uint8 [F, 3, H, W] as a film, enlarged without smoothing."""
+    pixels = frames.permute(0, 2, 3, 1).numpy()  # [F, H, W, 3]
+    large = np.repeat(np.repeat(pixels, ENLARGED, axis=1), ENLARGED, axis=2)
+    return encode_video(large, frames_per_s=FRAMES_PER_S)

@@ -1,0 +1,181 @@
+"""Checkpoints as folders: read by the libraries that they are for, and back to the very same bytes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from daemon.cli import app
+from daemon.hub.errors import CheckpointFolderInvalid
+from daemon.hub.exchange import export_checkpoint, import_checkpoint
+from daemon.learning.policy.nano_vla import NanoVLA
+from daemon.learning.policy.policy import Policy
+from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.transformer import WorldModelTransformer
+from daemon.phases.arms import champion_of
+from daemon.phases.checkpoints import adoptable, current
+from daemon.settings import Settings
+from daemon.stores import open_blobs, open_database, utc_now
+from storage import checkpoints
+from storage.errors import RowMissing
+from storage.interchange.errors import TargetNotEmpty
+from storage.tables import CheckpointRow
+from tests.daemon.phases.conftest import tiny_installation
+
+KINDS = ("world_model", "policy", "judge")
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> Settings:
+    """A store with tiny models of every kind."""
+    made = tiny_installation(tmp_path, monkeypatch)
+    made.data_dir.mkdir()
+    database, blobs = open_database(made), open_blobs(made)
+    database.upgrade()
+    for kind in KINDS:
+        current(database, blobs, kind, preset="nano", now=utc_now())
+    database.dispose()
+    return made
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Settings:
+    return Settings(data_dir=tmp_path / "elsewhere")
+
+
+def row_of(settings: Settings, kind: str) -> CheckpointRow:
+    database = open_database(settings)
+    with database.read() as session:
+        row = checkpoints.latest(session, kind)
+    database.dispose()
+    assert row is not None
+    return row
+
+
+def exported(settings: Settings, kind: str, folder: Path) -> Path:
+    export_checkpoint(settings, row_of(settings, kind).id, folder, licence="apache-2.0")
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_comes_back_bit_for_bit(settings, elsewhere, tmp_path, kind):
+    folder = exported(settings, kind, tmp_path / "out")
+    row, new = import_checkpoint(elsewhere, folder, adopt=False)
+    before = row_of(settings, kind)
+    assert (new, row.kind, row.sha256, row.parent_id) == (True, kind, before.sha256, None)
+    assert open_blobs(elsewhere).read(row.sha256) == open_blobs(settings).read(before.sha256)
+    again, new = import_checkpoint(elsewhere, folder, adopt=False)
+    assert (again.id, new) == (row.id, False)
+    assert import_checkpoint(settings, folder, adopt=False)[1] is False
+
+
+def test_diffusers_reads_the_world_model(settings, tmp_path):
+    folder = exported(settings, "world_model", tmp_path / "out")
+    read = WorldModelTransformer.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    row = row_of(settings, "world_model")
+    own = WorldModel.load(open_blobs(settings).path(row.sha256)).transformer
+    for (name, tensor), found in zip(own.state_dict().items(), read.state_dict().values(), strict=True):
+        assert torch.equal(tensor, found.float()), name
+    pipeline = json.loads((folder / "model_index.json").read_text())
+    assert pipeline["transformer"][1] == "WorldModelTransformer"
+    assert pipeline["sampling"]["denoise_steps"] == 2
+
+
+def test_transformers_reads_the_policy_and_its_tokenizer(settings, tmp_path):
+    folder = exported(settings, "policy", tmp_path / "out")
+    read = NanoVLA.from_pretrained(folder)
+    own = Policy.load(open_blobs(settings).path(row_of(settings, "policy").sha256))
+    for name, tensor in own.model.state_dict().items():
+        assert torch.equal(tensor, read.state_dict()[name].float()), name
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    assert tokenizer("open the drawer")["input_ids"] == own.tokenizer("open the drawer")["input_ids"]
+    assert json.loads((folder / "action_config.json").read_text())["binning"]["bins"] == own.binning.bins
+
+
+def test_the_card_says_what_is_known(settings, tmp_path):
+    folder = tmp_path / "out"
+    export_checkpoint(settings, "champion", folder, licence="cc-by-4.0")
+    card = (folder / "README.md").read_text()
+    row = row_of(settings, "policy")
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    for said in (row.id, row.sha256, "# Policy 1", "Nothing was measured on a robot.", "## Lineage"):
+        assert said in card
+
+
+def test_a_policy_is_tried_next_and_a_world_model_waits_to_be_adopted(settings, elsewhere, tmp_path):
+    folders = {kind: exported(settings, kind, tmp_path / kind) for kind in KINDS}
+    for kind in ("policy", "world_model"):
+        import_checkpoint(elsewhere, folders[kind], adopt=False)
+    row, _ = import_checkpoint(elsewhere, folders["judge"], adopt=True)
+    database = open_database(elsewhere)
+    with database.read() as session:
+        found = {kind: [each.number for each in adoptable(session, kind)] for kind in KINDS}
+    assert champion_of(database, open_blobs(elsewhere), preset="nano", now=utc_now()).kind == "policy"
+    database.dispose()
+    assert found == {"policy": [1], "world_model": [], "judge": [row.number]}
+
+
+def spoil(folder: Path, how: str) -> None:
+    weights = folder / "model.safetensors"
+    if how == "weights":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif how == "gone":
+        weights.unlink()
+    elif how == "index":
+        (folder / "gymnastd.json").write_text("{")
+    elif how == "foreign":
+        (folder / "gymnastd.json").write_text("{}")
+    else:
+        index = json.loads((folder / "gymnastd.json").read_text())
+        if how == "outside":
+            index["files"] = {"../secret": "0" * 64, **index["files"]}
+        elif how == "unsealed":
+            del index["files"]["model.safetensors"]
+        else:
+            index["card"] = {"forged": True}
+        (folder / "gymnastd.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("how", ["weights", "gone", "index", "foreign", "outside", "unsealed", "card"])
+def test_a_folder_that_was_changed_is_refused_and_nothing_is_kept(settings, elsewhere, tmp_path, how):
+    (tmp_path / "secret").write_text("")
+    folder = exported(settings, "policy", tmp_path / "out")
+    spoil(folder, how)
+    with pytest.raises(CheckpointFolderInvalid):
+        import_checkpoint(elsewhere, folder, adopt=False)
+    database = open_database(elsewhere)
+    with database.read() as session:
+        assert checkpoints.latest(session, "policy") is None
+    database.dispose()
+
+
+def test_a_readme_may_be_rewritten(settings, elsewhere, tmp_path):
+    folder = exported(settings, "policy", tmp_path / "out")
+    (folder / "README.md").write_text("mine")
+    assert import_checkpoint(elsewhere, folder, adopt=False)[1] is True
+
+
+def test_nothing_is_written_over_and_nothing_unknown_is_exported(settings, tmp_path):
+    folder = exported(settings, "policy", tmp_path / "out")
+    with pytest.raises(TargetNotEmpty):
+        exported(settings, "policy", folder)
+    with pytest.raises(RowMissing):
+        export_checkpoint(settings, "nobody", tmp_path / "other", licence="mit")
+    assert not (tmp_path / "other").exists()
+
+
+def test_both_are_commands(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
+    row, folder = row_of(settings, "policy"), tmp_path / "out"
+    done = CliRunner().invoke(app, ["export", "checkpoint", "champion", str(folder)])
+    assert done.stdout == f"policy 1 ({row.id}) in {folder}\n"
+    done = CliRunner().invoke(app, ["import", "checkpoint", str(folder)])
+    assert done.stdout == f"policy 1 ({row.id}) was there already\n"
+    shutil.rmtree(folder)
+    assert CliRunner().invoke(app, ["import", "checkpoint", str(folder)]).exit_code != 0
