@@ -74,6 +74,7 @@ for control_command in (
     cli_control.cancel,
     cli_control.retry,
     cli_control.skip,
+    cli_control.estop,
 ):
     app.command()(control_command)
 for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.rerun):

@@ -1,4 +1,4 @@
-"""Commands that steer an iteration of a running daemon: pause, resume, cancel, retry, skip."""
+"""Commands that steer a running daemon: pause, resume, cancel, retry, skip, and the emergency stop."""
 
 from typing import Annotated, Any, Literal
 
@@ -50,6 +50,22 @@ def skip(
 ) -> None:
     """Let an iteration do without a phase that has not finished."""
     say(client_of(url, token_file).skip(number, phase), as_json)
+
+
+def estop(
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the stop.")] = "",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Stop every robot now. Only somebody at the station can let it go on (clear-estop)."""
+    answer = client_of(url, token_file).estop(reason)
+
+    def lines() -> None:
+        for stopped in answer["items"]:
+            typer.echo(f"{stopped['address']} stands since {stopped['since']}: {stopped['reason']}")
+
+    tell(answer, as_json, lines)
 
 
 def say(record: dict[str, Any], as_json: bool) -> None:

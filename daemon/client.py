@@ -66,6 +66,10 @@ class DaemonClient(DaemonHttp):
     def skip(self, number: int, phase: str) -> Json:
         return self.steer(number, "skip", phase=phase)
 
+    def estop(self, reason: str = "") -> Json:
+        """Stop every robot now; only somebody at a station can let it go on."""
+        return self._json("POST", "/v1/estop", body={"reason": reason})
+
     def manifest(self, number: int) -> Json:
         """Give what each phase of an iteration read, and what came of it."""
         return self._json("GET", f"/v1/iterations/{number}/manifest")

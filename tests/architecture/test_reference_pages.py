@@ -39,6 +39,9 @@ WITHOUT_JSON = {  # and why: the rest prints answers, and prints them as JSON if
     "manifest": "is JSON anyway",
     "logs": "text that a worker wrote",
     "video": "leaves a file",
+    "export checkpoint": "leaves a folder with a card",
+    "export tensorboard": "leaves files",
+    "import checkpoint": "says one sentence",
     "film-strip": "leaves a file",
     "token create": "prints the token alone",
     "token revoke": "says one sentence",
@@ -88,6 +91,18 @@ ROUTES = {  # which command does what a route does; one route may be several com
     "GET /v1/stations/{station_id}/hours": ("hours show",),
     "PUT /v1/stations/{station_id}/hours": ("hours set",),
     "DELETE /v1/stations/{station_id}/hours": ("hours clear",),
+    "POST /v1/estop": ("estop",),
+    "POST /v1/worlds/what-if": ("what-if",),
+    "GET /v1/worlds/what-ifs": (),  # for the dashboard; a command has the number of its own
+    "GET /v1/worlds/what-ifs/{what_if_id}": ("what-if",),
+    "GET /v1/worlds/what-ifs/{what_if_id}/start.png": ("what-if",),
+    "GET /v1/worlds/what-ifs/{what_if_id}/rollouts/{place}/strip.jpg": ("what-if",),
+    "GET /v1/worlds/what-ifs/{what_if_id}/rollouts/{place}/film.mp4": ("what-if",),
+    "POST /v1/start-images": (),  # pictures are chosen by looking at them
+    "GET /v1/start-images": (),
+    "GET /v1/start-images/{image_id}": (),
+    "DELETE /v1/start-images/{image_id}": (),
+    "GET /v1/start-images/{image_id}/image.png": (),
     "GET /v1/events": ("events",),
     "GET /v1/events/stream": ("watch", "events"),
 }

@@ -337,7 +337,7 @@ def test_an_outdated_database_is_not_backed_up(full: Store, tmp_path: Path) -> N
 def test_a_backup_of_an_earlier_release_is_brought_up_to_date(
     full: Store, elsewhere: Settings, tmp_path: Path
 ) -> None:
-    """As such a release would have written it: without the counts, which are counted anew, or later tables."""
+    """As such a release would have written it: no counts, which are counted anew, and no later tables."""
     saved(full, tmp_path / "b")
     manifest = find(tmp_path / "b", None)
     parts = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
