@@ -13,6 +13,7 @@ from storage.interchange.errors import InterchangeError
 
 PATH = Path("out") / "meta"
 PARTS = {
+    "ClipInvalid": {"path": PATH, "expected": "float32", "found": "float64"},
     "DatasetInvalid": {"path": PATH, "expected": "fps 5", "found": "fps 10"},
     "DatasetUnsealed": {"folder": PATH},
     "DatasetChanged": {"path": PATH, "expected": "sha256 ab", "found": "sha256 cd"},
