@@ -94,7 +94,7 @@ class Connection:
 
     def call(self, kind: str = "http", **headers: str) -> None:
         rows = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope: dict[str, Any] = {"type": kind, "headers": rows}
+        scope: dict[str, Any] = {"type": kind, "path": "/v1/steps", "headers": rows}
         limited = BodyLimit(self.app, refuse=refusal, max_bytes=LIMIT)
         asyncio.run(limited(scope, self.receive, self.send))
 
