@@ -134,7 +134,7 @@ def test_a_robot_that_stays_off_ends_the_wait(start: Start) -> None:
 
 @pytest.mark.slow
 def test_a_job_in_the_queue_is_found_again_after_a_crash_and_not_submitted_twice(start: Start) -> None:
-    lab = start(poll_s=0.5)
+    lab = start(poll_s=3.0)  # its robots look for work so seldom that a crash and a restart fit between
     context = lab.context()
     lab.die_at("queued", context)
     assert len(lab.listed()) == 1
