@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage.phase_runs import PHASES
 from storage.tables import PhaseRunRow, TrialRow, TrustReportRow
 
 
@@ -15,7 +16,8 @@ def outcomes_of(session: Session, iteration_ids: Collection[str]) -> dict[str, d
         PhaseRunRow.iteration_id.in_(iteration_ids), PhaseRunRow.state == "finished"
     )
     found: dict[str, dict[str, Any]] = {iteration_id: {} for iteration_id in iteration_ids}
-    for iteration_id, outcome in session.execute(query.order_by(PhaseRunRow.finished_at, PhaseRunRow.id)):
+    place = sa.case({phase: at for at, phase in enumerate(PHASES)}, value=PhaseRunRow.phase)
+    for iteration_id, outcome in session.execute(query.order_by(place, PhaseRunRow.attempt)):
         found[iteration_id].update(outcome or {})
     return found
 

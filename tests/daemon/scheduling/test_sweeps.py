@@ -5,10 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from daemon.app import jobs
 from daemon.iteration import advance
 from daemon.scheduling.sweeps import sweep_unnamed_blobs, sweep_work
-from daemon.settings import Settings
 from storage import iterations, phase_runs
 
 
@@ -69,11 +67,3 @@ def test_swept_blobs_are_told_as_counts(sqlite_database, blobs, now):
     told = sweep_unnamed_blobs(now, database=sqlite_database, blobs=blobs)
     assert told == "blobs swept seen=1 removed=1"
     assert not path.exists()
-
-
-def test_the_daemon_sweeps_every_day_and_not_at_its_start(sqlite_database, blobs, tmp_path):
-    found = jobs(Settings(data_dir=tmp_path), sqlite_database, blobs)
-    assert {job.name for job in found} >= {"sweep_blobs", "sweep_work"}
-    for job in found:
-        assert job.every_s == 86_400.0
-        assert job.first_after_s > 0
