@@ -142,6 +142,7 @@ def test_error_lines_tell_the_change_in_percent() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="the ten real Bridge clips do not lie beside the project")
+@pytest.mark.timeout(900)
 def test_finetuning_on_real_bridge_clips_lowers_the_held_out_error(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     report = import_clips(settings, REAL_CLIPS)
