@@ -89,7 +89,11 @@ class Cable:
             while True:
                 near, _ = self._listener.accept()
                 self._whole.wait()
-                far = socket.create_connection(self._upstream)
+                try:
+                    far = socket.create_connection(self._upstream)
+                except OSError:  # nobody is there now; whoever comes later may find somebody
+                    near.close()
+                    continue
                 self._ends += [near, far]
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
