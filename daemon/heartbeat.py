@@ -1,4 +1,4 @@
-"""Keeps the lease of a phase run while the phase makes progress, from a thread beside it.
+"""Keeps a lease while work goes on, from a thread beside it: that of a phase run, while it makes progress.
 
 A phase that has said nothing for too long is not kept alive: its run is given back as failed and its
 process ends, because a thread that hangs cannot be taken out of a process any other way.
@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
@@ -41,8 +42,53 @@ def leave_process() -> None:
     os._exit(STALLED_EXIT)
 
 
-class Heartbeat:
-    """Entered for the time of one attempt; `report` is what the phase is given.
+class Beating(ABC):
+    """Entered for the time of one attempt: beats until the attempt has ended, or its lease is lost.
+
+    Whoever derives from it says how to `_beat` and when work `_hangs`; `what` names the work in the log.
+    """
+
+    def __init__(self, *, what: str, ttl_s: float) -> None:
+        self._what = what
+        self._interval_s = min(LONGEST_INTERVAL_S, ttl_s / BEATS_PER_TTL)
+        self._ended = threading.Event()
+        self._lost: LeaseLost | None = None
+        self._said = (0.0, "starting")
+        self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @abstractmethod
+    def _hangs(self) -> bool:
+        """Whether the work was given up because it hangs; the thread then ends."""
+
+    @abstractmethod
+    def _beat(self, progress: float, text: str) -> None:
+        """Renew the lease and tell how far the work is."""
+
+    def _beat_until_ended(self) -> None:
+        while self._lost is None and not self._ended.wait(self._interval_s):
+            if self._hangs():
+                return
+            try:
+                self._beat(*self._said)
+            except LeaseLost as lost:
+                self._lost = lost
+                log.warning("lease lost %s reason=%s", self._what, lost)
+            except OperationalError as failed:
+                log.warning("heartbeat missed %s reason=%s", self._what, failed.orig)
+
+
+class Heartbeat(Beating):
+    """The beating of a phase run; `report` is what the phase is given.
 
     `stop` is looked at whenever the phase reports; `leave` is called after a stalled run was given back.
     """
@@ -57,28 +103,15 @@ class Heartbeat:
         now: Callable[[], datetime],
         leave: Callable[[], None] = leave_process,
     ) -> None:
+        super().__init__(what=f"phase={claimed.phase}", ttl_s=claimed.ttl_s)
         self._database = database
         self._claimed = claimed
         self._stop = stop
         self._stall_after_s = stall_after_s
         self._now = now
         self._leave = leave
-        self._ended = threading.Event()
-        self._lost: LeaseLost | None = None
         self._pause = False
-        self._said = (0.0, "starting")
         self._said_at = time.monotonic()
-        self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def report(self, progress: float, text: str) -> None:
         """Say how far the phase is, a share between 0 and 1, and what it does.
@@ -97,27 +130,18 @@ class Heartbeat:
         self._said = (progress, text)
         self._said_at = time.monotonic()
 
-    def _beat_until_ended(self) -> None:
-        interval_s = min(LONGEST_INTERVAL_S, self._claimed.ttl_s / BEATS_PER_TTL)
-        while self._lost is None and not self._ended.wait(interval_s):
-            silent_s = time.monotonic() - self._said_at
-            if silent_s >= self._stall_after_s:
-                self._give_back(PhaseStalled(phase=self._claimed.phase, silent_s=silent_s))
-                return
-            self._beat()
+    def _hangs(self) -> bool:
+        silent_s = time.monotonic() - self._said_at
+        if silent_s < self._stall_after_s:
+            return False
+        self._give_back(PhaseStalled(phase=self._claimed.phase, silent_s=silent_s))
+        return True
 
-    def _beat(self) -> None:
-        progress, text = self._said
-        try:
-            with self._database.write() as session:
-                self._pause = phase_runs.heartbeat(
-                    session, self._claimed, progress=progress, text=text, now=self._now()
-                )
-        except LeaseLost as lost:
-            self._lost = lost
-            log.warning("lease lost phase=%s reason=%s", self._claimed.phase, lost)
-        except OperationalError as failed:
-            log.warning("heartbeat missed phase=%s reason=%s", self._claimed.phase, failed.orig)
+    def _beat(self, progress: float, text: str) -> None:
+        with self._database.write() as session:
+            self._pause = phase_runs.heartbeat(
+                session, self._claimed, progress=progress, text=text, now=self._now()
+            )
 
     def _give_back(self, stalled: PhaseStalled) -> None:
         log.error("phase stalled phase=%s reason=%s", self._claimed.phase, stalled)

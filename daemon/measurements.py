@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from daemon.exposition import Family, Labels, Sample, gauge
-from daemon.iteration import success_by_task
+from daemon.iteration import success_rate
+from daemon.success import success_of
 from storage import events, iterations, webhooks
 from storage.db import Database
 from storage.event_tables import WebhookRow
@@ -103,8 +104,9 @@ def _episodes(session: Session) -> Family:
 def _success(session: Session) -> list[Family]:
     """The real success of the newest iteration with a judged episode."""
     rows, _ = iterations.list_iterations(session, limit=NEWEST)
-    found = ((row.number, success_by_task(session, row.id)) for row in rows)
-    number, by_task = next(((number, rates) for number, rates in found if rates), (0, {}))
+    told = success_of(session, [row.id for row in rows])
+    number, counts = next(((row.number, told[row.id]) for row in rows if told[row.id]), (0, {}))
+    by_task = {task: success_rate(*count) for task, count in counts.items()}
     rates = [
         _by_task(name, meaning, {task: float(rate[key]) for task, rate in by_task.items()})
         for name, meaning, key in (

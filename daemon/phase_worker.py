@@ -22,6 +22,7 @@ from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
 from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
+from daemon.retrying import may_retry
 from daemon.run_log import phase_log
 from daemon.scheduling.deadlines import deadline_of, within
 from daemon.settings import Settings
@@ -252,12 +253,6 @@ class Worker:
                 metrics.record(session, claimed.phase_run_id, costs, now=self.now())
         except (LeaseLost, OperationalError) as lost:
             log.warning("failure not recorded phase=%s iteration=%d reason=%s", *_which(claimed), lost)
-
-
-def may_retry(error: Exception) -> bool:
-    """Whether trying again may help: the error says so itself; faults of a machine pass, bugs do not."""
-    stated = getattr(error, "retryable", None)
-    return bool(stated) if stated is not None else isinstance(error, OSError | OperationalError)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Iterations keep their keys themselves; every other request that adds something can keep its key here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,37 @@ from storage.canonical import json_digest
 from storage.db import serialise
 from storage.errors import RequestKeyReused
 from storage.event_tables import RequestKeyRow
+
+
+def once(
+    session: Session,
+    key: str | None,
+    *,
+    scope: str,
+    request: Mapping[str, Any],
+    make: Callable[[], str],
+    now: datetime,
+) -> tuple[str, bool]:
+    """Do what is asked for, unless the same was done under this key; without a key, do it.
+
+    Args:
+        make: does it, in this transaction, and gives the id of what it made.
+
+    Returns:
+        The id of what was made, now or before, and whether it was now.
+
+    Raises:
+        RequestKeyReused: the key was used for another request.
+        NotJson: the request holds something that JSON cannot.
+    """
+    if key is None:
+        return make(), True
+    before = made_before(session, key, scope=scope, request=request)
+    if before is not None:
+        return before, False
+    made = make()
+    keep(session, key, scope=scope, request=request, made=made, now=now)
+    return made, True
 
 
 def made_before(session: Session, key: str, *, scope: str, request: Mapping[str, Any]) -> str | None:

@@ -21,13 +21,11 @@ from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.iteration import find_iteration, iteration_record
 from daemon.spec import PhaseName
-from storage import audit, steering
+from storage import audit, request_keys, steering
 from storage.tables import IterationRow
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/iterations/{number}", tags=["iterations"])
-
-KEYS_LOOKED_AT = 1000  # acts on one iteration among which a key is found again
 
 Act = Callable[[Session, str, datetime], object]
 
@@ -114,7 +112,8 @@ def steered(
     now, action, subject = services.now(), f"iteration_{act}", f"iteration {number}"
     with services.database.write() as session:
         row = find_iteration(session, number)
-        if not was_done(session, subject, action=action, key=key):
+
+        def steer() -> str:
             before = row.state
             do(session, row.id, now)
             facts = {"from": before, "to": row.state, "wish": row.wish, "idempotency_key": key}
@@ -123,12 +122,7 @@ def steered(
                 "iteration steered iteration=%d act=%s from=%s to=%s wish=%s",
                 number, act, before, row.state, row.wish,
             )  # fmt: skip
+            return row.id
+
+        request_keys.once(session, key, scope=f"{subject} {act}", request={}, make=steer, now=now)
         return iteration_record(session, row)
-
-
-def was_done(session: Session, subject: str, *, action: str, key: str | None) -> bool:
-    """Whether the same act on the same iteration was asked for under this key before."""
-    if key is None:
-        return False
-    events = audit.read(session, subject=subject, limit=KEYS_LOOKED_AT)
-    return any(event.action == action and event.facts.get("idempotency_key") == key for event in events)

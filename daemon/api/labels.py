@@ -40,18 +40,17 @@ def add_label(
     now = services.now()
     request = {"episode_id": episode_id, **label.model_dump(mode="json")}
     with services.database.write() as session:
-        before = None
-        if idempotency_key is not None:
-            before = request_keys.made_before(session, idempotency_key, scope=SCOPE, request=request)
-        row = (
-            session.get_one(LabelRow, int(before)) if before else _append(session, episode_id, label, now=now)
+        label_id, new = request_keys.once(
+            session,
+            idempotency_key,
+            scope=SCOPE,
+            request=request,
+            make=lambda: str(_append(session, episode_id, label, now=now).id),
+            now=now,
         )
-        if before is None and idempotency_key is not None:
-            request_keys.keep(
-                session, idempotency_key, scope=SCOPE, request=request, made=str(row.id), now=now
-            )
+        row = session.get_one(LabelRow, int(label_id))
         counting = labels.effective_label(session, episode_id)
-    response.status_code = 201 if before is None else 200
+    response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/episodes/{episode_id}/labels"
     return _record(row, counting)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from daemon.api.request_counts import RequestCounts
 from daemon.api.services import Services, Wired
-from daemon.events.disk import GB, free_gb
+from daemon.disk import free_bytes
 from daemon.exposition import MEDIA_TYPE, Family, Sample, gauge, render
 
 router = APIRouter(tags=["metrics"])
@@ -35,7 +35,7 @@ def _of_process(services: Services) -> list[Family]:
         gauge(
             "gymnastd_disk_free_bytes",
             "Free bytes where the data directory is.",
-            free_gb(services.settings.data_dir) * GB,
+            free_bytes(services.settings.data_dir),
         ),
         gauge("gymnastd_event_streams", "Event streams that are open.", services.feed.listeners),
     ]

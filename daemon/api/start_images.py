@@ -1,6 +1,7 @@
 """Pictures of people's own that policy updates may start from: added, listed, removed."""
 
 import logging
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -45,23 +46,27 @@ def add_start_image(
         height=picture.height,
     )
     with services.database.write() as session:
-        before = None
-        if idempotency_key is not None:
-            before = request_keys.made_before(session, idempotency_key, scope=SCOPE, request=request)
-        row = _found(session, before) if before else start_images.add(session, wanted, who=actor, now=now)
-        if before is None:
-            facts = {"task": new.task, "instruction": new.instruction}
-            subject = f"start image {row.id}"
-            audit.write(session, actor, action="start_image_added", subject=subject, facts=facts, now=now)
-            if idempotency_key is not None:
-                request_keys.keep(
-                    session, idempotency_key, scope=SCOPE, request=request, made=row.id, now=now
-                )
-        record = _record(row)
-    response.status_code = 201 if before is None else 200
-    response.headers["Location"] = f"{ADDED_AT}/{row.id}"
-    log.info("start image kept start_image=%s task=%s new=%s", row.id, row.task_id, before is None)
+        image_id, is_new = request_keys.once(
+            session,
+            idempotency_key,
+            scope=SCOPE,
+            request=request,
+            make=lambda: _add(session, wanted, who=actor, now=now),
+            now=now,
+        )
+        record = _record(_found(session, image_id))
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"{ADDED_AT}/{image_id}"
+    log.info("start image kept start_image=%s task=%s new=%s", image_id, new.task, is_new)
     return record
+
+
+def _add(session: Session, wanted: start_images.NewStartImage, *, who: str, now: datetime) -> str:
+    row = start_images.add(session, wanted, who=who, now=now)
+    facts = {"task": wanted.task_id, "instruction": wanted.instruction}
+    subject = f"start image {row.id}"
+    audit.write(session, who, action="start_image_added", subject=subject, facts=facts, now=now)
+    return row.id
 
 
 @router.get("", response_model=StartImages)

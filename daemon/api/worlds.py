@@ -4,6 +4,7 @@ This process imagines nothing: the what-if is a row, and a worker does it while 
 """
 
 import logging
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -48,21 +49,18 @@ def ask_what_if(
         **{name: sent[name] for name in ("rollouts", "steps", "temperature", "seed", "policy")},
     }
     with services.database.write() as session:
-        before = None
-        if idempotency_key is not None:
-            before = request_keys.made_before(session, idempotency_key, scope=SCOPE, request=request)
-        if before is not None:
-            row = _found(session, before)
-        else:
-            row = _ask(session, request, who=actor, services=services)
-            if idempotency_key is not None:
-                request_keys.keep(
-                    session, idempotency_key, scope=SCOPE, request=request, made=row.id, now=now
-                )
-        record = what_if_record(row)
-    response.status_code = 202 if before is None else 200
-    response.headers["Location"] = f"/v1/worlds/what-ifs/{row.id}"
-    log.info("what-if asked what_if=%s new=%s rollouts=%d", row.id, before is None, wish.rollouts)
+        what_if_id, new = request_keys.once(
+            session,
+            idempotency_key,
+            scope=SCOPE,
+            request=request,
+            make=lambda: _ask(session, request, who=actor, now=now),
+            now=now,
+        )
+        record = what_if_record(_found(session, what_if_id))
+    response.status_code = 202 if new else 200
+    response.headers["Location"] = f"/v1/worlds/what-ifs/{what_if_id}"
+    log.info("what-if asked what_if=%s new=%s rollouts=%d", what_if_id, new, wish.rollouts)
     return record
 
 
@@ -159,15 +157,15 @@ def _frame_of(wish: WhatIfWish, services: Services) -> tuple[Picture, str]:
     return picture_of_pixels(frames.decode(wish.step)), instruction
 
 
-def _ask(session: Session, request: dict[str, Any], *, who: str, services: Services) -> WhatIfRow:
+def _ask(session: Session, request: dict[str, Any], *, who: str, now: datetime) -> str:
     _require_policy(session, request["policy"])
     if what_ifs.count_open(session) >= MOST_OPEN:
         raise WhatIfsFull(most=MOST_OPEN)
-    row = what_ifs.ask(session, request, who=who, now=services.now())
+    row = what_ifs.ask(session, request, who=who, now=now)
     facts = {name: request[name] for name in ("instruction", "policy", "episode", "rollouts", "steps")}
     subject = f"what-if {row.id}"
-    audit.write(session, who, action="what_if_requested", subject=subject, facts=facts, now=services.now())
-    return row
+    audit.write(session, who, action="what_if_requested", subject=subject, facts=facts, now=now)
+    return row.id
 
 
 def _require_policy(session: Session, checkpoint_id: str | None) -> None:

@@ -1,13 +1,13 @@
 """Tells when the disk of the data directory runs low, and when there is room again."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
+from daemon.disk import free_bytes
 from storage import events
 from storage.db import Database
 
@@ -20,24 +20,19 @@ GB = 1e9
 KINDS = ("disk_low", "disk_ok")
 
 
-def free_gb(folder: Path) -> float:
-    """What is free for us where a folder is."""
-    return shutil.disk_usage(folder).free / GB
-
-
 def watch_disk(
     database: Database,
     folder: Path,
     *,
     low_gb: float,
     now: Callable[[], datetime],
-    free: Callable[[Path], float] = free_gb,
+    measure: Callable[[Path], int] = free_bytes,
 ) -> None:
     """Note `disk_low` when less is free than `low_gb`, `disk_ok` when it is over; each once.
 
     A database that cannot be written to, maybe because the disk is full, is tried again at the next call.
     """
-    found = free(folder)
+    found = measure(folder) / GB
     try:
         with database.read() as session:
             last = events.newest_of(session, KINDS)

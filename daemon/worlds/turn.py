@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from daemon.heartbeat import BEATS_PER_TTL, LONGEST_INTERVAL_S, WorkerStopped, leave_process
+from daemon.heartbeat import Beating, WorkerStopped, leave_process
+from daemon.retrying import may_retry
 from daemon.settings import Settings
 from daemon.stores import utc_now
 from daemon.worlds.errors import WhatIfOverdue
@@ -123,8 +123,7 @@ class WhatIfTurn:
         """Record why it failed; it is tried once more if the error says that this may help."""
         code = str(getattr(error, "code", type(error).__name__))
         log.error("what-if failed what_if=%s code=%s", claimed.what_if_id, code, exc_info=error)
-        retry = bool(getattr(error, "retryable", isinstance(error, OSError | OperationalError)))
-        said = (code, str(error))
+        said, retry = (code, str(error)), may_retry(error)
         self._write(claimed, lambda s: what_ifs.fail(s, claimed, error=said, retry=retry, now=self.now()))
 
     def _write(self, claimed: ClaimedWhatIf, act: Callable[[Any], None]) -> None:
@@ -135,26 +134,13 @@ class WhatIfTurn:
             log.warning("end of what-if not recorded what_if=%s reason=%s", claimed.what_if_id, lost)
 
 
-class Pulse:
-    """Entered for the time of one attempt: renews the lease, and ends one that hangs with its process."""
+class Pulse(Beating):
+    """The beating of a what-if: ends one that hangs, with its process."""
 
     def __init__(self, turn: WhatIfTurn, claimed: ClaimedWhatIf) -> None:
+        super().__init__(what=f"what_if={claimed.what_if_id}", ttl_s=claimed.ttl_s)
         self._turn, self._claimed = turn, claimed
-        self._said = (0.0, "starting")
-        self._lost: LeaseLost | None = None
-        self._ended = threading.Event()
         self._begun = turn.clock()
-        self._thread = threading.Thread(target=self._beat_until_ended, name="what-if-pulse", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def report(self, progress: float, text: str) -> None:
         """Say how far it is.
@@ -173,21 +159,13 @@ class Pulse:
     def _took_s(self) -> float:
         return self._turn.clock() - self._begun
 
-    def _beat_until_ended(self) -> None:
-        interval_s = min(LONGEST_INTERVAL_S, self._claimed.ttl_s / BEATS_PER_TTL)
-        while self._lost is None and not self._ended.wait(interval_s):
-            if self._took_s() > LIMIT_S + GRACE_S:
-                self._turn.fail(self._claimed, WhatIfOverdue(limit_s=LIMIT_S))
-                self._turn.leave()
-                return
-            self._beat()
+    def _hangs(self) -> bool:
+        if self._took_s() <= LIMIT_S + GRACE_S:
+            return False
+        self._turn.fail(self._claimed, WhatIfOverdue(limit_s=LIMIT_S))
+        self._turn.leave()
+        return True
 
-    def _beat(self) -> None:
-        progress, text = self._said
-        try:
-            with self._turn.database.write() as session:
-                what_ifs.heartbeat(session, self._claimed, progress=progress, text=text, now=self._turn.now())
-        except LeaseLost as lost:
-            self._lost = lost
-        except OperationalError as failed:
-            log.warning("heartbeat missed what_if=%s reason=%s", self._claimed.what_if_id, failed.orig)
+    def _beat(self, progress: float, text: str) -> None:
+        with self._turn.database.write() as session:
+            what_ifs.heartbeat(session, self._claimed, progress=progress, text=text, now=self._turn.now())

@@ -8,7 +8,8 @@ from daemon.errors import PhaseStalled
 from daemon.heartbeat import WorkerStopped
 from daemon.iteration import advance, find_iteration, iteration_record
 from daemon.judge_costs import costs_path
-from daemon.phase_worker import Worker, may_retry, run_worker
+from daemon.phase_worker import Worker, run_worker
+from daemon.retrying import may_retry
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_database

@@ -2,14 +2,17 @@
 
 import pytest
 
-from daemon.events.disk import free_gb, watch_disk
+from daemon.disk import free_bytes
+from daemon.events.disk import GB, watch_disk
 from storage import events
 
 
 @pytest.fixture
 def look(sqlite_database, tmp_path, now):
     def look_once(free: float) -> None:
-        watch_disk(sqlite_database, tmp_path, low_gb=10.0, free=lambda folder: free, now=lambda: now)
+        watch_disk(
+            sqlite_database, tmp_path, low_gb=10.0, measure=lambda folder: round(free * GB), now=lambda: now
+        )
 
     return look_once
 
@@ -47,4 +50,4 @@ def test_a_database_that_cannot_be_written_to_is_tried_again(sqlite_database, lo
 
 
 def test_the_real_disk_is_measured(tmp_path):
-    assert free_gb(tmp_path) > 0
+    assert free_bytes(tmp_path) > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.phase_worker import may_retry
+from daemon.retrying import may_retry
 from daemon.scheduling.deadlines import deadline_of, overdue, within
 from daemon.scheduling.errors import PhaseOverdue
 from daemon.spec import parse_spec
