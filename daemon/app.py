@@ -156,7 +156,7 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
             sessions=Sessions(),
             supervisor=supervisor,
             feed=told,
-            measurements=Measurements(database, now=utc_now),
+            measurements=Measurements(database, now=utc_now, hooks=[hook.name for hook in settings.webhooks]),
             stations=stations,
             scheduling=scheduler.running,
             now=utc_now,

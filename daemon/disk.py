@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from robot_bridge.errors import SpoolDiskFull
 from storage.blobs import OUT_OF_ROOM
 from storage.errors import DiskFull
 
@@ -42,12 +43,15 @@ class DiskGuard:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, comes from a disk without room.
 
-    Libraries that write files in other languages, and SQLite, tell it in words only.
+    Libraries that write files in other languages, and SQLite, tell it in words only. A station whose disk is
+    full says so in such words too, but that is another disk.
     """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, DiskFull) or (isinstance(seen, OSError) and seen.errno in NO_ROOM):
             return True
+        if isinstance(seen, SpoolDiskFull):
+            return False
         if any(words in str(seen).lower() for words in SAID_OF_A_FULL_DISK):
             return True
         seen = seen.__cause__ or seen.__context__

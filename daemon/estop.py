@@ -10,9 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from daemon.settings import Settings
-from robot_bridge.client import StationClient
+from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError
-from robot_bridge.transport import Retries
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +41,10 @@ def stop_stations(settings: Settings, *, reason: str) -> list[Stop]:
 def stop_station(settings: Settings, address: str, *, reason: str) -> Stop:
     """Ask one station to stop."""
     try:
-        with closing(quick_client(settings, address, tries=TRIES)) as client:
+        with closing(station_client(settings, address, tries=TRIES)) as client:
             latched = client.estop(reason)
     except (RobotBridgeError, OSError) as error:
         log.error("station not stopped url=%s reason=%s", address, error)
         return Stop(address=address, failure=str(error))
     log.warning("station stopped url=%s since=%s reason=%r", address, latched.since, latched.reason)
     return Stop(address=address, since=latched.since, reason=latched.reason)
-
-
-def quick_client(settings: Settings, address: str, *, tries: int = 1) -> StationClient:
-    """A client with the token and the certificates of the settings that does not wait for long.
-
-    Raises:
-        OSError: the token's file cannot be read.
-        TokenUnprotected: the token would go over the network in clear.
-    """
-    token = settings.station_token_file.read_text().strip() if settings.station_token_file else None
-    verify = str(settings.station_ca_file) if settings.station_ca_file else True
-    return StationClient(address, token=token, verify=verify, retries=Retries(tries=tries))

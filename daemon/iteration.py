@@ -121,7 +121,21 @@ def iteration_summary(row: IterationRow) -> Record:
 
 
 def iteration_record(session: Session, row: IterationRow) -> Record:
-    """Everything that is known of an iteration.
+    """Everything that is known of an iteration: how it stands, which alarms it raised, what it cost."""
+    return completed(session, row, iteration_standing(session, row))
+
+
+def completed(session: Session, row: IterationRow, standing: Record) -> Record:
+    """The record of an iteration whose standing is known; the rest costs, so no writer waits for it."""
+    return {
+        **standing,
+        "alarms": alarms_of_iteration(session, row),
+        "ledger": ledger_of(session, [(row.id, row.number)])[0],
+    }
+
+
+def iteration_standing(session: Session, row: IterationRow) -> Record:
+    """How an iteration stands and what its phases measured: what can be asked for again and again.
 
     `success` counts real episodes with a label; `imagined_success` and `held_out_error` are what the phases
     measured. Of a phase that was tried several times, the finished attempt counts.
@@ -137,14 +151,10 @@ def iteration_record(session: Session, row: IterationRow) -> Record:
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
-        "alarms": alarms_of_iteration(session, row),
-        "ledger": ledger_of(session, [(row.id, row.number)])[0],
         "judge_audit": _last(outcomes, "judge_audit"),
         "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {
-            "read": _merged(
-                list(reversed(outcomes)), "read"
-            ),  # the first to read a kind is the one that counts
+            "read": _merged(list(reversed(outcomes)), "read"),  # the first to read a kind counts
             "made": _merged(outcomes, "made"),
             "rejected": _merged(outcomes, "rejected"),
         },

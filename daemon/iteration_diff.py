@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from daemon.iteration import iteration_record
+from daemon.iteration import iteration_standing
 from daemon.iteration_manifest import iteration_manifest
 from storage.phase_runs import PHASES
 from storage.tables import IterationRow
@@ -20,7 +20,7 @@ Change = dict[str, Any]
 def iteration_diff(session: Session, before: IterationRow, after: IterationRow) -> Document:
     """Everything that the manifests of two iterations disagree on, and what each of them measured."""
     old, new = (iteration_manifest(session, row) for row in (before, after))
-    records = [iteration_record(session, row) for row in (before, after)]
+    records = [iteration_standing(session, row) for row in (before, after)]
     return {
         "from": before.number,
         "to": after.number,

@@ -6,7 +6,7 @@ numbers are kept for some seconds, however many ask.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -33,9 +33,11 @@ class Measurements:
         database: Database,
         *,
         now: Callable[[], datetime],
+        hooks: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._now, self._clock = database, now, clock
+        self._hooks = hooks
         self._lock = threading.Lock()
         self._kept: tuple[float, list[Family]] | None = None
 
@@ -43,18 +45,18 @@ class Measurements:
         with self._lock:
             if self._kept is None or self._clock() - self._kept[0] >= KEPT_S:
                 with self._database.read() as session:
-                    self._kept = self._clock(), measure(session, now=self._now())
+                    self._kept = self._clock(), measure(session, now=self._now(), hooks=self._hooks)
             return self._kept[1]
 
 
-def measure(session: Session, *, now: datetime) -> list[Family]:
+def measure(session: Session, *, now: datetime, hooks: Collection[str]) -> list[Family]:
     """Everything that the database knows and Prometheus wants."""
     return [
         *_iterations(session),
         *_phases(session, now=now),
         _episodes(session),
         *_success(session),
-        *_telling(session),
+        *_telling(session, hooks),
     ]
 
 
@@ -103,9 +105,9 @@ def _episodes(session: Session) -> Family:
 
 def _success(session: Session) -> list[Family]:
     """The real success of the newest iteration with a judged episode."""
-    rows, _ = iterations.list_iterations(session, limit=NEWEST)
-    told = success_of(session, [row.id for row in rows])
-    number, counts = next(((row.number, told[row.id]) for row in rows if told[row.id]), (0, {}))
+    newest, _ = iterations.list_numbers(session, limit=NEWEST)
+    told = success_of(session, [iteration_id for iteration_id, _ in newest])
+    number, counts = next(((number, told[id_]) for id_, number in newest if told[id_]), (0, {}))
     by_task = {task: success_rate(*count) for task, count in counts.items()}
     rates = [
         _by_task(name, meaning, {task: float(rate[key]) for task, rate in by_task.items()})
@@ -122,8 +124,9 @@ def _success(session: Session) -> list[Family]:
     return families
 
 
-def _telling(session: Session) -> list[Family]:
-    newest, rows = events.newest_position(session), webhooks.all_rows(session)
+def _telling(session: Session, hooks: Collection[str]) -> list[Family]:
+    newest = events.newest_position(session)
+    rows = [row for row in webhooks.all_rows(session) if row.name in hooks]  # others are told of nothing more
 
     def by_hook(value: Callable[[WebhookRow], float]) -> tuple[Sample, ...]:
         return tuple(Sample(value=value(row), labels={"webhook": row.name}) for row in rows)

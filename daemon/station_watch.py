@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
-from daemon.estop import quick_client
 from daemon.settings import Settings
+from daemon.station_clients import station_client
 from robot_bridge.description import StatusAnswer
 from robot_bridge.errors import RobotBridgeError
 
@@ -79,7 +79,7 @@ class StationWatch:
 
     def _standing(self, address: str) -> Standing:
         try:
-            with closing(quick_client(self._settings, address)) as client:
+            with closing(station_client(self._settings, address, tries=1)) as client:
                 return Standing(address=address, status=client.status(timeout_s=ANSWER_S))
         except (RobotBridgeError, OSError) as error:
             return Standing(address=address, failure=str(error))

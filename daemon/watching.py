@@ -14,7 +14,7 @@ from daemon.console import moment
 from daemon.event_stream import Told
 
 LAST_EVENTS = 12
-ENDS = ("phase_finished", "phase_failed", "phase_abandoned")
+ENDS = ("phase_finished", "phase_failed", "phase_abandoned", "phase_skipped")
 
 Record = Mapping[str, Any]
 Run = tuple[int, str, int]  # iteration, phase, attempt

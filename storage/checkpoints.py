@@ -16,7 +16,7 @@ from storage.blobs import BlobStore
 from storage.canonical import as_json
 from storage.db import serialise
 from storage.errors import CheckpointCorrupt, CheckpointKindInvalid, CursorInvalid, Retired, RowMissing
-from storage.tables import CheckpointEpisodeRow, CheckpointRow, EpisodeRow
+from storage.tables import CheckpointEpisodeRow, CheckpointRow
 
 KINDS: Final = ("world_model", "policy", "judge")
 
@@ -130,15 +130,6 @@ def episode_ids(session: Session, checkpoint_id: str) -> list[str]:
     """Which episodes the checkpoint learned from, sorted."""
     query = sa.select(CheckpointEpisodeRow.episode_id)
     return sorted(session.scalars(query.where(CheckpointEpisodeRow.checkpoint_id == checkpoint_id)))
-
-
-def acted_in(session: Session, iteration_id: str) -> list[CheckpointRow]:
-    """Policies that episodes of this iteration were collected with, the oldest first."""
-    acting = sa.select(EpisodeRow.checkpoint_id).where(
-        EpisodeRow.iteration_id == iteration_id, EpisodeRow.origin == "collect"
-    )
-    query = sa.select(CheckpointRow).where(CheckpointRow.id.in_(acting))
-    return list(session.scalars(query.order_by(CheckpointRow.number)))
 
 
 def list_checkpoints(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, object_session
 
 from storage.canonical import as_json
-from storage.errors import CursorInvalid
+from storage.cursors import number_of
 from storage.event_tables import EventRow
 from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
 
@@ -121,9 +121,7 @@ def position_of(text: str) -> int:
     Raises:
         CursorInvalid: it is not one.
     """
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise CursorInvalid(cursor=text)
-    return int(text)
+    return number_of(text, digits=18)
 
 
 def _noted(session: Session) -> list[Noted]:

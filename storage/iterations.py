@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from storage import events, phase_runs
 from storage.canonical import as_json, json_digest
+from storage.cursors import number_of
 from storage.db import serialise
-from storage.errors import CursorInvalid, IdempotencyMismatch, RowMissing
+from storage.errors import IdempotencyMismatch, RowMissing
 from storage.states import move
 from storage.tables import IterationRow
 
@@ -79,22 +80,31 @@ def list_iterations(
     """
     query = sa.select(IterationRow).order_by(IterationRow.number.desc()).limit(limit + 1)
     if cursor is not None:
-        query = query.where(IterationRow.number < _number_of(cursor))
+        query = query.where(IterationRow.number < number_of(cursor))
     rows = list(session.scalars(query))
     return rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None
 
 
 def list_numbers(
-    session: Session, *, cursor: str | None = None, limit: int = 50
+    session: Session,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> tuple[list[tuple[str, int]], str | None]:
-    """The same pages with ids and numbers alone.
+    """The same pages with ids and numbers alone, of iterations that were asked for in [since, until).
 
     Raises:
         CursorInvalid: the cursor is not one that this function, or `list_iterations`, returned.
     """
     query = sa.select(IterationRow.id, IterationRow.number).order_by(IterationRow.number.desc())
+    if since is not None:
+        query = query.where(IterationRow.requested_at >= since)
+    if until is not None:
+        query = query.where(IterationRow.requested_at < until)
     if cursor is not None:
-        query = query.where(IterationRow.number < _number_of(cursor))
+        query = query.where(IterationRow.number < number_of(cursor))
     rows = [(row.id, row.number) for row in session.execute(query.limit(limit + 1))]
     return rows[:limit], str(rows[limit - 1][1]) if len(rows) > limit else None
 
@@ -139,9 +149,3 @@ def _by_key(session: Session, key: str) -> IterationRow | None:
 def _next_number(session: Session) -> int:
     highest = session.scalars(sa.select(sa.func.max(IterationRow.number))).one()
     return (highest or 0) + 1
-
-
-def _number_of(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-        raise CursorInvalid(cursor=cursor)
-    return int(cursor)

@@ -2,14 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.durations import seconds_between
-from storage.errors import CursorInvalid
+from storage.phase_runs import ATTEMPTS_EXHAUSTED
 from storage.success_tables import SuccessCountRow
 from storage.tables import IterationRow, MetricSummaryRow, PhaseRunRow
 
@@ -40,32 +39,6 @@ def spent(session: Session, iteration_ids: Collection[str]) -> dict[str, Spent]:
     return found
 
 
-def list_between(
-    session: Session,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> tuple[list[tuple[str, int]], str | None]:
-    """A page of the ids and numbers of iterations asked for in [since, until), newest first.
-
-    Raises:
-        CursorInvalid: the cursor is not one that this function returned.
-    """
-    query = sa.select(IterationRow.id, IterationRow.number).order_by(IterationRow.number.desc())
-    if since is not None:
-        query = query.where(IterationRow.requested_at >= since)
-    if until is not None:
-        query = query.where(IterationRow.requested_at < until)
-    if cursor is not None:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-            raise CursorInvalid(cursor=cursor)
-        query = query.where(IterationRow.number < int(cursor))
-    rows = [(row.id, row.number) for row in session.execute(query.limit(limit + 1))]
-    return rows[:limit], str(rows[limit - 1][1]) if len(rows) > limit else None
-
-
 def judged_before(session: Session, number: int) -> tuple[str, int] | None:
     """Id and number of the newest iteration before this one that has a judged episode."""
     query = (
@@ -94,7 +67,11 @@ def _add_robot(session: Session, found: dict[str, Spent]) -> None:
 
 def _add_workers(session: Session, found: dict[str, Spent]) -> None:
     run = PhaseRunRow
-    ended = sa.func.coalesce(run.finished_at, run.heartbeat_at)
+    silent = (run.state == "abandoned") | (run.error_code == ATTEMPTS_EXHAUSTED)  # ended by others, later
+    ended = sa.case(
+        (silent, sa.func.coalesce(run.heartbeat_at, run.started_at)),
+        else_=sa.func.coalesce(run.finished_at, run.heartbeat_at),
+    )
     query = (
         sa.select(run.iteration_id, run.phase, sa.func.sum(seconds_between(run.started_at, ended)))
         .where(run.iteration_id.in_(found), run.started_at.is_not(None))

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage import trials
-from storage.errors import CursorInvalid
+from storage.cursors import number_of
 from storage.success_tables import SuccessCountRow
 from storage.tables import CheckpointRow, EpisodeRow, IterationRow, TrialRow
 from storage.verdict_order import effective_success
@@ -89,9 +89,7 @@ def policies_that_stayed(
     )
     query = sa.select(CheckpointRow).where(CheckpointRow.id.in_(several))
     if cursor is not None:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-            raise CursorInvalid(cursor=cursor)
-        query = query.where(CheckpointRow.number < int(cursor))
+        query = query.where(CheckpointRow.number < number_of(cursor))
     rows = list(session.scalars(query.order_by(CheckpointRow.number.desc()).limit(limit + 1)))
     return rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None
 

@@ -291,6 +291,10 @@ def _attempts_left(session: Session, run: PhaseRunRow) -> int:
         PhaseRunRow.iteration_id == run.iteration_id,
         PhaseRunRow.phase == run.phase,
         PhaseRunRow.forgiven.is_(False),
-        sa.or_(PhaseRunRow.error_code.is_(None), PhaseRunRow.error_code.not_in(UNCOUNTED)),
+        sa.or_(
+            PhaseRunRow.state != "abandoned",  # what failed counts, whatever it calls itself
+            PhaseRunRow.error_code.is_(None),
+            PhaseRunRow.error_code.not_in(UNCOUNTED),
+        ),
     )
     return MAX_ATTEMPTS - session.scalars(counted).one()

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from storage.columns import JsonColumn, UtcDateTime
 
-NOT_OURS = {"alembic_version", "apscheduler_jobs"}  # kept by the migrations; made again at every start
+NOT_OURS = {"alembic_version"}  # kept by the migrations
 
 
 def reflected(connection: sa.Connection) -> sa.MetaData:

@@ -16,7 +16,7 @@ from storage.states import OVER
 from storage.tables import CheckpointRow, EpisodeBlobRow, EpisodeRow, IterationRow, LabelRow
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
-ROWS_AT_ONCE = 1000
+ROWS_AT_ONCE = 200  # JSON texts in memory
 
 
 def named_blobs(session: Session, *, retired_before: datetime | None = None) -> set[str]:
@@ -27,7 +27,7 @@ def named_blobs(session: Session, *, retired_before: datetime | None = None) -> 
             does.
     """
     kept, retired = owned_blobs(session, retired_before=retired_before)
-    return kept | (_mentioned(session) - retired)
+    return kept | (mentioned(session) - retired)
 
 
 def owned_blobs(session: Session, *, retired_before: datetime | None = None) -> tuple[set[str], set[str]]:
@@ -45,8 +45,8 @@ def owned_blobs(session: Session, *, retired_before: datetime | None = None) -> 
     return kept, retired - kept
 
 
-def _mentioned(session: Session) -> set[str]:
-    """Digests in JSON columns: film strips are known nowhere else."""
+def mentioned(session: Session) -> set[str]:
+    """Digests in JSON columns, wherever they hold them: film strips are known nowhere else."""
     found: set[str] = set()
     for table in reflected(session.connection()).sorted_tables:
         for column in table.columns:

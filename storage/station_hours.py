@@ -21,8 +21,7 @@ def put(session: Session, station_id: str, hours: Mapping[str, Any], *, now: dat
     Raises:
         NotJson: they hold something that JSON cannot.
     """
-    serialise(session, "station_hours")
-    row = session.get(StationHoursRow, station_id)
+    row = held(session, station_id)
     if row is None:
         row = StationHoursRow(station_id=station_id, version=0)
         session.add(row)
@@ -31,6 +30,12 @@ def put(session: Session, station_id: str, hours: Mapping[str, Any], *, now: dat
     row.updated_at = now
     session.flush()
     return row
+
+
+def held(session: Session, station_id: str) -> StationHoursRow | None:
+    """The hours as they are now, which nobody else changes until the transaction ends."""
+    serialise(session, "station_hours")
+    return session.get(StationHoursRow, station_id, populate_existing=True)
 
 
 def get(session: Session, station_id: str) -> StationHoursRow | None:

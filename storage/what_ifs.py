@@ -213,11 +213,10 @@ def forget_old(session: Session, *, kept: int = KEPT) -> int:
     """Delete those that are over and older than the newest `kept`; their pictures go with the next sweep."""
     newest = sa.select(WhatIfRow.id).order_by(WhatIfRow.requested_at.desc(), WhatIfRow.id.desc())
     stay = set(session.scalars(newest.limit(kept)))
-    over = session.scalars(sa.select(WhatIfRow).where(WhatIfRow.state.not_in(OPEN)))
-    old = [row for row in over if row.id not in stay]
-    for row in old:
-        session.delete(row)
-    session.flush()
+    over = session.scalars(sa.select(WhatIfRow.id).where(WhatIfRow.state.not_in(OPEN)))
+    old = [what_if_id for what_if_id in over if what_if_id not in stay]
+    session.execute(sa.delete(WhatIfRow).where(WhatIfRow.id.in_(old)))
+    session.execute(sa.delete(LeaseRow).where(LeaseRow.name.in_(map(lease_name, old))))
     return len(old)
 
 

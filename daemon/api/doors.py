@@ -10,10 +10,12 @@ asks for a page is sent to the login page.
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
+from typing import TypeVar
 from urllib.parse import quote
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,11 +34,14 @@ BURST_S = 3.0  # how many seconds' worth of calls may come at once
 FAILURES_PER_S, FAILURES_BURST = 10 / 60, 10  # of one peer; a wrong token can cost a hash, 50 ms of one core
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[0-9A-Za-z.-]+)(?::\d+)?")
 API = "/v1/"
+STOPS = frozenset({"/v1/estop", "/estop"})  # nobody has called too often to stop a robot
+THREADS = 4  # on which tokens are looked up
+Answer = TypeVar("Answer")
 CHALLENGE = 'Bearer realm="gymnastd"'
 
 
 class Doors:
-    """ASGI middleware, the outermost: puts the caller into the request's state, or answers 401, 403 or 429.
+    """ASGI middleware before all that reads a call: the caller into its state, or an answer 401, 403 or 429.
 
     Nobody is counted who is on this machine and was not asked for a token: the machine is theirs.
     """
@@ -56,6 +61,7 @@ class Doors:
         per_s = settings.rate_limit_per_s
         self._calls = Buckets(per_s=per_s, burst=max(1.0, per_s * BURST_S), clock=clock)
         self._failures = failures or failure_buckets(clock)
+        self._threads: CapacityLimiter | None = None  # of its own: films and streams hold nobody up here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,7 +69,8 @@ class Doors:
             return
         try:
             caller = ANYBODY if scope["path"] in OPEN_PATHS else await self._caller(scope)
-            self._count(caller, _peer(scope))
+            if scope["path"] not in STOPS:
+                self._count(caller, _peer(scope))
         except Refused as refused:
             log.warning(
                 "call refused code=%s method=%s path=%r peer=%s",
@@ -77,7 +84,7 @@ class Doors:
 
     async def _caller(self, scope: Scope) -> Caller:
         callers: Callers = scope["app"].state.services.callers
-        if (self._stays_here or self._trusts_network) and not await _asks(callers):
+        if (self._stays_here or self._trusts_network) and not await self._asks(callers):
             _require_no_page_from_elsewhere(scope)
             return ANYBODY
         token, found = bearer_token(scope)
@@ -100,7 +107,7 @@ class Doors:
         services = scope["app"].state.services
         sessions: Sessions = services.sessions
         token_id = sessions.token_of(name)
-        return None if token_id is None else await run_in_threadpool(services.callers.of_token, token_id)
+        return None if token_id is None else await self._apart(services.callers.of_token, token_id)
 
     async def _checked(self, callers: Callers, token: str | None, *, peer: str, found: str) -> Caller:
         """Who it is by the database; whoever guesses has to wait, and no hash is computed meanwhile."""
@@ -108,11 +115,21 @@ class Doors:
             after_s = self._failures.wait_s(peer)
             if after_s:
                 raise RateLimited(after_s=after_s, what="calls with a wrong token, or none")
-        caller = None if token is None else await run_in_threadpool(callers.check, token)
+        caller = None if token is None else await self._apart(callers.check, token)
         if caller is None:
             self._failures.take(peer)
             raise Unauthorized(found=found)
         return caller
+
+    async def _asks(self, callers: Callers) -> bool:
+        asking = callers.asks_for_token()
+        return await self._apart(callers.check_whether_to_ask) if asking is None else asking
+
+    async def _apart(self, ask: Callable[..., Answer], *arguments: object) -> Answer:
+        """Ask the database on a thread that no call is done on."""
+        if self._threads is None:
+            self._threads = CapacityLimiter(THREADS)
+        return await to_thread.run_sync(partial(ask, *arguments), limiter=self._threads)
 
     def _count(self, caller: Caller, peer: str) -> None:
         if caller.token_id is None and self._stays_here:
@@ -163,11 +180,6 @@ def _require_no_page_from_elsewhere(scope: Scope) -> None:
     found = None if origin is None else ORIGIN.fullmatch(origin)
     if origin is not None and not (found and is_loopback(found[1].strip("[]"))):
         raise WebPageRefused(origin=origin)
-
-
-async def _asks(callers: Callers) -> bool:
-    asking = callers.asks_for_token()
-    return await run_in_threadpool(callers.check_whether_to_ask) if asking is None else asking
 
 
 def _answer(refused: Refused) -> Response:

@@ -19,7 +19,7 @@ from daemon.api.pages import Number
 from daemon.api.schemas import IterationRecord
 from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
-from daemon.iteration import find_iteration, iteration_record
+from daemon.iteration import completed, find_iteration, iteration_standing
 from daemon.spec import PhaseName
 from storage import audit, request_keys, steering
 from storage.tables import IterationRow
@@ -125,4 +125,6 @@ def steered(
             return row.id
 
         request_keys.once(session, key, scope=f"{subject} {act}", request={}, make=steer, now=now)
-        return iteration_record(session, row)
+        standing = iteration_standing(session, row)
+    with services.database.read() as session:
+        return completed(session, row, standing)

@@ -12,7 +12,14 @@ from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.curves import Points, curves_path, read_curves
 from daemon.errors import PageNotFound
-from daemon.iteration import film_strips, find_iteration, iteration_record, iteration_summary
+from daemon.iteration import (
+    completed,
+    film_strips,
+    find_iteration,
+    iteration_record,
+    iteration_standing,
+    iteration_summary,
+)
 from daemon.scheduling.waiting import waiting_for
 from daemon.spec import IterationSpec
 from storage import audit, iterations, phase_runs
@@ -44,7 +51,9 @@ def request_iteration(
             facts = {"spec_digest": row.spec_digest, "idempotency_key": idempotency_key}
             subject = f"iteration {row.number}"
             audit.write(session, actor, action="iteration_requested", subject=subject, facts=facts, now=now)
-        record = iteration_record(session, row)
+        standing = iteration_standing(session, row)
+    with services.database.read() as session:
+        record = completed(session, row, standing)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/iterations/{row.number}"
     log.info("iteration requested iteration=%d new=%s digest=%s", row.number, created, row.spec_digest)

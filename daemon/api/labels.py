@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from sqlalchemy.orm import Session
 
+from daemon.api.callers import ANYBODY
 from daemon.api.event_schemas import Label, Labels, NewLabel
 from daemon.api.iterations import IdempotencyKey
+from daemon.api.security import Actor, needs
 from daemon.api.services import Wired
 from storage import audit, episodes, events, labels, request_keys
 from storage.tables import LabelRow
@@ -28,12 +30,13 @@ def list_labels(episode_id: EpisodeId, services: Wired) -> dict[str, Any]:
         return {"items": [_record(row, counting) for row in labels.history(session, episode_id)]}
 
 
-@router.post("/{episode_id}/labels", status_code=201, response_model=Label)
+@router.post("/{episode_id}/labels", status_code=201, response_model=Label, dependencies=[needs("label")])
 def add_label(
     episode_id: EpisodeId,
     label: NewLabel,
     response: Response,
     services: Wired,
+    actor: Actor,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Add a human's verdict. 201: it is new; 200: the key found it again; 409: with another body."""
@@ -45,7 +48,7 @@ def add_label(
             idempotency_key,
             scope=SCOPE,
             request=request,
-            make=lambda: str(_append(session, episode_id, label, now=now).id),
+            make=lambda: str(_append(session, episode_id, label, actor=actor, now=now).id),
             now=now,
         )
         row = session.get_one(LabelRow, int(label_id))
@@ -55,14 +58,15 @@ def add_label(
     return _record(row, counting)
 
 
-def _append(session: Session, episode_id: str, label: NewLabel, *, now: datetime) -> LabelRow:
+def _append(session: Session, episode_id: str, label: NewLabel, *, actor: str, now: datetime) -> LabelRow:
     verdict = labels.Verdict(
         success=label.success, source="human", at=now, judge=label.labeller, answer=label.note
     )
     row = labels.append(session, episode_id, verdict, now=now)
     facts = {"label": row.id, "success": label.success}
-    subject = f"episode {episode_id}"
-    audit.write(session, label.labeller, action="label_added", subject=subject, facts=facts, now=now)
+    who = label.labeller if actor == ANYBODY.name else actor  # without a token, as they say themselves
+    said_by = {**facts, "labeller": label.labeller}
+    audit.write(session, who, action="label_added", subject=f"episode {episode_id}", facts=said_by, now=now)
     said = {True: "success", False: "failure", None: "case of which they cannot tell"}[label.success]
     told = {**facts, "episode_id": episode_id, "who": label.labeller, "verdict": said}
     iteration_id = episodes.get(session, episode_id).iteration_id

@@ -9,7 +9,7 @@ from daemon.api.pages import Cursor, Limit
 from daemon.api.rate_schemas import LedgerPage
 from daemon.api.services import Wired
 from daemon.ledger import ledger_of, total_of
-from storage import ledger
+from storage import iterations
 
 router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
 
@@ -23,7 +23,7 @@ def list_costs(
 ) -> dict[str, Any]:
     """Give robot, worker and judge use of iterations, newest first, and the success that they gained."""
     with services.database.read() as session:
-        found, next_cursor = ledger.list_between(
+        found, next_cursor = iterations.list_numbers(
             session, since=since, until=until, cursor=cursor, limit=limit
         )
         items, total = ledger_of(session, found), total_of(session, found)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Response
 
+from daemon.api.etags import knows
 from daemon.api.pages import LARGEST_NUMBER, Number
 from daemon.api.schemas import IterationDiff
 from daemon.api.services import Wired
@@ -25,7 +26,7 @@ def get_manifest(number: Number, services: Wired, if_none_match: KnownTag = None
         document = iteration_manifest(session, find_iteration(session, number))
     what = f"the manifest of iteration {number}"
     tag = f'"{json_digest(document, what=what)}"'
-    if if_none_match is not None and tag in if_none_match:
+    if knows(if_none_match or "", tag):
         return Response(status_code=304, headers={"ETag": tag})
     text = canonical_json(document, what=what)
     return Response(text, media_type="application/json", headers={"ETag": tag})

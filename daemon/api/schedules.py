@@ -11,7 +11,7 @@ from daemon.api.schedule_schemas import ScheduleRecord, Schedules
 from daemon.api.schemas import IterationRecord
 from daemon.api.security import Actor
 from daemon.api.services import Wired
-from daemon.iteration import iteration_record
+from daemon.iteration import completed, iteration_standing
 from daemon.scheduling.documents import (
     ScheduleChange,
     ScheduleWish,
@@ -112,14 +112,20 @@ def delete_schedule(schedule_id: ScheduleId, services: Wired, actor: Actor, if_m
 
 @router.post("/{schedule_id}/run-now", status_code=201, response_model=IterationRecord)
 def run_schedule_now(
-    schedule_id: ScheduleId, response: Response, services: Wired, idempotency_key: RunKey = None
+    schedule_id: ScheduleId,
+    response: Response,
+    services: Wired,
+    actor: Actor,
+    idempotency_key: RunKey = None,
 ) -> dict[str, Any]:
     """Ask for one iteration besides its times. 200: the key found it again; 409: its last one is not over."""
     key = idempotency_key or str(uuid.uuid4())
     with services.database.write() as session:
         row = find_schedule(session, schedule_id)
-        iteration, created = run_now(session, row, key=key, now=services.now())
-        record = iteration_record(session, iteration)
+        iteration, created = run_now(session, row, key=key, actor=actor, now=services.now())
+        standing = iteration_standing(session, iteration)
+    with services.database.read() as session:
+        record = completed(session, iteration, standing)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/iterations/{iteration.number}"
     log.info("schedule run now schedule=%s iteration=%d new=%s", row.name, iteration.number, created)

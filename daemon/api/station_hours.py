@@ -42,7 +42,7 @@ def put_hours(
     now = services.now()
     document = hours.model_dump(mode="json")
     with services.database.write() as session:
-        before = station_hours.get(session, station_id)
+        before = station_hours.held(session, station_id)
         check_match(if_match, before.version if before else 0, what=_what(station_id), required=False)
         station_hours.put(session, station_id, document, now=now)
         subject = f"station {station_id}"
@@ -58,7 +58,7 @@ def delete_hours(station_id: StationId, services: Wired, actor: Actor, if_match:
     """Let a station move at any time."""
     now = services.now()
     with services.database.write() as session:
-        before = station_hours.get(session, station_id)
+        before = station_hours.held(session, station_id)
         check_match(if_match, before.version if before else 0, what=_what(station_id), required=False)
         if before is not None:
             station_hours.remove(session, before)

@@ -59,9 +59,9 @@ def show_settings(request: Request, services: Wired) -> Response:
 
 
 @router.post("/schedules/{schedule_id}/run")
-def run_schedule(schedule_id: ScheduleId, services: Wired, form: Form) -> Response:
+def run_schedule(schedule_id: ScheduleId, services: Wired, actor: Actor, form: Form) -> Response:
     """Ask for one iteration besides the schedule's times."""
-    run_schedule_now(schedule_id, Response(), services, f"page-{field(form, 'key')[:60]}")
+    run_schedule_now(schedule_id, Response(), services, actor, f"page-{field(form, 'key')[:60]}")
     return RedirectResponse("/", status_code=303)
 
 

@@ -157,7 +157,8 @@ def label_episode(request: Request, episode_id: EpisodeId, services: Wired, form
     label = read_label(form, caller)
     with services.database.read() as session:
         found(session, episode_id)
-    add_label(episode_id, label, Response(), services, f"page-{field(form, 'key')[:60]}-{form['said']}")
+    key = f"page-{field(form, 'key')[:60]}-{form['said']}"
+    add_label(episode_id, label, Response(), services, caller.name, key)
     return RedirectResponse(f"/episodes/{episode_id}", status_code=303)
 
 

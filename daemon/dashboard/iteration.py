@@ -39,12 +39,13 @@ def show_iteration(request: Request, number: Number, services: Wired) -> Respons
     """One iteration."""
     with services.database.read() as session:
         row = find_iteration(session, number)
+        record = iteration_record(session, row)
         shown: dict[str, Any] = {
-            "iteration": iteration_record(session, row),
+            "iteration": record,
             "diff": difference(session, row),
             "manifest": manifest_facts(session, row),
             "strips": sorted(film_strips(session, row)),
-            "lineages": lineages(session, row),
+            "lineages": lineages(session, row, used=record["checkpoints"]),
         }
         runs = phase_runs.of_iteration(session, row.id)
     return render(request, "iteration.html", charts=curve_charts(services, runs), **shown)
@@ -73,9 +74,12 @@ def manifest_facts(session: Session, row: IterationRow) -> dict[str, Any]:
     }
 
 
-def lineages(session: Session, row: IterationRow) -> list[Lineage]:
-    """Where the newest checkpoint of each kind that this iteration made or read comes from."""
-    used = iteration_record(session, row)["checkpoints"]
+def lineages(session: Session, row: IterationRow, *, used: Mapping[str, Mapping[str, str]]) -> list[Lineage]:
+    """Where the newest checkpoint of each kind that this iteration made or read comes from.
+
+    Args:
+        used: as the iteration's record has them.
+    """
     newest = {**used["read"], **used["rejected"], **used["made"]}
     return [lineage_of(session, newest[kind], iteration_id=row.id) for kind in sorted(newest)]
 

@@ -21,7 +21,7 @@ from daemon.dashboard.page import PageRoute, render
 from daemon.dashboard.standing import controls, phase_bars, station_card
 from daemon.errors import RequestInvalid, SpecInvalid
 from daemon.events.words import SENTENCES, event_record
-from daemon.iteration import iteration_record
+from daemon.iteration import iteration_standing
 from daemon.run_log import log_path, read_tail
 from daemon.scheduling.waiting import waiting_for
 from daemon.spec import PHASES, IterationSpec, parse_spec
@@ -134,7 +134,7 @@ def _shown(session: Session, services: Services, row: IterationRow | None) -> di
         return {"iteration": None, "bars": [], "controls": [], "skippable": [], "log": None}
     now, limit = services.now(), services.settings.robot_episodes_per_day
     record = {
-        **iteration_record(session, row),
+        **iteration_standing(session, row),
         "waiting_for": waiting_for(session, row, episodes_per_day=limit, now=now),
     }
     bars = phase_bars(record, now=now)

@@ -7,9 +7,9 @@ from typing import Any
 
 from daemon.spec import phases_of
 from daemon.station_watch import Standing
+from storage.iterations import UNFINISHED
 
 LEAST_DONE = 0.02  # of a phase; before, nobody can say how long the rest takes
-OPEN = ("requested", "running", "paused")
 
 INSTRUCTIONS = {
     "ESTOPPED": "Go to the robot. See that nobody and nothing is in its way, then clear the stop there: "
@@ -105,7 +105,7 @@ def controls(record: Mapping[str, Any]) -> list[str]:
     state, wish = record["state"], record["wish"]
     if state == "failed":
         return ["retry"]
-    if state not in OPEN:
+    if state not in UNFINISHED:
         return []
     goes_on = "resume" if state == "paused" or wish else "pause"
     return [goes_on, "cancel"]

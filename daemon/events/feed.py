@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ from storage.tables import IterationRow, PhaseRunRow
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-MOST_STREAMS = 16  # each holds one of the server's 40 threads while it waits
+MOST_STREAMS = 16  # each holds one of the server's threads while it waits; it has as many more for calls
 QUANTUM_S = 1.0  # a stream wakes this often, so that a reader that left is noticed
 HEARTBEAT_S = 15.0  # silence after which a comment is sent; proxies cut connections that say nothing
 SLOW_S = 30.0  # a reader that takes nothing for so long is left
@@ -72,6 +72,8 @@ class Feed:
         with self._changed:
             if self._listeners >= self._most:
                 raise StreamsFull(most=self._most)
+            if not self._listeners:  # what was found when somebody listened last is over by now
+                self._moment = replace(self._moment, version=self._moment.version + 1, progress={})
             self._listeners += 1
 
     def leave(self) -> None:

@@ -88,6 +88,7 @@ def _same(session: Session, index: dict[str, Any]) -> CheckpointRow | None:
 def _new(session: Session, index: dict[str, Any], *, adopt: bool) -> checkpoints.NewCheckpoint:
     said = index["checkpoint"]
     card = {**said.get("row_card", {}), "imported_from": said["id"]}
+    card.pop(CANDIDATE, None)  # there it was to be kept only; what it is here is decided here
     if index["kind"] != "policy" and not adopt:
         card[CANDIDATE] = True
     parent = said.get("parent_id")

@@ -99,7 +99,7 @@ class VlmHttpJudge:
             BadTensor: frames of another type or shape, or not one instruction each.
             JudgeUnreachable: the endpoint stayed away for longer than an hour.
             JudgeRefused: it does not want such questions.
-            JudgeBudgetSpent: the iteration may not ask any more.
+            JudgeBudgetSpent, JudgeDaySpent: the iteration, or anybody today, may not ask any more.
         """
         require_films(frames, instructions)
         with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:

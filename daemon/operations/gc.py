@@ -24,9 +24,11 @@ from storage import checkpoints, retention, trials
 from storage.blobs import BlobStore
 from storage.reflection import reflected
 from storage.states import is_final
+from storage.sweep import require_its_own
 from storage.tables import CheckpointRow, EpisodeBlobRow, IterationRow, PhaseRunRow
 
 CACHE_S = 7 * 86_400.0  # pictures and latents that nobody looked at for so long are made again when needed
+ON_ITS_WAY_S = 3600.0  # a file without a row is left alone for so long: its row may come
 UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 UUID_LENGTH = 36
 
@@ -84,6 +86,7 @@ def collect_garbage(
     Raises:
         DatabaseOutdated, DatabaseNewer: the database is not this release's.
         LeaseHeld: a backup or another gc runs.
+        SweepRefused: the store belongs to another database; rows may be marked, files are all there.
     """
     database, done, at = open_database(settings), Collected(), now()
     try:
@@ -98,8 +101,10 @@ def collect_garbage(
             report(0.3, "blobs")
             with database.read() as session:
                 named = retention.named_blobs(session, retired_before=at - timedelta(seconds=keep.grace_s))
+                _, retired = retention.owned_blobs(session)
                 scratch, states = _idle(session, settings.data_dir)
-            _sweep(open_blobs(settings), named, keep=keep, done=done, dry_run=dry_run, at=at)
+            sweeping = Sweeping(blobs=open_blobs(settings), named=named, retired=retired)
+            _sweep(sweeping, keep=keep, done=done, dry_run=dry_run, at=at)
             turn.keep()
             report(0.8, "caches and work files")
             caches = _files(settings.data_dir / "cache")
@@ -172,13 +177,35 @@ def _retire(session: Session, keep: Retention, *, done: Collected, at: datetime)
     retention.retire_episodes(session, old, now=at)
 
 
-def _sweep(
-    blobs: BlobStore, named: set[str], *, keep: Retention, done: Collected, dry_run: bool, at: datetime
-) -> None:
-    for path in blobs.stale(named, older_than_s=keep.grace_s, now=at):
-        done.blobs.add(path.stat().st_size)
-    if not dry_run:
-        blobs.sweep(named, older_than_s=keep.grace_s, now=at)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeping:
+    """The blobs, those that rows need, and those whose rows were retired at any time."""
+
+    blobs: BlobStore
+    named: set[str]
+    retired: set[str]
+
+
+def _sweep(what: Sweeping, *, keep: Retention, done: Collected, dry_run: bool, at: datetime) -> None:
+    """Delete blobs that no row needs; those without any row only once their row cannot be on its way.
+
+    Raises:
+        SweepRefused: most of them have no row at all: this is another store's database.
+    """
+    unknown_s = max(keep.grace_s, ON_ITS_WAY_S)
+    stale = {
+        path.name: path
+        for age_s, known in ((keep.grace_s, True), (unknown_s, False))
+        for path in what.blobs.stale(what.named, older_than_s=age_s, now=at)
+        if (path.name in what.retired) is known
+    }
+    unknown = len(stale.keys() - what.retired)
+    require_its_own(what.blobs, unnamed=unknown, seen=len(what.blobs.sizes()))
+    for path in stale.values():
+        with suppress(FileNotFoundError):  # the daemon's own sweep was faster
+            done.blobs.add(path.stat().st_size)
+            if not dry_run:
+                path.unlink()
 
 
 def _idle(session: Session, data_dir: Path) -> tuple[list[Path], list[Path]]:

@@ -6,9 +6,8 @@ import requests
 
 from daemon.operations.findings import Finding, fault, ok, warning
 from daemon.settings import Settings
-from robot_bridge.client import StationClient
+from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError
-from robot_bridge.transport import Retries
 
 ANSWER_S = 5.0
 REFUSALS = {401, 403}
@@ -25,11 +24,10 @@ def check_station(settings: Settings, url: str) -> Finding:
     """One station."""
     name = "station"
     try:
-        token = settings.station_token_file.read_text().strip() if settings.station_token_file else None
+        client = station_client(settings, url, tries=1)
     except OSError as error:
         return fault(name, f"the token file cannot be read: {error}", "correct GYMNASTD_STATION_TOKEN_FILE")
-    verify = str(settings.station_ca_file) if settings.station_ca_file else True
-    with closing(StationClient(url, token=token, verify=verify, retries=Retries(tries=1))) as client:
+    with closing(client):
         try:
             described, health, status = client.station(), client.health(), client.status()
         except (RobotBridgeError, OSError) as error:

@@ -87,10 +87,13 @@ def bring_in(
 
 
 def adoptable(session: Session, kind: str) -> list[CheckpointRow]:
-    """Checkpoints that may be gone on from: brought in, or made by a finished phase; newest first."""
+    """Checkpoints that may be gone on from: brought in, or made by a finished phase; newest first.
+
+    Those whose files were let go are none of them.
+    """
     finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
     made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
-    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind)
+    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind, CheckpointRow.retired_at.is_(None))
     return [
         row
         for row in session.scalars(query.order_by(CheckpointRow.number.desc()))

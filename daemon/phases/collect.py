@@ -28,8 +28,7 @@ from daemon.phases.slots import Slot, slots_of
 from daemon.phases.todo import Todo
 from daemon.policy_server.serve import running_policy_server
 from daemon.policy_server.sessions import PolicySessions
-from daemon.settings import Settings
-from robot_bridge.client import StationClient
+from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
 from storage import phase_runs, stations, tasks, trials
 
@@ -144,13 +143,6 @@ def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, arms: Arms) 
             silent = gone
     if silent is not None and not found:
         raise silent
-
-
-def station_client(settings: Settings, url: str) -> StationClient:
-    """A client with the token and the certificates of the settings."""
-    token = settings.station_token_file.read_text().strip() if settings.station_token_file else None
-    verify = str(settings.station_ca_file) if settings.station_ca_file else True
-    return StationClient(url, token=token, verify=verify)
 
 
 def plan(context: PhaseContext, collectors: Sequence[Collector], *, arms: Arms) -> list[Slot]:

@@ -52,9 +52,11 @@ def write_manifest(context: PhaseContext, inputs: Inputs) -> None:
     Raises:
         LeaseLost: another worker has this phase run by now; nothing was kept.
     """
+    with context.database.read() as session:
+        phase = phase_runs.get(session, context.phase_run_id).phase
+    content = manifest_document(context, inputs, phase=phase)  # hashes files: nobody waits for that
     with context.database.write() as session:
-        run = phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
-        content = manifest_document(context, inputs, phase=run.phase)
+        phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
         manifests.save(session, context.phase_run_id, content, now=context.now())
 
 

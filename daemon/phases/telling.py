@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from daemon.judges.errors import JudgeBudgetSpent
-from daemon.learning.reward.judge import Judge, Verdicts
+from daemon.learning.reward.judge import Judge, JudgeExhausted, Verdicts
 from daemon.phases.context import PhaseContext
 from storage import events
 
@@ -51,11 +50,12 @@ class ToldJudge:
         """Verdicts on uint8 [B, F, 3, H, W].
 
         Raises:
-            JudgeBudgetSpent: the iteration may not ask any more; and whatever else the judge raises.
+            JudgeExhausted: it may not be asked any more, in this iteration or today; and whatever else the
+                judge raises.
         """
         try:
             return self._judge.judge(frames, instructions)
-        except JudgeBudgetSpent as spent:
+        except JudgeExhausted as spent:
             if not self._told:
                 tell(self._context, "judge_budget_spent", reason=str(spent))
                 self._told = True

@@ -119,7 +119,7 @@ class Copy:
         self._add(self._rows(TaskRow, TaskRow.id, {row.task_id for row in rows}))
         others = {row.iteration_id for row in rows if row.iteration_id} - {iteration.id}
         self._add(self._rows(IterationRow, IterationRow.id, others))
-        self._add(rows, keep=("iteration_id",))
+        self._add(rows, keep=("iteration_id",), retired_at=None)
         self._add(self._rows(EpisodeBlobRow, EpisodeBlobRow.episode_id, found))
 
     def _labels(self) -> None:
@@ -142,7 +142,7 @@ class Copy:
             for name, sha256 in wanted.items()
             if found.get(name) != sha256
         ]
-        self._add(rows, card={})
+        self._add(rows, card={}, retired_at=None)
 
     def _start_images(self) -> None:
         """Pictures that people brought, as they were described then; a removed one is told."""

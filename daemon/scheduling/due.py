@@ -48,8 +48,13 @@ def run_due(session: Session, *, now: datetime) -> list[str]:
     return [_run(session, row, now=now) for row in schedules.due(session, now=now)]
 
 
-def run_now(session: Session, row: ScheduleRow, *, key: str, now: datetime) -> tuple[IterationRow, bool]:
+def run_now(
+    session: Session, row: ScheduleRow, *, key: str, now: datetime, actor: str | None = None
+) -> tuple[IterationRow, bool]:
     """Ask for one iteration of a schedule besides its times, paused or not; the same key asks once.
+
+    Args:
+        actor: who asks; None: the schedule itself.
 
     Returns:
         The iteration, and whether it is new.
@@ -66,7 +71,7 @@ def run_now(session: Session, row: ScheduleRow, *, key: str, now: datetime) -> t
     busy = schedules.unfinished_iteration(session, row)
     if busy is not None:
         raise ScheduleBusy(name=row.name, number=busy.number)
-    return _request(session, row, key=key, now=now), True
+    return _request(session, row, key=key, actor=actor or by_itself(row), now=now), True
 
 
 def _after(row: ScheduleRow, iteration: IterationRow, *, now: datetime) -> datetime:
@@ -114,13 +119,14 @@ def _try(session: Session, row: ScheduleRow, *, due: datetime, now: datetime) ->
             "reason": f"iteration {busy.number} is not over",
         }
     try:
-        iteration = _request(session, row, key=f"schedule:{row.id}:{due.isoformat()}", now=now)
+        key = f"schedule:{row.id}:{due.isoformat()}"
+        iteration = _request(session, row, key=key, actor=by_itself(row), now=now)
     except (SpecInvalid, IdempotencyMismatch) as refused:
         return {"outcome": REFUSED, "iteration": None, "reason": str(refused)}
     return {"outcome": REQUESTED, "iteration": iteration.number, "reason": None}
 
 
-def _request(session: Session, row: ScheduleRow, *, key: str, now: datetime) -> IterationRow:
+def _request(session: Session, row: ScheduleRow, *, key: str, actor: str, now: datetime) -> IterationRow:
     """One more iteration of a schedule; each has a seed of its own, counted up from the spec's."""
     spec = parse_spec(row.spec)
     seeded = spec.model_copy(update={"seed": (spec.seed + row.runs) % SEEDS})
@@ -129,14 +135,19 @@ def _request(session: Session, row: ScheduleRow, *, key: str, now: datetime) -> 
     row.last_iteration_id = iteration.id
     audit.write(
         session,
-        f"schedule {row.name}",
+        actor,
         action="iteration_requested",
         subject=f"iteration {iteration.number}",
-        facts={"spec_digest": iteration.spec_digest, "idempotency_key": key},
+        facts={"spec_digest": iteration.spec_digest, "idempotency_key": key, "schedule": row.name},
         now=now,
     )
     session.flush()
     return iteration
+
+
+def by_itself(row: ScheduleRow) -> str:
+    """Who asks where nobody pressed anything."""
+    return f"schedule {row.name}"
 
 
 def has_ended(row: ScheduleRow, due: datetime) -> bool:

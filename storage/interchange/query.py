@@ -15,15 +15,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import labels
 from storage.interchange.errors import NothingToExport, QueryInvalid
 from storage.tables import CheckpointRow, EpisodeRow, IterationRow
+from storage.verdict_order import effective_success
 
 KEYS: Final = (
     *("task", "iteration", "policy", "station", "success", "origin", "held_out", "since", "until"),
 )
 VERDICTS: Final = {"yes": "yes", "true": "yes", "no": "no", "false": "no", "unknown": "unknown"}
-ID_BATCH: Final = 500  # ids in one statement; SQLite takes no more than 32,766
+STORED: Final = {"yes": True, "no": False, "unknown": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +100,7 @@ def _instant(key: str, value: str) -> datetime:
 def episode_ids(session: Session, query: ExportQuery) -> list[str]:
     """Ids of the episodes that answer, oldest commitment first; equal times go by id."""
     statement = sa.select(EpisodeRow.id).where(*_conditions(query))
-    found = list(session.scalars(statement.order_by(EpisodeRow.committed_at, EpisodeRow.id)))
-    if query.success is None:
-        return found
-    judged = _judged(session, found, query.success)
-    return [each for each in found if each in judged]
+    return list(session.scalars(statement.order_by(EpisodeRow.committed_at, EpisodeRow.id)))
 
 
 def some_episode_ids(session: Session, query: ExportQuery) -> list[str]:
@@ -120,16 +116,8 @@ def some_episode_ids(session: Session, query: ExportQuery) -> list[str]:
     return found
 
 
-def _judged(session: Session, ids: Sequence[str], success: str) -> set[str]:
-    answers: dict[str, str] = dict.fromkeys(ids, "unknown")
-    for start in range(0, len(ids), ID_BATCH):
-        effective = labels.effective_labels(session, ids[start : start + ID_BATCH])
-        answers |= {each: "yes" if row.success else "no" for each, row in effective.items()}
-    return {each for each, answer in answers.items() if answer == success}
-
-
 def _conditions(query: ExportQuery) -> list[sa.ColumnElement[bool]]:
-    wanted: list[sa.ColumnElement[bool]] = []
+    wanted: list[sa.ColumnElement[bool]] = [EpisodeRow.retired_at.is_(None)]  # others have no files
     columns = ((EpisodeRow.task_id, query.tasks), (EpisodeRow.station_id, query.stations))
     for column, values in (*columns, (EpisodeRow.origin, query.origins)):
         if values:
@@ -144,6 +132,13 @@ def _conditions(query: ExportQuery) -> list[sa.ColumnElement[bool]]:
             sa.or_(CheckpointRow.number.in_(numbers), CheckpointRow.id.in_(query.policies)),
         )
         wanted.append(EpisodeRow.checkpoint_id.in_(acted))
+    return wanted + _kinds(query)
+
+
+def _kinds(query: ExportQuery) -> list[sa.ColumnElement[bool]]:
+    wanted: list[sa.ColumnElement[bool]] = []
+    if query.success is not None:
+        wanted.append(effective_success().is_(STORED[query.success]))
     if query.held_out is not None:
         wanted.append(EpisodeRow.held_out.is_(query.held_out))
     if query.since is not None:

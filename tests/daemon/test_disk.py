@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from daemon.disk import MB, DiskGuard, free_bytes, is_disk_full
+from robot_bridge.errors import SpoolDiskFull
 from storage.errors import DiskFull
 
 # Runs in a user namespace of its own, so that it may mount: puts blobs and rows on 3 MB until they are full.
@@ -97,6 +98,7 @@ def caused(error: Exception) -> Exception:
         (OSError(errno.EIO, os.strerror(errno.EIO)), False),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), False),
         (ValueError("the cup is full"), False),
+        (SpoolDiskFull(path="/spool", reason="No space left on device"), False),  # the station's
     ],
 )
 def test_a_full_disk_is_known_by_whatever_tells_it(error: Exception, full: bool) -> None:

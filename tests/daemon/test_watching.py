@@ -59,3 +59,8 @@ def test_only_the_last_events_are_shown():
     assert "event 000" not in text
     assert "event 001" in text
     assert "the newest" in text
+
+
+def test_a_phase_that_was_skipped_while_it_ran_has_no_bar_any_more():
+    skipped = event(1, "phase_skipped", "iteration 3 does without collect", phase="collect", attempt=1)
+    assert "no phase runs now" in shown(progress(0.5), skipped)

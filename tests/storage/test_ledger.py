@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from storage import ledger, metrics
+from storage import iterations, ledger, metrics, phase_runs
 from storage.db import Database
 from storage.errors import CursorInvalid
 from storage.ledger import Spent
@@ -89,11 +89,12 @@ def test_iterations_are_listed_by_the_time_they_were_asked_for_in_pages(
         for place, row in enumerate(rows):
             session.get(IterationRow, row.id).requested_at = now + place * hour
     with database.read() as session:
-        first, cursor = ledger.list_between(session, since=now, until=now + 2 * hour, limit=1)
-        second, end = ledger.list_between(session, since=now, until=now + 2 * hour, limit=1, cursor=cursor)
+        first, cursor = iterations.list_numbers(session, since=now, until=now + 2 * hour, limit=1)
+        asked = {"since": now, "until": now + 2 * hour, "limit": 1}
+        second, end = iterations.list_numbers(session, **asked, cursor=cursor)
         assert ([number for _, number in first], [number for _, number in second], end) == ([2], [1], None)
         with pytest.raises(CursorInvalid):
-            ledger.list_between(session, cursor="x")
+            iterations.list_numbers(session, cursor="x")
 
 
 def test_the_iteration_before_is_the_newest_one_with_a_judged_episode(
@@ -105,3 +106,20 @@ def test_the_iteration_before_is_the_newest_one_with_a_judged_episode(
     with database.read() as session:
         assert ledger.judged_before(session, last.number) == (judged.id, 1)
         assert ledger.judged_before(session, 1) is None
+
+
+def test_a_worker_that_fell_silent_is_counted_until_it_was_heard_last(
+    database: Database, an_iteration: Callable, now: datetime
+) -> None:
+    row = an_iteration()
+    second, days = timedelta(seconds=1), timedelta(days=3)
+    run = add_run(database, row, "collect", begun=now, heartbeat_at=now + 5 * second, finished_at=now + days)
+    last = add_run(
+        database, row, "collect", begun=now, heartbeat_at=now + 2 * second, finished_at=now + days, attempt=2
+    )
+    with database.write() as session:
+        session.get_one(PhaseRunRow, run).state = "abandoned"
+        session.get_one(PhaseRunRow, last).error_code = phase_runs.ATTEMPTS_EXHAUSTED
+    with database.read() as session:
+        found = ledger.spent(session, [row.id])[row.id]
+    assert found.worker_seconds == pytest.approx({"collect": 7.0}, abs=1e-3)

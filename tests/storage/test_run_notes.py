@@ -74,3 +74,13 @@ def test_deaths_count_as_attempts_and_a_full_disk_does_not(database, queued, now
     assert (runs[0].error_code, runs[0].error_message) == ("disk_full", "given back by worker w: no room")
     assert (runs[-1].state, runs[-1].error_code) == ("failed", phase_runs.ATTEMPTS_EXHAUSTED)
     assert runs[-1].error_message == "killed", "why the last one ended is still told"
+
+
+def test_what_failed_for_another_disk_counts_whatever_it_calls_itself(database, queued, now):
+    for number in range(phase_runs.MAX_ATTEMPTS):
+        mine = claimed(database, now + timedelta(seconds=number))
+        with database.write() as session:
+            again = phase_runs.fail(
+                session, mine, error_code=phase_runs.DISK_FULL, message="the station's", retry=True, now=now
+            )
+    assert again is None, "every run comes to an end"

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from storage import events, what_ifs
 from storage.db import Database
 from storage.errors import CursorInvalid, IllegalMove, LeaseLost, NotJson, RowMissing
+from storage.tables import LeaseRow
 from storage.what_ifs import KEPT, LONGEST_WAIT_S, MAX_ATTEMPTS, ClaimedWhatIf
 from storage.world_tables import WhatIfRow
 
@@ -181,6 +182,10 @@ def test_the_newest_are_kept_and_none_that_is_not_over_is_forgotten(desk: Desk) 
     with pytest.raises(RowMissing):
         desk.row(over[0])
     assert KEPT == 200
+    with desk.database.read() as session:
+        leases = set(session.scalars(sa.select(LeaseRow.name)))
+    assert f"what_if:{over[0]}" not in leases
+    assert f"what_if:{over[1]}" in leases
 
 
 def test_pages_come_newest_first_and_meet(desk: Desk) -> None:

@@ -29,8 +29,6 @@ from storage.tables import AutoEvalJobRow
 
 log = logging.getLogger(__name__)
 
-ONGOING = ("requested", "running")
-
 
 class AutoEvalCollector:
     """One robot behind AutoEval's scheduler. Obeys `Collector`."""
@@ -65,7 +63,7 @@ class AutoEvalCollector:
         for row in self._open_jobs():
             with self._sink.context.database.read() as session:
                 iteration = iterations.get(session, row.iteration_id)
-            if iteration.state not in ONGOING:
+            if iteration.state not in iterations.UNFINISHED:
                 log.warning("autoeval job of an ended iteration is taken back job=%s", row.id)
                 self._job(row.id, self._quietly).abandon(
                     _Filler(self._sink, row, ()).keep, stop=threading.Event()

@@ -252,3 +252,19 @@ def test_a_frame_has_no_line_break_but_its_own():
 
 def test_a_stream_is_named_for_what_it_is():
     assert EventStream(iter(()), feed=None).media_type == "text/event-stream"
+
+
+def test_who_begins_to_listen_is_not_told_of_phases_that_ran_for_those_before(sqlite_database, now):
+    told = Feed(sqlite_database)
+    with sqlite_database.write() as session:
+        row, _ = iterations.request_iteration(session, spec={}, idempotency_key=None, now=now)
+        phase_runs.queue(session, row, phase="collect", now=now)
+        claimed = phase_runs.claim(session, "w", ttl_s=60, now=now)
+    told.enter()
+    told.look()
+    assert told.wait(-1, 0).progress
+    told.leave()
+    with sqlite_database.write() as session:
+        phase_runs.finish(session, claimed, outcome={}, now=now)
+    told.enter()
+    assert told.wait(-1, 0).progress == {}

@@ -4,7 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from storage import audit, episodes, iterations
+from storage import access_tokens, audit, episodes, iterations
+from tests.waiting import until
 
 EPISODE = str(UUID(int=1))
 URL = f"/v1/episodes/{EPISODE}/labels"
@@ -117,3 +118,18 @@ def test_a_body_that_is_no_label_is_refused_by_field(client, episode, body):
     answer = client.post(URL, json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
     assert len(client.get(URL).json()["items"]) == 1
+
+
+@pytest.mark.parametrize(("scope", "status"), [("label", 201), ("operate", 403), ("read", 403)])
+def test_a_token_that_may_label_is_what_it_takes_and_the_act_is_under_its_name(
+    client, episode, database, now, scope, status
+):
+    with database.write() as session:
+        token = access_tokens.create(session, "ann", scopes=[scope], expires_at=None, now=now)[1]
+    until(lambda: client.get("/v1/episodes").status_code == 401, "the first token to be asked for")
+    assert say(client, False, labeller="bob", Authorization=f"Bearer {token}").status_code == status
+    with database.read() as session:
+        acts = [
+            (act.actor, act.facts["labeller"]) for act in audit.read(session, subject=f"episode {EPISODE}")
+        ]
+    assert acts == ([("ann", "bob")] if status == 201 else [])

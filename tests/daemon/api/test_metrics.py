@@ -114,7 +114,7 @@ def test_an_answer_that_takes_as_long_as_a_bound_is_within_it():
 
 def numbers(database, now):
     with database.read() as session:
-        families = measure(session, now=now)
+        families = measure(session, now=now, hooks=["lab"])
     return {(f.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
 
 
@@ -210,3 +210,12 @@ def test_a_hundred_thousand_episodes_are_counted_in_a_moment(database, blobs, no
             )
         ).all()
     assert "COVERING INDEX" in str(plan)
+
+
+def test_a_webhook_that_the_settings_do_not_name_any_more_falls_not_behind(database, now):
+    with database.write() as session:
+        webhooks.enter(session, "gone")
+        webhooks.enter(session, "lab")
+    with database.read() as session:
+        found = {family.name: family for family in measure(session, now=now, hooks=["lab"])}
+    assert [sample.labels for sample in found["gymnastd_webhook_behind"].samples] == [{"webhook": "lab"}]

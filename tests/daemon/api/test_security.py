@@ -416,3 +416,16 @@ def test_every_refusal_at_the_door_has_a_status():
         403,
         429,
     ]
+
+
+def test_nobody_has_called_too_often_to_stop_a_robot(sqlite_database, two_tokens):
+    app = FastAPI()
+    callers = Callers(sqlite_database, now=lambda: datetime.now(UTC), clock=lambda: 0.0)
+    app.state.services = SimpleNamespace(callers=callers)
+    app.add_middleware(Doors, settings=Settings(rate_limit_per_s=1.0), clock=lambda: 0.0)
+    for path in ("/v1/thing", "/v1/estop"):
+        app.get(path)(lambda: "done")
+    client, (ann, _) = TestClient(app), two_tokens
+    codes = [client.get("/v1/thing", headers=ann).status_code for _ in range(10)]
+    assert codes[-1] == 429
+    assert [client.get("/v1/estop", headers=ann).status_code for _ in range(10)] == [200] * 10

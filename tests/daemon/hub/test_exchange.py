@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.hub.errors import CheckpointFolderInvalid
-from daemon.hub.exchange import export_checkpoint, import_checkpoint
+from daemon.hub.exchange import _new, export_checkpoint, import_checkpoint
 from daemon.learning.policy.nano_vla import NanoVLA
 from daemon.learning.policy.policy import Policy
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.transformer import WorldModelTransformer
 from daemon.phases.arms import champion_of
-from daemon.phases.checkpoints import adoptable, current
+from daemon.phases.checkpoints import CANDIDATE, adoptable, current
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints
@@ -117,6 +117,20 @@ def test_a_policy_is_tried_next_and_a_world_model_waits_to_be_adopted(settings, 
     assert champion_of(database, open_blobs(elsewhere), preset="nano", now=utc_now()).kind == "policy"
     database.dispose()
     assert found == {"policy": [1], "world_model": [], "judge": [row.number]}
+
+
+def test_what_was_only_kept_where_it_comes_from_is_tried_where_it_goes(elsewhere):
+    index = {
+        "kind": "policy",
+        "checkpoint": {"id": "c", "spec_digest": "0" * 64, "row_card": {CANDIDATE: True}},
+    }
+    database = open_database(elsewhere)
+    database.upgrade()
+    with database.read() as session:
+        assert CANDIDATE not in _new(session, index, adopt=False).card
+        assert _new(session, {**index, "kind": "judge"}, adopt=False).card[CANDIDATE] is True
+        assert CANDIDATE not in _new(session, {**index, "kind": "judge"}, adopt=True).card
+    database.dispose()
 
 
 def spoil(folder: Path, how: str) -> None:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from daemon.operations.gc import Collected, Retention, collect_garbage
 from daemon.operations.turn import Turn
 from storage import checkpoints, phase_runs, trials
-from storage.errors import LeaseHeld, Retired
+from storage.errors import LeaseHeld, Retired, SweepRefused
+from storage.sweep import FEW
 from storage.tables import CheckpointRow
 from tests.daemon.conftest import build_episode
 from tests.daemon.operations.conftest import Store
@@ -224,3 +225,21 @@ def test_killed_between_mark_and_deletion_it_goes_on_the_next_time(
         collected(store, days=2)
     monkeypatch.setattr(Path, "unlink", unlink)
     assert collected(store, days=2).blobs.count == 1
+
+
+@on_sqlite
+def test_a_store_that_belongs_to_another_database_is_left_alone(store: Store) -> None:
+    strangers = [store.blobs.put(f"blob {number}".encode()) for number in range(FEW + 1)]
+    aged(store)
+    with pytest.raises(SweepRefused):
+        collected(store, days=10)
+    assert set(strangers) <= set(store.blobs.sizes())
+
+
+@on_sqlite
+def test_without_any_grace_a_file_whose_row_is_on_its_way_is_left_alone_all_the_same(store: Store) -> None:
+    young = store.blobs.put(b"its row is on its way")
+    at = (store.now + timedelta(days=1)).timestamp() - 60
+    os.utime(store.blobs.path(young), (at, at))
+    collected(store, days=1, grace_s=0.0)
+    assert young in store.blobs.sizes()

@@ -132,3 +132,11 @@ def test_made_by_answers_only_for_finished_runs_and_kinds_they_made(lab: Lab) ->
         assert found.id == row.id
         assert made_by(session, lab.iteration_id, phase="finetune_world_model", kind="judge") is None
         assert made_by(session, lab.iteration_id, phase="update_policy", kind="policy") is None
+
+
+def test_what_was_let_go_is_not_gone_on_from(lab: Lab) -> None:
+    before = newest(lab)
+    made = make_policy(lab, "update_policy", finished=True)
+    with lab.database.write() as session:
+        checkpoints.get(session, made).retired_at = wall_clock()
+    assert newest(lab) == before

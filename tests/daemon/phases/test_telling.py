@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from daemon.judges.errors import JudgeBudgetSpent
+from daemon.judges.errors import JudgeBudgetSpent, JudgeDaySpent
 from daemon.phases.judges import judge_for
-from daemon.phases.telling import Spell, tell
+from daemon.phases.telling import Spell, ToldJudge, tell
 from storage import events
 from tests.daemon.judges.emulator import Endpoint, running
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
@@ -63,4 +63,18 @@ def test_a_spent_budget_is_told_once_and_still_refused(lab: Lab) -> None:
         for seed in range(2):
             with pytest.raises(JudgeBudgetSpent):
                 judge.judge(grey(judge.frames, seed), ["open the drawer"])
+    assert told(lab) == ["judge_budget_spent"]
+
+
+def test_a_budget_of_the_day_that_is_spent_is_told_as_well(lab: Lab) -> None:
+    class Spent:
+        frames = 2
+
+        def judge(self, frames: torch.Tensor, instructions: list[str]) -> None:
+            raise JudgeDaySpent(spent=3.0, budget=3.0)
+
+    lab.request(SMALL)
+    judge = ToldJudge(Spent(), lab.context("collect"))
+    with pytest.raises(JudgeDaySpent):
+        judge.judge(grey(2), ["open the drawer"])
     assert told(lab) == ["judge_budget_spent"]

@@ -305,3 +305,15 @@ def test_pictures_that_people_brought_are_found_again_until_they_are_removed(pas
     with past.store.database.write() as session:
         start_images.remove(session, start_images.get(session, row.id), now=NOW)
     assert f"start image {row.id}: {sha256} then, none now" in refused(past, kept)
+
+
+def test_what_was_let_go_meanwhile_but_is_still_there_is_found_as_it_was_then(past: Past) -> None:
+    kept = past.did()
+    for table in (EpisodeRow, CheckpointRow):
+        past.execute(sa.update(table).values(retired_at=LATER))
+    copy = past.again(kept)
+    with copy.database.read() as session:
+        assert len(replay.select(session, replay.EpisodeQuery())) == 3
+        row = checkpoints.get(session, past.world_model.id)
+        assert checkpoints.path(row, copy.blobs).read_bytes() == b"world model"
+    copy.database.dispose()

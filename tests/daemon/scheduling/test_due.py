@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from daemon.scheduling.documents import ScheduleChange, ScheduleWish, add_schedule, change_schedule, next_runs
 from daemon.scheduling.due import FAILED_PAUSE_S, anything_due, run_due, run_now
 from daemon.scheduling.errors import ScheduleBusy
-from storage import iterations, schedules
+from storage import audit, iterations, schedules
 from storage.db import Database
 from storage.states import move
 
@@ -290,3 +290,14 @@ def test_a_daemon_killed_just_after_it_asked_does_not_ask_again(database, now):
     assert len(requested(database)) == 1
     assert ran(database, now + HOUR) == []
     assert len(requested(database)) == 1
+
+
+def test_who_presses_now_is_named_and_else_the_schedule_is(database, now):
+    schedule = scheduled(database, now, NIGHTLY)
+    with database.write() as session:
+        row, _ = run_now(session, schedules.get(session, schedule), key="k", now=now, actor="ann")
+        iterations.cancel(session, row.id, now=now)
+        run_now(session, schedules.get(session, schedule), key="other", now=now)
+    with database.read() as session:
+        asked = [act.actor for act in audit.read(session) if act.action == "iteration_requested"]
+    assert sorted(asked) == ["ann", "schedule nightly"]

@@ -141,3 +141,12 @@ def test_iterations_go_by_number_and_policies_by_number_or_id(
     assert answers(database, "policy=2") == [b]
     assert answers(database, f"policy={policies[0]}") == [a]
     assert answers(database, "policy=7") == []
+
+
+def test_an_episode_whose_files_were_let_go_answers_nothing(
+    database: Database, blobs: BlobStore, an_episode: Callable, committed: Callable, now: datetime
+) -> None:
+    kept, gone = (committed(an_episode(number)) for number in (1, 2))
+    with database.write() as session:
+        session.get_one(EpisodeRow, gone.id).retired_at = now
+    assert answers(database) == [kept.id]
