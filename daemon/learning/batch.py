@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daemon.learning.errors import BadTensor, LearningError
-from daemon.learning.shrinking import area_means, block_means, has_whole_blocks
+from daemon.learning.shrinking import area_means, block_means, has_whole_blocks, means_of
 
 IMAGE_SIZE = 64  # pixels on a side inside the nano learner
 ACTION_DIM = 7  # bridge_v2: three metres, three radians, one gripper opening
@@ -217,6 +217,25 @@ def resize_frames(images: NDArray[np.uint8], size: int = IMAGE_SIZE) -> Tensor:
         raise BadTensor(name="resize_frames: images", expected="uint8 [N, H, W, 3]", found=found)
     means = block_means if has_whole_blocks(images, size) else area_means
     return means(images, size)
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """Pictures of an environment at a policy's size, to the bytes that `resize_frames` makes of the same.
+
+    Larger ones are shrunk by averaging areas; of smaller ones a pixel fills as many as it covers, which
+    brings back no detail; those of the size are returned as they are.
+
+    Args:
+        images: uint8 [B, 3, H, W], on any device.
+
+    Returns:
+        uint8 [B, 3, size, size], on the same.
+
+    Raises:
+        BadTensor: another dtype or shape.
+    """
+    require_images(images, where="fitted")
+    return images if images.shape[2:] == (size, size) else means_of(images, size)
 
 
 def require_images(images: Tensor, *, where: str, size: int | None = None) -> None:

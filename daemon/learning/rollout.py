@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from daemon.learning.batch import require_images
+from daemon.learning.batch import fitted, require_images
 from daemon.learning.errors import BadTensor
 from daemon.learning.policy.policy import Policy
 
@@ -74,7 +74,7 @@ class Rollouts:
     """What B rollouts of K chunks saw and did.
 
     Attributes:
-        images: uint8 [B, K, 3, H, W], the observation at each decision.
+        images: uint8 [B, K, 3, H, W], what was decided by: the observations, at the policy's size.
         instructions: B sentences.
         tokens: int64 [B, K, L, A], as drawn.
         log_probs: float32 [B, K, L, A], of those tokens at the temperature they were drawn at.
@@ -99,6 +99,12 @@ def rollout(
 ) -> Rollouts:
     """Act K chunks from every start, open loop within a chunk.
 
+    The policy decides by pictures of its own size, whatever the environment's, and is scored on the same.
+    A robot's 256 pixels are brought to that size at once; a world model imagines at its own size, and what it
+    imagines is brought to the policy's. Where each size divides the one before, both ways give the same
+    picture but for rounding. Where the world model's is the smallest, imagined pictures are enlarged and lack
+    the detail that the robot's have.
+
     Args:
         generator: of the policy's draws.
         seeds: of the environment's noise, one per start.
@@ -110,10 +116,10 @@ def rollout(
     images, seen, decisions = starts.images.to(policy.device), [], []
     env.reset(images, seeds)
     for _ in range(plan.chunks):
+        seen.append(fitted(images, policy.image_size))  # [B, 3, H, W], the policy's
         chunk = policy.act(
-            images, starts.instructions, temperature=plan.temperature, generator=generator
+            seen[-1], starts.instructions, temperature=plan.temperature, generator=generator
         )  # [B, L, A]
-        seen.append(images)
         decisions.append(chunk)
         images = env.step(chunk.actions).to(policy.device)  # [B, 3, H, W]
         if images.shape != starts.images.shape:

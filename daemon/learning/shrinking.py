@@ -38,8 +38,12 @@ def block_means(images: U8, size: int) -> Tensor:
 
 def area_means(images: U8, size: int) -> Tensor:
     """Means over areas of images uint8 [N, H, W, 3] of any size: uint8 [N, 3, size, size]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-    return F.interpolate(pixels, size=(size, size), mode="area").round().to(torch.uint8)
+    return means_of(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), size)
+
+
+def means_of(images: Tensor, size: int) -> Tensor:
+    """The same of images uint8 [N, 3, H, W] on any device; they stay there."""
+    return F.interpolate(images.float(), size=(size, size), mode="area").round().to(torch.uint8)
 
 
 def _sum(parts: list[NDArray[np.uint8]] | list[U16]) -> U16:

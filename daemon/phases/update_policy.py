@@ -105,11 +105,13 @@ def load(
     device = choose_device()
     precision = choose_precision(device.type)
     files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
-    return (
-        load_policy(files["policy"], device=device, precision=precision),
-        ClassifierJudge.load(files["judge"], device=device, precision=precision),
-        WorldModel.load(files["world_model"], device=device),
-    )
+    policy = load_policy(files["policy"], device=device, precision=precision)
+    judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
+    world_model = WorldModel.load(files["world_model"], device=device)
+    sizes = policy.image_size, world_model.image_size
+    if sizes[0] > sizes[1]:
+        log.warning("imagination is coarser than the robot policy_pixels=%d world_model_pixels=%d", *sizes)
+    return policy, judge, world_model
 
 
 def updated(

@@ -11,6 +11,7 @@ from daemon.learning.batch import (
     Clip,
     ClipInvalid,
     NoWindow,
+    fitted,
     require_images,
     resize_frames,
     window_starts,
@@ -130,6 +131,16 @@ def test_resizing_leaves_pictures_of_the_right_size_as_they_are():
 def test_resizing_refuses_what_is_not_a_batch_of_pictures(images: np.ndarray):
     with pytest.raises(BadTensor, match="uint8"):
         resize_frames(images)
+
+
+def test_pictures_are_fitted_by_the_mean_of_what_a_pixel_covers_or_by_repeating_it():
+    picture = torch.tensor([[0, 1, 10, 20], [2, 3, 30, 41], [7, 7, 0, 0], [7, 7, 0, 2]], dtype=torch.uint8)
+    picture = picture.expand(1, 3, 4, 4)
+    halved = fitted(picture, 2)
+    assert halved.dtype == torch.uint8
+    assert halved[0, 2].tolist() == [[2, 25], [7, 0]]  # means 1.5, 25.25, 7 and 0.5: ties go to even
+    assert torch.equal(fitted(picture, 8), picture.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert fitted(picture, 4) is picture
 
 
 def test_pictures_of_another_size_are_refused_only_where_a_size_is_required():

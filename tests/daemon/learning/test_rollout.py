@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
+from daemon.learning.batch import fitted, resize_frames
 from daemon.learning.errors import BadTensor
-from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.policy.nano_vla import NanoVLA, NanoVLAConfig
+from daemon.learning.policy.policy import ActionChunk, Policy, new_policy
 from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
 
 SENTENCES = ("open the drawer", "close the drawer", "open the drawer")
@@ -162,3 +165,72 @@ def test_the_environment_is_told_the_seeds_of_its_noise() -> None:
     plan = RolloutPlan(chunks=1, temperature=0.0, final_frames=1)
     rollout(a_policy(), env, starts(), plan=plan, seeds=[4, 5, 6])
     assert env.seeds == [4, 5, 6]
+
+
+class RecordingPolicy(Policy):
+    """Keeps every picture that it decided by."""
+
+    shown: list[torch.Tensor]
+
+    def act(self, images: torch.Tensor, *args: object, **kwargs: object) -> ActionChunk:
+        self.shown = [*getattr(self, "shown", []), images]
+        return super().act(images, *args, **kwargs)  # type: ignore[arg-type]
+
+
+def a_policy_of(size: int) -> RecordingPolicy:
+    """Untrained, and decides by pictures of so many pixels on a side."""
+    known = a_policy()
+    config = NanoVLAConfig(image_size=size, vocabulary=len(known.tokenizer), chunk=2, width=32, layers=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return RecordingPolicy(NanoVLA(config), known.tokenizer, binning=known.binning)
+
+
+def noise(side: int, *, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (3, 3, side, side), generator=generator).byte()
+
+
+@pytest.mark.parametrize(("environment", "size"), [(64, 32), (64, 128), (64, 96), (256, 64)])
+def test_a_policy_of_another_size_gets_what_a_camera_of_that_size_would_give(
+    environment: int, size: int
+) -> None:
+    """The environment keeps its own size; what is recorded is what was seen, so that scoring sees it too."""
+    env, policy = CountingEnv(), a_policy_of(size)
+    begun = Starts(images=noise(environment), instructions=SENTENCES)
+    plan = RolloutPlan(chunks=3, temperature=1.0, final_frames=2)
+    done = rollout(policy, env, begun, plan=plan, generator=torch.Generator().manual_seed(1))
+    assert done.images.shape == (3, 3, 3, size, size)
+    assert done.final_frames.shape == (3, 2, 3, environment, environment)
+    for chunk, at in enumerate((0, 2, 4)):
+        camera = np.ascontiguousarray(env.frames[at].permute(0, 2, 3, 1).numpy())
+        assert torch.equal(done.images[:, chunk], resize_frames(camera, size))
+        assert torch.equal(done.images[:, chunk], policy.shown[chunk])
+        again = policy.log_probs(done.images[:, chunk], SENTENCES, done.tokens[:, chunk], temperature=1.0)
+        torch.testing.assert_close(again.detach(), done.log_probs[:, chunk], atol=1e-5, rtol=1e-5)
+
+
+def test_pictures_of_the_policy_s_size_reach_it_untouched() -> None:
+    policy = a_policy_of(64)
+    begun = Starts(images=noise(64), instructions=SENTENCES)
+    rollout(policy, CountingEnv(), begun, plan=RolloutPlan(chunks=1, temperature=0.0, final_frames=1))
+    assert policy.shown[0].data_ptr() == begun.images.data_ptr()
+
+
+@pytest.mark.parametrize("between", [128, 64])
+def test_by_way_of_a_world_model_a_picture_is_the_robot_s_but_for_rounding(between: int) -> None:
+    """256 to 64 at once, or by way of the size that the world model imagines at."""
+    camera = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
+    robot = resize_frames(camera, 64)
+    imagined = fitted(resize_frames(camera, between), 64)
+    assert int((robot.int() - imagined.int()).abs().max()) <= (between != 64)
+
+
+def test_the_environment_s_pictures_must_be_pictures() -> None:
+    class Floating(CountingEnv):
+        def step(self, actions: torch.Tensor) -> torch.Tensor:
+            return super().step(actions).float()
+
+    plan = RolloutPlan(chunks=2, temperature=0.0, final_frames=1)
+    with pytest.raises(BadTensor, match=r"fitted.*uint8.*float32"):
+        rollout(a_policy_of(32), Floating(), starts(), plan=plan)
