@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from daemon.judges.errors import JudgeError
 from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.vlm import Rubric, shown, yes_or_no
-from daemon.learning.vlm_inputs import picture_of, prompt_of
+from daemon.learning.vlm_inputs import UNREADABLE, inputs_of, prompt_of, read_processor
 
 ABSTAIN_WITHIN = 0.1  # a probability this close to one half is no verdict
 YES, NO = "1", "0"
@@ -78,12 +78,12 @@ class VlmLocalJudge:
             JudgeModelUnusable: it holds no such model, or one that has no token for its answers.
         """
         try:
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            processor = read_processor(folder)
             model = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=precision
             )
             return cls(model.to(device), processor, frames=frames, rubrics=rubrics)
-        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        except UNREADABLE as error:
             raise JudgeModelUnusable(folder=folder, reason=str(error).splitlines()[0]) from error
 
     @torch.no_grad()
@@ -102,11 +102,11 @@ class VlmLocalJudge:
         return Verdicts(success=probability > 0.5, known=known, probability=probability)
 
     def _probability(self, film: Tensor, instruction: str) -> float:
-        pictures = [picture_of(film[place]) for place in shown(len(film))]
+        pictures = [film[place] for place in shown(len(film))]
         text = yes_or_no(instruction, self._rubrics.get(instruction, Rubric()), pictures=len(pictures))
         prompt = prompt_of(self._processor, text, pictures=len(pictures), ending="Answer: ")
-        inputs = self._processor(text=[prompt], images=[pictures], return_tensors="pt")
-        logits = self._model(**inputs.to(self._model.device)).logits[0, -1, self._answers].float()  # yes, no
+        inputs = inputs_of(self._processor, [prompt], [pictures], device=self._model.device)
+        logits = self._model(**inputs).logits[0, -1, self._answers].float()  # yes, no
         return float(logits.softmax(0)[0])
 
 

@@ -65,7 +65,7 @@ class VlmActionModel(PreTrainedModel):
         return logits.unflatten(1, (self.config.chunk, self.config.action_dims))  # type: ignore[no-any-return]
 
     def with_places(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs with L·A places at the end of every sequence, visible and of no kind."""
+        """The inputs with L·A places at the end of every sequence, each like its last: visible, and text."""
         ids = inputs.get("input_ids")
         if ids is None or ids.ndim != SAME_LENGTH:
             found = "none" if ids is None else str(list(ids.shape))
@@ -74,7 +74,7 @@ class VlmActionModel(PreTrainedModel):
         for name, tensor in inputs.items():
             along = tensor.ndim == SAME_LENGTH and tensor.shape == ids.shape
             if along:
-                places = tensor.new_full((len(ids), len(self.queries)), name == "attention_mask")
+                places = tensor[:, -1:].expand(-1, len(self.queries))
                 tensor = torch.cat([tensor, places], dim=1)  # noqa: PLW2901
             longer[name] = tensor
         return longer

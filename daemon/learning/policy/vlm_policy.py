@@ -1,8 +1,8 @@
 """A vision-language-action policy on any transformers backbone; the same contract as the nano one's.
 
 It owns body, head, processor and binning, and keeps them in one checkpoint of kind "policy": weights as
-safetensors, the processor's files as text in the header. `train_only` says which weights learn: all of them,
-or low-rank adapters (LoRA, through peft) with the queries and the head.
+safetensors, the processor's files as text in the header. All weights learn, or after `adapt` low-rank
+adapters (LoRA, through peft) with the queries and the head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from daemon.learning.devices import autocast
 from daemon.learning.errors import BadTensor
@@ -25,7 +25,7 @@ from daemon.learning.policy.policy import KIND, Policy
 from daemon.learning.policy.tokens import ActionBinning, BinningInvalid
 from daemon.learning.policy.vlm_action import VlmActionConfig, VlmActionModel, body_of
 from daemon.learning.state import CheckpointUnreadable, State, half, save_state
-from daemon.learning.vlm_inputs import picture_of, prompt_of
+from daemon.learning.vlm_inputs import UNREADABLE, inputs_of, prompt_of, read_processor
 
 NETWORK = "vlm"
 SIZES = ("body", "image_size", "chunk", "action_dims", "bins")
@@ -41,7 +41,8 @@ class VlmPolicy(Policy):
         """Float32 logits [B, L, A, bins] of uint8 images [B, 3, H, W], with gradient.
 
         Raises:
-            BadTensor: the numbers of images and instructions differ, or images have another size or type.
+            BadTensor: the numbers of images and instructions differ, images have another size or type, or an
+                instruction holds a control token of the model.
         """
         side = self.image_size
         fits = images.ndim == 4 and images.dtype == torch.uint8 and tuple(images.shape[1:]) == (3, side, side)
@@ -49,21 +50,11 @@ class VlmPolicy(Policy):
             found = f"{images.dtype} {list(images.shape)} for {len(instructions)} instructions"
             expected = f"uint8 [B, 3, {side}, {side}], one instruction each"
             raise BadTensor(name="images", expected=expected, found=found)
-        inputs = self.inputs_of(images, instructions)
+        asked = [self.prompt(sentence) for sentence in instructions]
+        inputs = inputs_of(self.tokenizer, asked, [[picture] for picture in images], device=self.device)
         with autocast(self.device, self.precision):
             logits: Tensor = self.model(inputs)
         return logits.float()
-
-    def inputs_of(self, images: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
-        """What the processor makes of pictures and sentences, padded on the left, on the policy's device."""
-        made = self.tokenizer(
-            text=[self.prompt(sentence) for sentence in instructions],
-            images=[[picture_of(picture)] for picture in images],
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-        )
-        return {name: tensor.to(self.device) for name, tensor in made.items() if torch.is_tensor(tensor)}
 
     def prompt(self, instruction: str) -> str:
         """The question, as the model's own template writes it, or plainly where it has none."""
@@ -115,11 +106,11 @@ class VlmPolicy(Policy):
             CheckpointUnreadable: the folder holds no such model in safetensors.
         """
         try:
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            processor = read_processor(folder)
             backbone = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except UNREADABLE as error:
             expected = "an image-text-to-text model in safetensors and its processor"
             raise CheckpointUnreadable(path=folder, expected=expected, found=str(error)) from error
         config = VlmActionConfig(
@@ -148,7 +139,7 @@ class VlmPolicy(Policy):
             with TemporaryDirectory(prefix="gymnastd-") as folder:
                 for name, text in state.extra.items():
                     (Path(folder) / Path(name.removeprefix(PROCESSOR)).name).write_text(text)
-                processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+                processor = read_processor(Path(folder))
             return cls(
                 model.to(device).eval(),
                 processor,
@@ -157,6 +148,6 @@ class VlmPolicy(Policy):
                 ),
                 precision=precision,
             )
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, BinningInvalid) as error:
+        except (*UNREADABLE, RuntimeError, BinningInvalid) as error:
             expected = "a body, a head, a binning and a processor that fit together"
             raise CheckpointUnreadable(path=path, expected=expected, found=str(error)) from error
