@@ -21,7 +21,7 @@ from daemon.settings import Settings
 from storage import episodes
 from tests.architecture.documents import Line, blocks, options_of, resolved, shell_lines
 from tests.daemon.conftest import build_episode
-from tests.daemon.judges.test_vlm_local import a_model, a_processor
+from tests.daemon.learning.policy.tiny_vlms import llava
 from tests.daemon.serving import Served, serving
 
 pytestmark = pytest.mark.slow
@@ -139,8 +139,7 @@ def test_the_script_that_brings_a_policy_in_makes_it_the_champion(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "data"))
-    a_model().save_pretrained(tmp_path / "my-vlm")
-    a_processor().save_pretrained(tmp_path / "my-vlm")
+    llava(tmp_path / "my-vlm")
     (script,) = blocks("docs/bring-your-own.md", "python")
     exec(compile(script, "docs/bring-your-own.md", "exec"), {})  # noqa: S102 - the page's own words
     settings = Settings(data_dir=tmp_path / "data")

@@ -20,7 +20,7 @@ from daemon.phases.context import PhaseContext
 from daemon.phases.judges import judge_for
 from daemon.phases.telling import ToldJudge
 from tests.daemon.judges.emulator import Endpoint, running
-from tests.daemon.judges.test_vlm_local import a_model, a_processor
+from tests.daemon.learning.policy.tiny_vlms import llava
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
 from tests.robot_bridge.toy_driver import TASKS
 
@@ -66,8 +66,7 @@ def test_a_model_that_the_settings_do_not_name_is_refused(lab: Lab, kind: str, s
 
 
 def test_a_model_in_a_folder_judges_with_the_rubrics_of_the_spec(lab: Lab, tmp_path: Path) -> None:
-    a_model().save_pretrained(tmp_path)
-    a_processor().save_pretrained(tmp_path)
+    llava(tmp_path)
     context = asking(lab, "vlm_local", None, done={"open the drawer": "it gapes"})
     settings = context.settings.model_copy(update={"judge_model_dir": tmp_path})
     judge = judge_for(replace(context, settings=settings), a_coin(("a",)), waiting_at=0.5)
