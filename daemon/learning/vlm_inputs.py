@@ -39,7 +39,7 @@ def read_processor(folder: Path) -> Any:
     films = kind is not None and VIDEOS in kind.get_attributes()
     if films and inspect.signature(kind).parameters[VIDEOS].default is None:
         parts = [name for name in kind.get_attributes() if name != VIDEOS]
-        without = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: list(parts))})
+        without: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: list(parts))})
         return without.from_pretrained(folder, local_files_only=True)
     if films and not is_torchvision_available():
         raise ImportError(f"{kind.__name__} cannot do without videos: install the package torchvision")
