@@ -22,6 +22,8 @@ TASK_IDS: tuple[TaskId, ...] = (
 PhaseName = Literal["collect", "finetune_world_model", "update_policy"]
 PHASES: tuple[PhaseName, ...] = ("collect", "finetune_world_model", "update_policy")
 
+YOUNGER = {"phases": PHASES, "stop_on_success": False}  # fields that came later, and what they are by default
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 
@@ -237,6 +239,11 @@ class IterationSpec(SpecModel):
     steps: Annotated[int, Field(strict=True, ge=5, le=1000)] = Field(
         default=40, description="actions of an episode, real and imagined"
     )
+    stop_on_success: bool = Field(
+        default=False,
+        description="the judge is asked after every chunk, and an episode, real or imagined, ends where it "
+        "sees success; real ones can where they are collected via stepped",
+    )
     collect: CollectSpec = CollectSpec()
     world_model: FinetuneSpec = FinetuneSpec()
     trust: TrustSpec = TrustSpec()
@@ -251,6 +258,15 @@ class IterationSpec(SpecModel):
             raise ValueError("tasks must name at least one task, each once, or be null for all")
         return self
 
+    @model_validator(mode="after")
+    def _an_arm_does_not_wait_for_its_judge(self) -> Self:
+        if self.ends_real_episodes and self.judge.kind != "success_classifier":
+            raise ValueError(
+                "stop_on_success needs judge.kind success_classifier where phases has collect: an episode "
+                f"that waits seconds for its next step is given up, and {self.judge.kind} may take longer"
+            )
+        return self
+
     @field_validator("phases")
     @classmethod
     def _phases_are_named_once(cls, named: tuple[PhaseName, ...]) -> tuple[PhaseName, ...]:
@@ -258,12 +274,31 @@ class IterationSpec(SpecModel):
             raise ValueError("phases must name each phase once")
         return tuple(phase for phase in PHASES if phase in named)
 
+    @property
+    def ends_real_episodes(self) -> bool:
+        """Whether the robot is to end episodes before their last step."""
+        return self.stop_on_success and "collect" in self.phases
+
+    def require_way(self, via: str) -> None:
+        """Refuse to end real episodes early where they are collected `via` a way that cannot.
+
+        Raises:
+            SpecInvalid: nobody looks at the pictures between two chunks there.
+        """
+        if self.ends_real_episodes and via != "stepped":
+            wanted = (
+                f"expected false, because GYMNASTD_COLLECT_VIA is {via}, where robots act to the end by "
+                'themselves. Collect via stepped, or leave "collect" out of phases'
+            )
+            raise SpecInvalid(faults={"stop_on_success": wanted})
+
     def document(self) -> dict[str, Any]:
         """Give the JSON document that is stored, every default written out.
 
-        Only `phases` is left out where all are wanted: specs keep the digest that they had before it existed.
+        Only those of `YOUNGER` are left out: specs keep the digest that they had before these existed.
         """
-        return self.model_dump(mode="json", exclude={"phases"} if self.phases == PHASES else None)
+        left_out = {name for name, default in YOUNGER.items() if getattr(self, name) == default}
+        return self.model_dump(mode="json", exclude=left_out)
 
     def digest(self) -> str:
         """Give the sha256 of the canonical JSON document: equal specs, equal digests."""

@@ -7,6 +7,7 @@ skip. Every command can be sent twice: leases by their Idempotency-Key, episodes
 
 from __future__ import annotations
 
+import operator
 import uuid
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from robot_bridge.episode import Outcome, PolicyRef
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 1
+PROTOCOL_MINOR: Final = 2
+EARLY_END_MINOR: Final = 2  # the first version whose episodes may end before their last step
 PROTOCOL_HEADER: Final = "Station-Protocol"
 FENCE_HEADER: Final = "Fence"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
@@ -81,6 +83,10 @@ class EpisodeRequest(Command):
 
     In mode "callback" the station asks `policy_endpoint` itself, see `robot_bridge.callback`, once the
     episode is started; it must be an address that the station was told at home it may call.
+
+    An episode says something of its policy where it was completed over all `max_steps`; with `may_end_early`,
+    wherever its client completes it: by a rule that it has chosen before. Unless it is asked for it is not
+    sent, and older stations take the episode.
     """
 
     episode_id: EpisodeId = Field(default_factory=lambda: str(uuid.uuid4()))
@@ -92,6 +98,7 @@ class EpisodeRequest(Command):
     policy: PolicyRef
     seed: int = Field(ge=0, lt=2**63)
     limits: NarrowedLimits | None = None
+    may_end_early: bool = Field(default=False, exclude_if=operator.not_)
     metadata: dict[str, str] = Field(default_factory=dict, max_length=50)
 
 

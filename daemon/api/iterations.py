@@ -42,6 +42,7 @@ def request_iteration(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Ask for an iteration. 201: it is new; 200: the key found it again; 409: with another spec."""
+    spec.require_way(services.settings.collect_via)
     now = services.now()
     with services.database.write() as session:
         row, created = iterations.request_iteration(

@@ -42,6 +42,7 @@ RunKey = Annotated[
 @router.post("", status_code=201, response_model=ScheduleRecord)
 def create_schedule(asked: ScheduleWish, response: Response, services: Wired, actor: Actor) -> dict[str, Any]:
     """Keep a schedule. 201: it is new; 200: the same is there already; 409: another one has its name."""
+    asked.spec.require_way(services.settings.collect_via)
     now = services.now()
     with services.database.write() as session:
         row, created = add_schedule(session, asked, now=now)
@@ -84,6 +85,8 @@ def patch_schedule(
     if_match: IfMatch = None,
 ) -> dict[str, Any]:
     """Change what is sent, and nothing else. 412: somebody else changed it; 428: without If-Match."""
+    if change.spec is not None:
+        change.spec.require_way(services.settings.collect_via)
     now = services.now()
     with services.database.write() as session:
         row = find_schedule(session, schedule_id)

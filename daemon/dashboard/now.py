@@ -54,6 +54,7 @@ def start(request: Request, services: Wired, actor: Actor, form: Form) -> Respon
     text, key = field(form, "spec"), field(form, "key")[:LONGEST_KEY] or str(uuid.uuid4())
     try:
         spec = read_spec(text)
+        spec.require_way(services.settings.collect_via)
     except SpecInvalid as refused:
         return _page(request, services, text=text, faults=refused.faults)
     request_iteration(spec, Response(), services, actor, f"page-{key}")

@@ -1,7 +1,8 @@
 """What a policy can learn from: the decisions of informative rollouts, each with its advantage.
 
 Judged rollouts go in; one row per decision (chunk) of every rollout worth learning from comes out, ready to
-be cut into minibatches.
+be cut into minibatches. What is not valid in a rollout is no row, so that no mean is taken over it; all that
+was decided weighs the same, in a rollout that ended early as in one that did not.
 """
 
 from __future__ import annotations
@@ -96,13 +97,14 @@ def _group(rollouts: Rollouts, known: Tensor, advantages: Tensor, *, begins: int
     """The decisions of one group's known rollouts; known and advantages are [G]."""
     own = known.nonzero().squeeze(1)
     rows = own + begins
-    chunks = rollouts.tokens.shape[1]
+    valid = rollouts.valid[rows]  # [R, K]
+    of = rows.repeat_interleave(valid.sum(dim=1))  # [X], the rollout of each decision
     return Decisions(
-        images=rollouts.images[rows].flatten(0, 1),
-        instructions=tuple(rollouts.instructions[row] for row in rows.tolist() for _ in range(chunks)),
-        tokens=rollouts.tokens[rows].flatten(0, 1),
-        log_probs=rollouts.log_probs[rows].flatten(0, 1),
-        advantages=advantages[own].repeat_interleave(chunks),
+        images=rollouts.images[rows][valid],
+        instructions=tuple(rollouts.instructions[row] for row in of.tolist()),
+        tokens=rollouts.tokens[rows][valid],
+        log_probs=rollouts.log_probs[rows][valid],
+        advantages=advantages[of - begins],
     )
 
 

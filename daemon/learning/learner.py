@@ -43,6 +43,9 @@ class PolicyUpdateConfig:
             them; None learns from whatever one batch gave.
         by_promise: starts are drawn by how much their groups will tell, see `start_draws.py`.
         common_noise: rollouts of a group share the environment's noise and differ by what they do alone.
+        stop_on_success: the judge is asked after every chunk, and a rollout that succeeded is over.
+        remote_judge: judging is waiting for somebody else; meanwhile the batch that may be needed next is
+            imagined.
         minibatch: decisions (chunks) per optimizer step.
         kl: weight of the divergence from the policy that the updates began with; 0 leaves it out.
         imitation: weight of the cross-entropy, nats per token, of the arena's `proven` episodes.
@@ -57,6 +60,8 @@ class PolicyUpdateConfig:
     most_batches: int = 1
     by_promise: bool = False
     common_noise: bool = False
+    stop_on_success: bool = False
+    remote_judge: bool = False
     temperature: float = 1.0
     lr: float = 5e-5
     clip: ClipRange = field(default_factory=ClipRange)
@@ -70,6 +75,15 @@ class PolicyUpdateConfig:
     max_grad_norm: float = 1.0
     max_approx_kl: float = 0.05
     seed: int = 0
+
+    @property
+    def imagines_ahead(self) -> bool:
+        """Whether a batch can be imagined before the verdicts on the one before it are known.
+
+        It cannot where they say what its starts are, nor where the same judge is asked on the way: its budget
+        could end in another batch then.
+        """
+        return self.remote_judge and not self.by_promise and not self.stop_on_success
 
 
 class Learner:

@@ -72,6 +72,15 @@ class UpdateProgress:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
         return [entry.group for entry in taken]
 
+    def chance(self) -> tuple[Tensor, Tensor]:
+        """What the next draws depend on, to `go_back` to."""
+        return self.generator.get_state(), self.draws.counts.clone()
+
+    def go_back(self, chance: tuple[Tensor, Tensor]) -> None:
+        """Draw again what was drawn since."""
+        self.generator.set_state(chance[0])
+        self.draws.counts.copy_(chance[1])
+
     def _learning(self) -> list[tuple[str, nn.Parameter]]:
         """The weights that change; what stands still is in the checkpoint that the updates began with."""
         return [(name, weight) for name, weight in self.module.named_parameters() if weight.requires_grad]

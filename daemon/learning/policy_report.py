@@ -44,7 +44,10 @@ class Groups:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOutcome:
-    """One update as numbers: rollouts judged and succeeded by instruction; `learned` is a mean over steps."""
+    """One update as numbers: rollouts judged and succeeded by instruction; `learned` is a mean over steps.
+
+    `stopped_share` of the rollouts were over before their last chunk; None where none may be.
+    """
 
     judged: dict[str, int]
     succeeded: dict[str, int]
@@ -52,6 +55,7 @@ class UpdateOutcome:
     groups: Groups
     optimizer_steps: int
     learned: dict[str, float]
+    stopped_share: float | None = None
 
     @property
     def informative_share(self) -> float:
@@ -76,6 +80,7 @@ class UpdateOutcome:
             "groups_dropped": float(self.groups.imagined - self.groups.informative + self.groups.expired),
             "wasted_rollouts": float(self.groups.wasted_rollouts),
             "optimizer_steps": float(self.optimizer_steps),
+            **({} if self.stopped_share is None else {"stopped_share": self.stopped_share}),
             **self.learned,
         }
 

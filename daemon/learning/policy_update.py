@@ -4,13 +4,18 @@ One update imagines batches of N groups of G rollouts, each judged once at its e
 inform, then passes `epochs` times over their decisions. Groups without spread teach nothing and are left out,
 as are rollouts on which the judge declined; informative groups that an update has no room for wait for the
 next. The optimizer's steps are in `learner.py`.
+
+A judge that is far away is waited for, and meanwhile the next batch is imagined. Whether it is needed the
+verdicts will say; if not, it is forgotten and chance goes back, so that everything is as if one had waited.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -45,12 +50,22 @@ class Arena:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Imagined:
+    """N groups that nobody has judged yet, and the starts that they were drawn from."""
+
+    rollouts: Rollouts
+    starts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
     """N groups, imagined and judged."""
 
     instructions: tuple[str, ...]
     verdicts: Verdicts
     groups: list[Decisions]  # the informative ones
+    taught: int  # rollouts of those groups that are learned from
+    stopped: int  # rollouts that were over before their last chunk
 
 
 def update_policy(
@@ -94,7 +109,7 @@ def update_policy(
         learned = progress.take(config.informative_groups)
         steps = learner.learn(joined(learned)) if learned else []
         groups = _counted(batches, learned=len(learned), expired=expired, progress=progress, config=config)
-        progress.history.append(_outcome(batches, groups=groups, steps=steps))
+        progress.history.append(_outcome(batches, groups=groups, steps=steps, config=config))
         on_update(update, progress.history[-1].metrics())
         if resumable is not None:
             resumable.save_if_due(progress)
@@ -105,32 +120,73 @@ def _enough(
     policy: Policy, arena: Arena, *, progress: UpdateProgress, config: PolicyUpdateConfig
 ) -> list[_Batch]:
     """Batches until enough groups inform, or until there are as many as may be."""
-    batches = [_imagined(policy, arena, progress=progress, config=config)]
-    while len(progress.waiting) < (config.informative_groups or 0) and len(batches) < config.most_batches:
-        batches.append(_imagined(policy, arena, progress=progress, config=config))
-    return batches
+    imagine = partial(_imagined, policy, arena, progress=progress, config=config)
+    wanted, most = config.informative_groups or 0, config.most_batches
+    batches: list[_Batch] = []
+    imagined = imagine()
+    while True:
+        may_follow, before = wanted > 0 and len(batches) + 1 < most, progress.chance()
+        ahead = imagine if may_follow and config.imagines_ahead else None
+        verdicts, following = _judged(arena.judge, imagined.rollouts, meanwhile=ahead)
+        batches.append(_admitted(imagined, verdicts, progress=progress, config=config))
+        if not may_follow or len(progress.waiting) >= wanted:
+            if following is not None:
+                progress.go_back(before)
+            return batches
+        imagined = following or imagine()
+
+
+def _judged(
+    judge: Judge, rollouts: Rollouts, *, meanwhile: Callable[[], _Imagined] | None
+) -> tuple[Verdicts, _Imagined | None]:
+    """The verdicts on a batch, and what was imagined while they were waited for."""
+    if meanwhile is None:
+        return judge.judge(rollouts.final_frames, rollouts.instructions), None
+    frames = rollouts.final_frames.cpu()  # here: the device is this thread's
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge") as beside:
+        asked = beside.submit(judge.judge, frames, rollouts.instructions)
+        following = meanwhile()
+        return asked.result(), following
 
 
 def _imagined(
     policy: Policy, arena: Arena, *, progress: UpdateProgress, config: PolicyUpdateConfig
-) -> _Batch:
-    """Roll out and judge one batch; its informative groups join those that wait."""
+) -> _Imagined:
+    """Roll out one batch."""
     size = config.group_size
     chosen = progress.draws.draw(config.groups)
     rows = [row for row in chosen for _ in range(size)]  # B = N·G
     seeds = _noise_seeds(config, progress.generator)
-    plan = RolloutPlan(chunks=config.chunks, temperature=config.temperature, final_frames=arena.judge.frames)
-    rollouts: Rollouts = rollout(
+    plan = RolloutPlan(
+        chunks=config.chunks,
+        temperature=config.temperature,
+        final_frames=arena.judge.frames,
+        stop=arena.judge if config.stop_on_success else None,
+    )
+    rollouts = rollout(
         policy, arena.env, arena.starts.take(rows), plan=plan, generator=progress.generator, seeds=seeds
     )
-    verdicts = arena.judge.judge(rollouts.final_frames, rollouts.instructions)
+    return _Imagined(rollouts=rollouts, starts=chosen)
+
+
+def _admitted(
+    imagined: _Imagined, verdicts: Verdicts, *, progress: UpdateProgress, config: PolicyUpdateConfig
+) -> _Batch:
+    """Let the informative groups of a batch join those that wait."""
+    rollouts, size = imagined.rollouts, config.group_size
     bounds = (config.success_low, config.success_high)
-    groups, _ = decisions_of(rollouts, verdicts, group_size=size, bounds=bounds)
+    groups, informative = decisions_of(rollouts, verdicts, group_size=size, bounds=bounds)
     known = verdicts.known.cpu().view(-1, size)
     successes = verdicts.success.cpu().view(-1, size) & known
-    progress.draws.learn(chosen, successes.sum(1).tolist(), known.sum(1).tolist())
+    progress.draws.learn(imagined.starts, successes.sum(1).tolist(), known.sum(1).tolist())
     progress.admit(groups)
-    return _Batch(instructions=rollouts.instructions, verdicts=verdicts, groups=groups)
+    return _Batch(
+        instructions=rollouts.instructions,
+        verdicts=verdicts,
+        groups=groups,
+        taught=int(known[informative].sum()),
+        stopped=int((rollouts.valid.sum(1) < config.chunks).sum()),
+    )
 
 
 def _noise_seeds(config: PolicyUpdateConfig, generator: torch.Generator) -> list[int]:
@@ -150,20 +206,22 @@ def _counted(
 ) -> Groups:
     informative = sum(len(batch.groups) for batch in batches)
     imagined = config.groups * len(batches)
-    chunks = config.chunks
-    kept = sum(len(group) // chunks for batch in batches for group in batch.groups)
     return Groups(
         imagined=imagined,
         informative=informative,
         learned=learned,
         carried=len(progress.waiting),
         expired=expired,
-        wasted_rollouts=(imagined + expired) * config.group_size - kept,
+        wasted_rollouts=(imagined + expired) * config.group_size - sum(batch.taught for batch in batches),
     )
 
 
 def _outcome(
-    batches: Sequence[_Batch], *, groups: Groups, steps: Sequence[dict[str, float]]
+    batches: Sequence[_Batch],
+    *,
+    groups: Groups,
+    steps: Sequence[dict[str, float]],
+    config: PolicyUpdateConfig,
 ) -> UpdateOutcome:
     judged: dict[str, int] = {}
     succeeded: dict[str, int] = {}
@@ -173,10 +231,13 @@ def _outcome(
             judged[sentence] = judged.get(sentence, 0) + counts
             succeeded[sentence] = succeeded.get(sentence, 0) + (counts and good)
     learned = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]} if steps else {}
+    rollouts = sum(len(batch.instructions) for batch in batches)
+    stopped = sum(batch.stopped for batch in batches)
     return UpdateOutcome(
         judged=judged,
         succeeded=succeeded,
-        known_share=sum(judged.values()) / sum(len(batch.instructions) for batch in batches),
+        known_share=sum(judged.values()) / rollouts,
+        stopped_share=stopped / rollouts if config.stop_on_success else None,
         groups=groups,
         optimizer_steps=len(steps),
         learned=learned,

@@ -2,6 +2,9 @@
 
 The environment may be imagined, simulated or real; it only has to keep the contract of `Env`. What a
 policy saw and decided is recorded as tensors; who judges the outcome, and who learns from it, is not here.
+
+Rollouts may end before their last chunk, each where a judge sees success. A batch moves in step, so the
+environment carries those along that are over until all are: what they do then is marked as not valid.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch import Tensor
 from daemon.learning.batch import fitted, require_images
 from daemon.learning.errors import BadTensor
 from daemon.learning.policy.policy import Policy
+from daemon.learning.reward.judge import Judge
 
 
 class Env(Protocol):
@@ -31,7 +35,10 @@ class Env(Protocol):
         """Execute a chunk float32 [B, L, A]; the observation after it, uint8 [B, 3, H, W]."""
 
     def recent_frames(self, count: int) -> Tensor:
-        """The last `count` observations, one per action and oldest first, uint8 [B, count, 3, H, W]."""
+        """The last `count` observations, one per action and oldest first, uint8 [B, count, 3, H, W].
+
+        The first repeats where there are fewer.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,29 +69,38 @@ class Starts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """How long and how boldly to act; `final_frames` is how many of the last frames the judge wants."""
+    """How long and how boldly to act.
+
+    Attributes:
+        final_frames: how many of the last frames the judge wants.
+        stop: asked after every chunk but the last about those that go on; whom it knows to have succeeded is
+            over. None: all act to the end.
+    """
 
     chunks: int
     temperature: float
     final_frames: int
+    stop: Judge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollouts:
-    """What B rollouts of K chunks saw and did.
+    """What B rollouts of K chunks saw and did; K is the longest one's.
 
     Attributes:
         images: uint8 [B, K, 3, H, W], what was decided by: the observations, at the policy's size.
         instructions: B sentences.
         tokens: int64 [B, K, L, A], as drawn.
         log_probs: float32 [B, K, L, A], of those tokens at the temperature they were drawn at.
-        final_frames: uint8 [B, F, 3, H, W], the last observations, oldest first.
+        valid: bool [B, K], decisions before the rollout was over; the others count for nothing.
+        final_frames: uint8 [B, F, 3, H, W], the last observations before it was over, oldest first.
     """
 
     images: Tensor
     instructions: tuple[str, ...]
     tokens: Tensor
     log_probs: Tensor
+    valid: Tensor
     final_frames: Tensor
 
 
@@ -97,7 +113,7 @@ def rollout(
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Rollouts:
-    """Act K chunks from every start, open loop within a chunk.
+    """Act the plan's chunks from every start, or until all are over, open loop within a chunk.
 
     The policy decides by pictures of its own size, whatever the environment's, and is scored on the same.
     A robot's 256 pixels are brought to that size at once; a world model imagines at its own size, and what it
@@ -112,9 +128,11 @@ def rollout(
     Raises:
         BadTensor: the environment answers with another shape than it was started with, or the policy's
             logits are not finite.
+        LearningError: what the judge raises that may end rollouts.
     """
     images, seen, decisions = starts.images.to(policy.device), [], []
     env.reset(images, seeds)
+    ends = _Ends(plan, starts.instructions)
     for _ in range(plan.chunks):
         seen.append(fitted(images, policy.image_size))  # [B, 3, H, W], the policy's
         chunk = policy.act(
@@ -125,10 +143,51 @@ def rollout(
         if images.shape != starts.images.shape:
             expected, found = str(list(starts.images.shape)), str(list(images.shape))
             raise BadTensor(name="the environment's images", expected=expected, found=found)
+        if ends.look(env):
+            break
     return Rollouts(
         images=torch.stack(seen, dim=1),
         instructions=starts.instructions,
         tokens=torch.stack([chunk.tokens for chunk in decisions], dim=1),
         log_probs=torch.stack([chunk.log_probs for chunk in decisions], dim=1),
-        final_frames=env.recent_frames(plan.final_frames),
+        valid=torch.stack(ends.valid, dim=1),
+        final_frames=ends.frames,
     )
+
+
+class _Ends:
+    """Where the rollouts of a batch end: with the plan's last chunk, or before it where a judge sees success.
+
+    Attributes:
+        valid: bool [B] of every chunk, the rollouts that were not over when it was decided.
+        frames: uint8 [B, F, 3, H, W], of those that are over their last ones, of the others the newest.
+    """
+
+    def __init__(self, plan: RolloutPlan, instructions: Sequence[str]) -> None:
+        self._plan, self._instructions = plan, instructions
+        self._running = torch.ones(len(instructions), dtype=torch.bool)  # [B]
+        self.valid: list[Tensor] = []
+        self.frames = torch.empty(0)
+
+    def look(self, env: Env) -> bool:
+        """After a chunk: whether all rollouts are over."""
+        self.valid.append(self._running.clone())
+        is_last = len(self.valid) == self._plan.chunks
+        if is_last or self._plan.stop is not None:
+            self._see(env.recent_frames(self._plan.final_frames))
+        if self._plan.stop is not None and not is_last:
+            self._ask(self._plan.stop)
+        return is_last or not bool(self._running.any())
+
+    def _see(self, newest: Tensor) -> None:
+        if bool(self._running.all()):
+            self.frames = newest
+        else:
+            running = self._running.to(newest.device)
+            self.frames = torch.where(running[:, None, None, None, None], newest, self.frames)
+
+    def _ask(self, judge: Judge) -> None:
+        rows = self._running.nonzero().squeeze(1)
+        instructions = [self._instructions[row] for row in rows.tolist()]
+        verdicts = judge.judge(self.frames[rows], instructions)
+        self._running[rows] = ~(verdicts.success & verdicts.known).cpu()

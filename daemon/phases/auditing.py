@@ -16,6 +16,7 @@ import torch
 from daemon.learning.reward.judge import Judge, Verdicts
 from daemon.learning.trust import Outcomes, counted
 from daemon.phases.context import PhaseContext
+from daemon.phases.judging import end_of
 from daemon.phases.material import Episodes
 from daemon.phases.trusting import outcome_document
 from daemon.statistics import wilson_interval
@@ -38,7 +39,7 @@ def audit_judge(context: PhaseContext, judge: Judge, episodes: Sequence[Episodes
     found: dict[str, Document] = {}
     for task in sorted({row.task_id for row in rows}):
         own = [place for place, row in enumerate(rows) if row.task_id == task]
-        ends = torch.stack([_end(clips[place].frames, judge.frames) for place in own])
+        ends = torch.stack([end_of(clips[place].frames, judge.frames) for place in own])
         verdicts = judge.judge(ends, [clips[place].instruction for place in own])
         real = [clips[place].success for place in own]
         found[task] = {
@@ -103,12 +104,6 @@ def _known(own: Mapping[str, int] | None) -> int:
 
 def _right(own: Mapping[str, int] | None) -> int:
     return 0 if own is None else own["hits"] + own["rightly_failed"]
-
-
-def _end(frames: torch.Tensor, count: int) -> torch.Tensor:
-    """The last frames [count, 3, H, W] of an episode; the first repeats where it has fewer."""
-    places = (torch.arange(count) + len(frames) - count).clamp(min=0)
-    return frames[places]
 
 
 def _by_source(context: PhaseContext, episode_ids: Sequence[str], verdicts: Verdicts) -> Document:

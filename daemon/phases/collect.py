@@ -14,13 +14,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 
 from daemon.phases.arms import Arms, load_arms
+from daemon.phases.checkpoints import newest
 from daemon.phases.collectors.autoeval import AutoEvalCollector
 from daemon.phases.collectors.autoeval_link import autoeval_link
 from daemon.phases.collectors.callback import CallbackDrive
 from daemon.phases.collectors.collector import Collector
 from daemon.phases.collectors.station import Drive, StationCollector
-from daemon.phases.collectors.stepped import SteppedDrive
+from daemon.phases.collectors.stepped import EarlyEnd, SteppedDrive
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.judging import load_judge
 from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import EpisodeSink
@@ -31,6 +33,7 @@ from daemon.policy_server.sessions import PolicySessions
 from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
 from storage import phase_runs, stations, tasks, trials
+from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +44,19 @@ def run(context: PhaseContext) -> Outcome:
     Where there is a candidate, it acts beside the champion, and in the end it is decided which one goes on.
 
     Raises:
+        SpecInvalid: it wants episodes to end early, and the settings collect in a way that cannot.
         UnknownTask: the spec names a task that no robot offers.
         RobotBridgeError: no robot that could go on is left; what was acknowledged is kept.
         StorageError: the store cannot take an episode; the robot keeps it.
         LeaseLost: another worker has this phase run by now.
     """
     begun = time.monotonic()
+    context.spec.require_way(context.settings.collect_via)  # the daemon's own settings were asked before
     arms = load_arms(context)
     referee = Referee(context, arms)
     with robots(context, arms) as (sink, collectors):
-        write_manifest(context, worked_with(context, arms, collectors=collectors))
+        inputs = worked_with(context, arms, collectors=collectors)
+        write_manifest(context, inputs)
         for collector in collectors:
             collector.take_home()
         todo = Todo(sink.wanted(), total=len(sink.slots), settled=referee.look)
@@ -61,7 +67,7 @@ def run(context: PhaseContext) -> Outcome:
     if trial is None or trial["decision"] != trials.PROMOTED:
         trial = roll_back(context, arms.champion.row) or trial
     return {
-        "read": {"policy": arms.champion.row.id},
+        "read": {kind: row.id for kind, row in inputs.checkpoints.items() if kind != "candidate"},
         "acted": {arm.name: arm.row.id for arm in arms.every},
         "trial": trial,
         "slots": len(sink.slots),
@@ -76,6 +82,9 @@ def worked_with(context: PhaseContext, arms: Arms, *, collectors: Sequence[Colle
     acting = {"policy": arms.champion.row}
     if arms.candidate is not None:
         acting["candidate"] = arms.candidate.row
+    judge = ending_judge(context)
+    if judge is not None:
+        acting["judge"] = judge
     stations = {collector.name: dict(collector.facts) for collector in collectors}
     collect = {"via": context.settings.collect_via, "stations": stations}
     return Inputs(checkpoints=acting, more={"collect": collect})
@@ -116,7 +125,9 @@ def driven(context: PhaseContext, arms: Arms) -> Iterator[Drive]:
     """How episodes are run on stations: by us, or by them against a server of our policies."""
     settings, temperature = context.settings, context.spec.collect.temperature
     if settings.collect_via == "stepped":
-        yield SteppedDrive(arms, temperature=temperature)
+        judge = ending_judge(context)
+        ends = None if judge is None else EarlyEnd(judge=load_judge(context, judge), checkpoint_id=judge.id)
+        yield SteppedDrive(arms, temperature=temperature, early_end=ends)
         return
     sessions = PolicySessions(arms.champion.policy, arms.champion.ref, temperature=temperature)
     host, _, port = settings.policy_bind.rpartition(":")
@@ -124,6 +135,11 @@ def driven(context: PhaseContext, arms: Arms) -> Iterator[Drive]:
         sessions, host=host, port=int(port), trust_network=settings.trust_network
     ) as url:
         yield CallbackDrive(settings.policy_public_url or url, sessions, arms)
+
+
+def ending_judge(context: PhaseContext) -> CheckpointRow | None:
+    """The judge that may end episodes early, the newest; None where all are to have their full length."""
+    return newest(context, "judge") if context.spec.stop_on_success else None
 
 
 def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> Iterator[Collector]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device, choose_precision
@@ -57,10 +58,16 @@ def teach_judge(
     )
 
 
+def end_of(frames: Tensor, count: int) -> Tensor:
+    """The last frames [count, 3, H, W] of an episode; the first repeats where it has fewer."""
+    places = (torch.arange(count) + len(frames) - count).clamp(min=0)
+    return frames[places]
+
+
 def last_frames(world_model: WorldModel, clips: Sequence[Clip], *, seed: int) -> JudgeExamples:
     """The frames that a judge sees at the end of an episode, real and imagined, all with the real label."""
     imagined = torch.stack(imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=seed))
-    real = torch.stack([clip.frames[-JUDGED_FRAMES:] for clip in clips])  # [X, F, 3, H, W]
+    real = torch.stack([end_of(clip.frames, JUDGED_FRAMES) for clip in clips])  # [X, F, 3, H, W]
     both = torch.cat([real, imagined])  # [2X, F, 3, H, W]
     labels = torch.tensor([bool(clip.success) for clip in clips]).repeat(2)
     instructions = tuple(clip.instruction for clip in clips) * 2

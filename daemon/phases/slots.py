@@ -20,6 +20,7 @@ CHAMPION = "champion"  # the arm that acts where there is only one
 ITERATION_KEY = "iteration_id"  # metadata of an episode, so that one found in a station's spool finds home
 SLOT_KEY = "slot"
 HELD_OUT_KEY = "held_out"
+ENDED_BY_KEY = "ended_by"  # the judge that may end it early, an id; absent: it has its full length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

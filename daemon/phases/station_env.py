@@ -30,19 +30,28 @@ class StationEnv:
 
     Args:
         size: pixels on a side that pictures are shrunk to, the policy's.
+        judged_size: the same of `recent_frames`, where a judge sees other sizes; None: as the policy.
     """
 
-    def __init__(self, client: StationClient, ready: EpisodeReady, *, size: int = IMAGE_SIZE) -> None:
+    def __init__(
+        self,
+        client: StationClient,
+        ready: EpisodeReady,
+        *,
+        size: int = IMAGE_SIZE,
+        judged_size: int | None = None,
+    ) -> None:
         self._client = client
         self._ready = ready
-        self._size = size
-        self._frames = [resize_frames(ready.observation.image[None], size)]  # each uint8 [1, 3, H, W]
+        self._size, self._judged_size = size, judged_size or size
+        self._first = resize_frames(ready.observation.image[None], size)  # uint8 [1, 3, H, W]
+        self._frames = [resize_frames(ready.observation.image[None], self._judged_size)]  # the same each
         self._seen_at = time.perf_counter()
 
     @property
     def starts(self) -> Starts:
         """The station's first observation and instruction, as a rollout wants them; M = 1."""
-        return Starts(images=self._frames[0], instructions=(self._ready.instruction,))
+        return Starts(images=self._first, instructions=(self._ready.instruction,))
 
     @property
     def steps(self) -> int:
@@ -57,7 +66,7 @@ class StationEnv:
         Raises:
             BadTensor: other images, or an episode that has begun.
         """
-        if self.steps or not torch.equal(images.cpu(), self._frames[0]):
+        if self.steps or not torch.equal(images.cpu(), self._first):
             expected = "the first observation of an episode that has not begun"
             raise BadTensor(name="images", expected=expected, found=f"{self.steps} steps, other pixels")
         self._seen_at = time.perf_counter()
@@ -75,9 +84,11 @@ class StationEnv:
             raise BadTensor(name="actions", expected=f"finite [1, L >= 1, {ACTION_DIM}]", found=found)
         infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
         result = self._execute(actions[0].cpu().numpy(), infer_ms)
-        self._frames += [resize_frames(seen.image[None], self._size) for seen in result.observations]
+        self._frames += [resize_frames(seen.image[None], self._judged_size) for seen in result.observations]
         self._seen_at = time.perf_counter()
-        return self._frames[-1]
+        if self._judged_size == self._size:
+            return self._frames[-1]
+        return resize_frames(result.last.image[None], self._size)
 
     def recent_frames(self, count: int) -> Tensor:
         """The last `count` observations, oldest first, uint8 [1, count, 3, H, W]; the first may repeat."""

@@ -218,6 +218,8 @@ def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateC
         most_batches=spec.most_batches,
         by_promise=spec.start_curriculum,
         common_noise=spec.common_noise,
+        stop_on_success=context.spec.stop_on_success,
+        remote_judge=context.spec.judge.kind == "vlm_http",
         temperature=spec.temperature,
         lr=spec.learning_rate,
         clip=ClipRange(low=spec.clip_low, high=spec.clip_high),

@@ -206,10 +206,11 @@ class Recording:
     def episode(self, ending: Ending) -> Episode:
         """All of it as an episode; there must be at least one step.
 
-        A policy is judged only by an episode that was completed over all its steps.
+        A policy is judged only by an episode that was completed over all its steps, or of which was said
+        beforehand that it may be completed earlier.
         """
         request, around = self.request, self.circumstances
-        whole = ending.outcome == "completed" and self.count == request.max_steps
+        whole = ending.outcome == "completed" and (request.may_end_early or self.count == request.max_steps)
         header = EpisodeHeader(
             episode_id=request.episode_id,
             station_id=around.station_id,

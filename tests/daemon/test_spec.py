@@ -20,7 +20,7 @@ def test_the_stored_document_gives_the_same_spec_back():
 
 def test_the_document_writes_every_default_out():
     document = parse_spec({}).document()
-    assert set(document) == set(IterationSpec.model_fields) - {"phases"}
+    assert set(document) == set(IterationSpec.model_fields) - {"phases", "stop_on_success"}
     assert set(document["collect"]) == set(CollectSpec.model_fields)
     assert parse_spec(document) == IterationSpec()
 
@@ -40,6 +40,36 @@ def test_a_spec_from_before_phases_could_be_chosen_means_all_three_and_keeps_its
     assert parse_spec(stored).phases == PHASES == phase_runs.PHASES
     assert phases_of(stored) == PHASES
     assert parse_spec({"seed": 4, "phases": list(PHASES)}).digest() == json_digest(stored, what="it")
+
+
+def test_a_spec_from_before_episodes_could_stop_means_their_full_length_and_keeps_its_digest():
+    stored = parse_spec({"seed": 4}).document()
+    assert "stop_on_success" not in stored
+    assert parse_spec({"seed": 4, "stop_on_success": False}).digest() == json_digest(stored, what="it")
+    stopping = parse_spec({"seed": 4, "stop_on_success": True})
+    assert stopping.document() == {**stored, "stop_on_success": True}
+    assert parse_spec(stopping.document()) == stopping
+
+
+@pytest.mark.parametrize("kind", ["vlm_http", "vlm_local", "ensemble"])
+def test_an_arm_is_not_kept_waiting_by_a_judge_that_may_take_long(kind):
+    asked = {"stop_on_success": True, "judge": {"kind": kind}}
+    with pytest.raises(SpecInvalid, match=f"needs judge.kind success_classifier .* {kind} may take longer"):
+        parse_spec(asked)
+    imagined = parse_spec({**asked, "phases": ["finetune_world_model", "update_policy"]})
+    assert (imagined.stop_on_success, imagined.ends_real_episodes) == (True, False)
+    assert parse_spec({"judge": {"kind": kind}}).stop_on_success is False
+
+
+@pytest.mark.parametrize("via", ["callback", "autoeval"])
+def test_real_episodes_stop_only_where_somebody_looks_between_two_chunks(via):
+    stopping = parse_spec({"stop_on_success": True})
+    stopping.require_way("stepped")
+    with pytest.raises(SpecInvalid, match=f"GYMNASTD_COLLECT_VIA is {via}.*Collect via stepped") as refused:
+        stopping.require_way(via)
+    assert set(refused.value.faults) == {"stop_on_success"}
+    parse_spec({}).require_way(via)
+    parse_spec({"stop_on_success": True, "phases": ["update_policy"]}).require_way(via)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +102,7 @@ def test_phases_that_cannot_be_walked_are_refused(named):
         {"collect": {"temperature": 0.1}},
         {"world_model": {"fresh_share": 0.25}},
         {"policy": {"epochs": 1}},
+        {"stop_on_success": True},
     ],
 )
 def test_any_difference_changes_the_digest(change):

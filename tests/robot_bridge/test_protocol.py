@@ -133,6 +133,17 @@ def test_an_episode_request_out_of_its_bounds_is_refused(fields):
         a_request(**fields)
 
 
+def test_an_early_end_is_spoken_of_only_where_it_is_wanted():
+    """A station of 1.1 refuses fields that it does not know, and has to take all other episodes."""
+    ordinary, early = a_request(episode_id="e"), a_request(episode_id="e", may_end_early=True)
+    assert "may_end_early" not in ordinary.model_dump_json()
+    assert '"may_end_early":true' in early.model_dump_json()
+    for request in (ordinary, early):
+        assert EpisodeRequest.model_validate_json(request.model_dump_json()) == request
+    with pytest.raises(ValidationError):
+        a_request(may_end_early="true")
+
+
 def test_two_requests_without_an_id_are_two_episodes():
     assert a_request().episode_id != a_request().episode_id
     assert isinstance(a_request(), EpisodeRequest)

@@ -66,6 +66,11 @@ class ClassifierJudge:
         return JUDGED_FRAMES
 
     @property
+    def image_size(self) -> int:
+        """Pixels on a side of the frames that it judges by."""
+        return int(self.model.config.image_size)
+
+    @property
     def device(self) -> torch.device:
         return self.model.device  # type: ignore[no-any-return]
 

@@ -17,6 +17,7 @@ class CallbackDrive:
     """Starts an episode and keeps its lease alive until the station says that it is over. Obeys `Drive`."""
 
     mode: EpisodeMode = "callback"
+    ended_by = None
 
     def __init__(self, endpoint: str, sessions: PolicySessions, arms: Arms) -> None:
         self.endpoint: str | None = endpoint

@@ -17,7 +17,7 @@ from typing import Protocol
 from daemon.phases.arms import Arms
 from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, slot_metadata
-from daemon.phases.slots import Slot
+from daemon.phases.slots import ENDED_BY_KEY, Slot
 from daemon.phases.telling import Spell
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.client import StationClient
@@ -33,8 +33,9 @@ from robot_bridge.errors import (
     StationUnreachable,
     UnknownEpisode,
     UnknownLease,
+    VersionMismatch,
 )
-from robot_bridge.protocol import EpisodeMode, EpisodeRequest
+from robot_bridge.protocol import EARLY_END_MINOR, EpisodeMode, EpisodeRequest
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ class Drive(Protocol):
         """Where the station asks for actions; None when they are sent to it."""
         ...
 
+    @property
+    def ended_by(self) -> str | None:
+        """Checkpoint of the judge that may end an episode early; None: all have their full length."""
+        ...
+
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
         """Create the episode, see it through, and let the station judge it.
 
@@ -68,7 +74,12 @@ class Drive(Protocol):
 
 
 class StationCollector:
-    """One station under one lease. Obeys `Collector`."""
+    """One station under one lease. Obeys `Collector`.
+
+    Raises:
+        StationUnreachable: it does not answer.
+        VersionMismatch: episodes may end early, and it is of a version whose do not.
+    """
 
     def __init__(self, client: StationClient, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> None:
         self._client = client
@@ -76,6 +87,10 @@ class StationCollector:
         self._drive = drive
         self._arms = arms
         self._described = client.station()
+        spoken = self._described.protocol
+        if drive.ended_by is not None and spoken.minor < EARLY_END_MINOR:
+            asked = f"{spoken.major}.{EARLY_END_MINOR} (stop_on_success)"
+            raise VersionMismatch(found=asked, expected=f"{spoken.major}.{spoken.minor}")
         self._time = RobotTime(sink, self._described.station_id)
         self._human = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
 
@@ -176,6 +191,7 @@ class StationCollector:
 
         None: it ended without leaving anything, before its first step or in a crash of the station.
         """
+        ended_by = self._drive.ended_by
         request = EpisodeRequest(
             episode_id=slot.episode_id(attempt),
             task_id=slot.task_id,
@@ -184,7 +200,8 @@ class StationCollector:
             max_steps=self._sink.context.spec.steps,
             policy=self._arms.named(slot.arm).ref,
             seed=slot.seed,
-            metadata=slot_metadata(slot),
+            may_end_early=ended_by is not None,
+            metadata={**slot_metadata(slot), **({} if ended_by is None else {ENDED_BY_KEY: ended_by})},
         )
         try:
             self._drive.run(self._client, request, stop=stop)

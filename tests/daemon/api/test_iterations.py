@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from fastapi.testclient import TestClient
 
+from daemon.app import create_app
 from daemon.curves import append_moment, curves_path
 from daemon.spec import IterationSpec
 from storage import audit
@@ -80,6 +82,18 @@ def test_a_spec_that_cannot_be_is_refused_by_field_and_nothing_is_stored(client,
     assert (problem["code"], problem["status"], problem["retryable"]) == (code, 422, False)
     assert field in problem["faults"]
     assert client.get(URL).json()["items"] == []
+
+
+def test_what_the_way_of_collecting_cannot_do_is_refused_when_it_is_asked_for(settings):
+    ours = settings.model_copy(update={"collect_via": "callback"})
+    with TestClient(create_app(ours)) as client:
+        answer = client.post(URL, json={"stop_on_success": True})
+        assert (answer.status_code, answer.json()["code"]) == (422, "spec_invalid")
+        assert "GYMNASTD_COLLECT_VIA is callback" in answer.json()["faults"]["stop_on_success"]
+        assert client.get(URL).json()["items"] == []
+        imagined = {"stop_on_success": True, "phases": ["update_policy"]}
+        answer = client.post(URL, json=imagined)
+        assert (answer.status_code, answer.json()["spec"]["stop_on_success"]) == (201, True)
 
 
 @pytest.mark.parametrize(

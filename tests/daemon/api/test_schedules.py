@@ -1,7 +1,9 @@
 """Schedules over REST: kept once, changed only by who has read them, forgotten without their iterations."""
 
 import pytest
+from fastapi.testclient import TestClient
 
+from daemon.app import create_app
 from storage import audit, schedules
 
 URL = "/v1/schedules"
@@ -60,6 +62,22 @@ def test_what_cannot_be_is_refused_by_field_and_nothing_is_kept(client, body, fi
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
     assert field in answer.json()["faults"]
     assert client.get(URL).json()["items"] == []
+
+
+def test_a_schedule_cannot_ask_for_what_the_way_of_collecting_cannot_do(settings):
+    ours = settings.model_copy(update={"collect_via": "callback"})
+    refused = {"spec": {"stop_on_success": True}}
+    with TestClient(create_app(ours)) as client:
+        answers = [client.post(URL, json={**WISH, **refused})]
+        path = f"{URL}/{created(client)['id']}"
+        answers.append(client.patch(path, json=refused, headers={"If-Match": '"1"'}))
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (422, "spec_invalid")
+            assert "stop_on_success" in answer.json()["faults"]
+        assert client.get(path).json()["spec"]["seed"] == 4
+        spec = {"stop_on_success": True, "phases": ["update_policy"]}
+        answer = client.patch(path, json={"spec": spec}, headers={"If-Match": '"1"'})
+        assert (answer.status_code, answer.json()["spec"]["stop_on_success"]) == (200, True)
 
 
 def test_a_change_needs_the_version_that_was_read(client):

@@ -94,6 +94,15 @@ def test_a_spec_that_is_refused_comes_back_with_the_reason(browser, database, sp
         assert iterations.list_iterations(session)[0] == []
 
 
+def test_a_spec_that_the_robots_cannot_follow_comes_back_with_the_reason(settings):
+    ours = settings.model_copy(update={"collect_via": "callback"})
+    with TestClient(create_app(ours)) as client:
+        answer = Browser(client.app).post("/start", spec='{"stop_on_success": true}', key="k")
+    page = Page(answer.text)
+    assert (answer.status_code, page.faults()) == (422, [])
+    assert "GYMNASTD_COLLECT_VIA is callback" in page.text
+
+
 def test_the_next_spec_begins_with_the_last(browser):
     browser.post("/start", spec='{"seed": 77}', key="k")
     assert json.loads(text_of(browser.page("/"), "textarea"))["seed"] == 77

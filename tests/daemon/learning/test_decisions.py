@@ -13,8 +13,12 @@ CHUNKS = 3
 BOUNDS = (0.1, 0.9)
 
 
-def rollouts(count: int) -> Rollouts:
-    """Rollout b at chunk k has number 10·b + k in its picture, its tokens and its log-probabilities."""
+def rollouts(count: int, *, chunks: list[int] | None = None) -> Rollouts:
+    """Rollout b at chunk k has number 10·b + k in its picture, its tokens and its log-probabilities.
+
+    It was over after `chunks[b]` of them; without that, after all.
+    """
+    taken = torch.tensor(chunks or [CHUNKS] * count)
     numbers = torch.arange(count)[:, None] * 10 + torch.arange(CHUNKS)  # [B, K]
     images = numbers.to(torch.uint8)[:, :, None, None, None].expand(-1, -1, 3, 4, 4).clone()
     tokens = numbers[:, :, None, None].expand(-1, -1, 2, 7).clone()
@@ -23,6 +27,7 @@ def rollouts(count: int) -> Rollouts:
         instructions=tuple(f"task {b}" for b in range(count)),
         tokens=tokens,
         log_probs=-tokens.float(),
+        valid=torch.arange(CHUNKS) < taken[:, None],
         final_frames=images[:, -1:],
     )
 
@@ -89,6 +94,37 @@ def test_rollouts_on_which_the_judge_declined_are_left_out() -> None:
     assert {number // 10 for number in numbers(decisions)} == {0, 1, 3}
     assert sum(set(decisions.advantages.tolist())) != 0  # one success against two failures
     assert decisions.advantages.sum().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_what_came_after_the_end_of_a_rollout_is_no_decision() -> None:
+    """Two successes of four: advantages 1, -1, -1, 1, one for each decision before the end."""
+    over = rollouts(4, chunks=[1, 3, 2, 3])
+    (group,), _ = decisions_of(over, verdicts([1, 0, 0, 1]), group_size=4, bounds=BOUNDS)
+    assert numbers(group) == [0, 10, 11, 12, 20, 21, 30, 31, 32]
+    assert group.advantages.tolist() == [1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0]
+    assert group.instructions == ("task 0", *["task 1"] * 3, *["task 2"] * 2, *["task 3"] * 3)
+    assert group.images[:, 0, 0, 0].tolist() == numbers(group)
+    assert group.log_probs[:, 0, 0].tolist() == [-number for number in numbers(group)]
+
+
+def test_a_rollout_of_which_nothing_is_valid_is_compared_with_and_not_learned_from() -> None:
+    over = rollouts(4, chunks=[0, 3, 0, 1])
+    (group,), informative = decisions_of(over, verdicts([1, 0, 0, 1]), group_size=4, bounds=BOUNDS)
+    assert informative.tolist() == [True]
+    assert numbers(group) == [10, 11, 12, 30]
+    assert group.advantages.tolist() == [-1.0, -1.0, -1.0, 1.0]
+    (nothing,), _ = decisions_of(
+        rollouts(4, chunks=[0] * 4), verdicts([1, 0, 0, 1]), group_size=4, bounds=BOUNDS
+    )
+    assert len(nothing) == 0
+    assert list(minibatches(nothing, 5, generator=torch.Generator())) == []
+
+
+def test_an_end_and_a_judge_that_declined_are_two_reasons_to_be_left_out() -> None:
+    over = rollouts(8, chunks=[3, 3, 3, 3, 1, 2, 3, 3])
+    told = verdicts([0, 0, 0, 0, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1, 0, 1])
+    (group,), _ = decisions_of(over, told, group_size=4, bounds=BOUNDS)
+    assert numbers(group) == [40, 50, 51, 70, 71, 72]
 
 
 def test_a_group_that_is_uneven_only_in_unknown_verdicts_is_dropped() -> None:

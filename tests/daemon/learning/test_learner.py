@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from daemon.learning.batch import Clip
-from daemon.learning.decisions import Decisions
+from daemon.learning.decisions import Decisions, decisions_of, joined
 from daemon.learning.errors import NonFiniteLoss
 from daemon.learning.learner import Learner, PolicyUpdateConfig
 from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.policy_progress import UpdateProgress
+from daemon.learning.reward.judge import Verdicts
+from daemon.learning.rollout import Rollouts
 from daemon.learning.sft import demonstrations_of
 from daemon.learning.start_draws import StartDraws
 
@@ -40,8 +42,15 @@ def decisions_against(policy: Policy, clip: Clip) -> Decisions:
     )
 
 
-def learned(policy: Policy, decisions: Decisions, *, proven: tuple[Clip, ...] = (), imitation: float = 0.0):
-    config = PolicyUpdateConfig(imitation=imitation, lr=1e-3, epochs=10, max_approx_kl=1e9)
+def learned(
+    policy: Policy,
+    decisions: Decisions,
+    *,
+    proven: tuple[Clip, ...] = (),
+    imitation: float = 0.0,
+    epochs: int = 10,
+) -> list[dict[str, float]]:
+    config = PolicyUpdateConfig(imitation=imitation, lr=1e-3, epochs=epochs, max_approx_kl=1e9)
     generator = torch.Generator().manual_seed(0)
     draws = StartDraws((SENTENCES[0],), generator=generator, by_promise=False)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0)
@@ -99,3 +108,69 @@ def test_a_loss_that_is_not_finite_stops() -> None:
     spoiled.advantages[0] = float("nan")
     with pytest.raises(NonFiniteLoss, match="update_policy"):
         learned(policy, spoiled)
+
+
+CHUNKS = torch.tensor([1, 3, 2, 3])  # decisions of four rollouts, of which the first and the last succeeded
+
+
+def rolled(policy: Policy, *, chunks: torch.Tensor = CHUNKS, rubbish: int = 0) -> Rollouts:
+    """Four rollouts that the policy really drew; `rubbish` fills what came after their ends."""
+    generator = torch.Generator().manual_seed(7)
+    valid = torch.arange(3) < chunks[:, None]  # [4, 3]
+    images = torch.randint(0, 256, (12, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    acted = policy.act(images, (SENTENCES[0],) * 12, temperature=1.0, generator=generator)
+    images, tokens, log_probs = images.view(4, 3, 3, 64, 64), acted.tokens, acted.log_probs
+    images[~valid] = rubbish
+    return Rollouts(
+        images=images,
+        instructions=(SENTENCES[0],) * 4,
+        tokens=tokens.view(4, 3, 2, 7).where(valid[:, :, None, None], torch.tensor(rubbish)),
+        log_probs=log_probs.view(4, 3, 2, 7).where(valid[:, :, None, None], torch.tensor(-50.0 * rubbish)),
+        valid=valid,
+        final_frames=images[:, -1:],
+    )
+
+
+def taught(policy: Policy, rollouts: Rollouts, *, epochs: int = 1) -> list[dict[str, float]]:
+    """What a learner says of its steps on these rollouts; the policy has learned from them."""
+    verdicts = Verdicts(
+        success=torch.tensor([True, False, False, True]),
+        known=torch.ones(4, dtype=torch.bool),
+        probability=torch.ones(4),
+    )
+    groups, _ = decisions_of(rollouts, verdicts, group_size=4, bounds=(0.1, 0.9))
+    return learned(policy, joined(groups), epochs=epochs)
+
+
+def test_loss_and_entropy_are_means_over_what_was_decided_before_the_ends() -> None:
+    """Nothing has moved, so every ratio is 1 and the loss is minus the mean advantage of the nine decisions:
+    -(1·1 - 3·1 - 2·1 + 3·1) / 9. Over all twelve it would be 0.
+    """
+    policy = a_policy()
+    over = rolled(policy)
+    seen = over.images[over.valid]
+    entropy = policy.score(seen, (SENTENCES[0],) * 9, tokens=over.tokens[over.valid], temperature=1.0).entropy
+    (step,) = taught(policy, over)
+    assert step["loss"] == pytest.approx(1 / 9, abs=1e-5)
+    assert step["entropy"] == pytest.approx(float(entropy.mean().detach()), abs=1e-5)
+    assert (step["clip_fraction"], step["approx_kl"]) == (0.0, pytest.approx(0.0, abs=1e-6))
+
+
+def test_whatever_came_after_the_end_moves_nothing_and_is_in_no_number() -> None:
+    told, weights = [], []
+    for rubbish in (0, 30):
+        policy = a_policy()
+        told.append(taught(policy, rolled(policy, rubbish=rubbish), epochs=6))
+        weights.append(torch.cat([value.flatten() for value in policy.model.state_dict().values()]))
+    assert told[0] == told[1]
+    assert told[0][-1]["approx_kl"] > 0
+    assert torch.equal(*weights)
+
+
+def test_rollouts_without_a_valid_decision_change_nothing_and_divide_by_nothing() -> None:
+    policy, before = a_policy(), a_policy()
+    assert taught(policy, rolled(policy, chunks=torch.zeros(4, dtype=torch.int64)), epochs=3) == []
+    assert all(
+        torch.equal(value, before.model.state_dict()[name])
+        for name, value in policy.model.state_dict().items()
+    )

@@ -4,6 +4,7 @@ The environment keeps the contract that the imagined one keeps; the judge reads 
 last picture. So a rise in success is learning, and nothing else.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from daemon.learning.reward.judge import JudgeExhausted, Verdicts
 from daemon.learning.rollout import Starts
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.state import CheckpointUnreadable
+from tests.waiting import until
 
 LEFT, RIGHT = "push it left", "push it right"
 COLUMNS = torch.arange(64.0)
@@ -474,3 +476,136 @@ def test_a_state_of_other_updates_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnreadable, match="the training two"):
         updated(policy, resumable=state("two"))
     assert same(weights(policy), weights(a_policy()))
+
+
+class WanderingEnv(SquareEnv):
+    """Whatever is done, rollouts of even number cross to the right in the first chunk and come back after."""
+
+    def step(self, actions: torch.Tensor) -> torch.Tensor:
+        even = torch.arange(len(self.places)) % 2 == 0
+        to_the_right = torch.where(even, 40.0, 28.0)
+        self.places = to_the_right if len(self.frames) == 1 else torch.full_like(to_the_right, 28.0)
+        self.frames += [squares(self.places)] * actions.shape[1]
+        return self.frames[-1]
+
+
+def test_a_rollout_that_stopped_on_success_is_one_whatever_it_would_have_done_after() -> None:
+    report, told = updated(a_policy(), env=WanderingEnv(), config=config(updates=1))
+    assert (told[0]["imagined_success"], report.optimizer_steps) == (0.0, 0)
+    assert "stopped_share" not in told[0]
+    report, told = updated(
+        a_policy(),
+        env=WanderingEnv(),
+        config=config(updates=1, epochs=1, minibatch=1000, stop_on_success=True),
+    )
+    assert (told[0]["imagined_success"], told[0]["stopped_share"]) == (0.5, 0.5)
+    assert (told[0]["informative_share"], told[0]["wasted_rollouts"]) == (1.0, 0.0)
+    # Of six rollouts of a group three end with their first decision and have advantage 1, three with their
+    # second and have -1: the mean over nine is -1/3, and the loss, with nothing moved, its opposite.
+    assert told[0]["loss"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_success_also_rises_where_rollouts_stop_on_it() -> None:
+    report, told = updated(
+        a_policy(), config=config(updates=15, groups=8, minibatch=48, stop_on_success=True)
+    )
+    success = report.imagined_success[RIGHT]
+    assert success.first is not None
+    assert success.last is not None
+    assert success.last > max(0.8, success.first + 0.2)
+    assert told[-1]["stopped_share"] > told[0]["stopped_share"]
+
+
+class PatientJudge(SideJudge):
+    """Is asked in whichever thread; where it is told to, it answers only once the next batch has begun."""
+
+    def __init__(self, env: SquareEnv, *, waits_for: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.env, self.waits_for = env, waits_for
+        self.threads: list[str] = []
+        self.seen: list[torch.Tensor] = []
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        self.threads.append(threading.current_thread().name.split("_")[0])
+        self.seen.append(frames.clone())
+        if len(self.threads) in self.waits_for:
+            begun = len(self.threads) + 1
+            until(lambda: self.env.resets >= begun, "the next batch begins while this one is judged")
+        return super().judge(frames, instructions)
+
+
+def test_the_next_batch_is_imagined_while_a_distant_judge_thinks() -> None:
+    env = SquareEnv()
+    judge = PatientJudge(env, waits_for=(1, 2))
+    _, told = updated(
+        a_policy(),
+        env=env,
+        judge=judge,
+        config=config(updates=1, informative_groups=100, most_batches=3, remote_judge=True),
+    )
+    assert env.resets == 3
+    assert judge.threads == ["judge", "judge", "MainThread"], "after the last there is nothing to imagine"
+    assert told[0]["groups_dropped"] + told[0]["groups_learned"] == 12
+
+
+OVERLAPS = {
+    "all batches": {"informative_groups": 100, "most_batches": 3},
+    "the first suffices": {"informative_groups": 1, "most_batches": 4},
+    "some suffice": {"informative_groups": 6, "most_batches": 4},
+    "one batch": {"informative_groups": 3, "most_batches": 1},
+    "whatever there is": {"most_batches": 4},
+    "one noise": {"informative_groups": 6, "most_batches": 3, "common_noise": True},
+}
+
+
+@pytest.mark.parametrize("extra", OVERLAPS.values(), ids=OVERLAPS)
+def test_imagining_ahead_changes_nothing_but_the_time(extra: dict[str, object]) -> None:
+    """Whether a batch ahead was needed or not: the same films are judged, the same weights come out."""
+    found = []
+    for remote in (False, True):
+        env, policy = SquareEnv(), a_policy()
+        judge = PatientJudge(env)
+        report, told = updated(
+            policy,
+            env=env,
+            judge=judge,
+            starts=starts(both=True),
+            config=config(updates=4, remote_judge=remote, **extra),
+        )
+        found.append((report, told, judge.seen, weights(policy), env.resets))
+    (one, told, seen, before, asked), (two, told_too, seen_too, after, imagined) = found
+    assert (one, told) == (two, told_too)
+    assert len(seen) == len(seen_too) == asked <= imagined
+    assert all(torch.equal(*films) for films in zip(seen, seen_too, strict=True))
+    assert same(before, after)
+
+
+def test_a_batch_that_was_imagined_for_nothing_is_forgotten() -> None:
+    env = SquareEnv()
+    extra = OVERLAPS["the first suffices"]
+    _, told = updated(a_policy(), env=env, config=config(updates=1, remote_judge=True, **extra))
+    assert env.resets == 2
+    assert told[0]["groups_learned"] + told[0]["groups_carried"] + told[0]["groups_dropped"] == 4
+
+
+@pytest.mark.parametrize("why", ["by_promise", "stop_on_success"])
+def test_nothing_is_imagined_ahead_of_verdicts_that_decide_about_it(why: str) -> None:
+    """On starts that they make promising, and on whether a judge that is asked on the way has any budget."""
+    env = SquareEnv()
+    judge = PatientJudge(env)
+    extra = {"informative_groups": 100, "most_batches": 3, "remote_judge": True, why: True}
+    updated(a_policy(), env=env, judge=judge, config=config(updates=2, **extra))
+    assert set(judge.threads) == {"MainThread"}
+    assert env.resets == 6
+
+
+def test_a_distant_judge_that_is_exhausted_ends_the_updates_as_a_near_one_does() -> None:
+    found = []
+    for remote in (False, True):
+        policy = a_policy()
+        asked = config(updates=5, informative_groups=100, most_batches=3, remote_judge=remote)
+        report, told = updated(policy, judge=SpentJudge(4), config=asked)
+        found.append((report, told, weights(policy)))
+    assert found[0][0].updates == 1, "three batches each: the second update is one short"
+    assert found[0][:2] == found[1][:2]
+    assert same(found[0][2], found[1][2])

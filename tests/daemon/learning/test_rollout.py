@@ -10,6 +10,7 @@ from daemon.learning.batch import fitted, resize_frames
 from daemon.learning.errors import BadTensor
 from daemon.learning.policy.nano_vla import NanoVLA, NanoVLAConfig
 from daemon.learning.policy.policy import ActionChunk, Policy, new_policy
+from daemon.learning.reward.judge import Verdicts
 from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
 
 SENTENCES = ("open the drawer", "close the drawer", "open the drawer")
@@ -23,6 +24,7 @@ class CountingEnv:
         self.starts = torch.empty(0)
         self.frames: list[torch.Tensor] = []
         self.seeds: list[int] = []
+        self.looks = 0
 
     def reset(self, images: torch.Tensor, seeds: Sequence[int] | None = None) -> None:
         self.starts, self.seeds = images, list(seeds or ())
@@ -38,7 +40,36 @@ class CountingEnv:
         return self.frames[-1]
 
     def recent_frames(self, count: int) -> torch.Tensor:
-        return torch.stack(self.frames[-count:], dim=1)
+        self.looks += 1
+        padded = [self.frames[0]] * (count - len(self.frames)) + self.frames[-count:]
+        return torch.stack(padded, dim=1)
+
+
+class PastJudge:
+    """Success: so many actions are past, by the number of the sample. Notes whom it was asked about."""
+
+    def __init__(self, wanted: dict[int, int], *, frames: int = 3, unsure: Sequence[int] = ()) -> None:
+        self.wanted, self._frames, self.unsure = wanted, frames, unsure
+        self.asked: list[list[int]] = []
+        self.films: list[torch.Tensor] = []
+        self.told: list[tuple[str, ...]] = []
+
+    @property
+    def frames(self) -> int:
+        return self._frames
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        samples = frames[:, -1, 0, 0, 0].tolist()
+        self.asked.append(samples)
+        self.films.append(frames[:, :, 1, 0, 0])
+        self.told.append(tuple(instructions))
+        past = frames[:, -1, 1, 0, 0].tolist()
+        success = [done >= self.wanted.get(sample, 99) for sample, done in zip(samples, past, strict=True)]
+        return Verdicts(
+            success=torch.tensor(success),
+            known=torch.tensor([sample not in self.unsure for sample in samples]),
+            probability=torch.tensor(success).float(),
+        )
 
 
 def a_policy() -> Policy:
@@ -55,9 +86,15 @@ def starts() -> Starts:
 
 
 def rolled(
-    env: CountingEnv, *, chunks: int = 4, temperature: float = 1.0, seed: int = 0, final_frames: int = 3
+    env: CountingEnv,
+    *,
+    chunks: int = 4,
+    temperature: float = 1.0,
+    seed: int = 0,
+    final_frames: int = 3,
+    stop: PastJudge | None = None,
 ) -> Rollouts:
-    plan = RolloutPlan(chunks=chunks, temperature=temperature, final_frames=final_frames)
+    plan = RolloutPlan(chunks=chunks, temperature=temperature, final_frames=final_frames, stop=stop)
     return rollout(a_policy(), env, starts(), plan=plan, generator=torch.Generator().manual_seed(seed))
 
 
@@ -234,3 +271,70 @@ def test_the_environment_s_pictures_must_be_pictures() -> None:
     plan = RolloutPlan(chunks=2, temperature=0.0, final_frames=1)
     with pytest.raises(BadTensor, match=r"fitted.*uint8.*float32"):
         rollout(a_policy_of(32), Floating(), starts(), plan=plan)
+
+
+def test_without_a_judge_on_the_way_all_act_to_the_end_and_frames_are_looked_at_once() -> None:
+    env = CountingEnv()
+    done = rolled(env)
+    assert done.valid.dtype == torch.bool
+    assert done.valid.tolist() == [[True] * 4] * 3
+    assert env.looks == 1
+
+
+def test_a_rollout_is_over_where_the_judge_sees_success_and_others_go_on() -> None:
+    """Two actions a chunk: sample 10 is done with the first, sample 20 with the third, sample 30 never."""
+    judge = PastJudge({10: 2, 20: 5})
+    done = rolled(CountingEnv(), stop=judge)
+    assert done.valid.tolist() == [
+        [True, False, False, False],
+        [True, True, True, False],
+        [True, True, True, True],
+    ]
+    assert done.final_frames[:, :, 0, 0, 0].tolist() == [[10] * 3, [20] * 3, [30] * 3]
+    assert done.final_frames[:, :, 1, 0, 0].tolist() == [[0, 1, 2], [4, 5, 6], [6, 7, 8]]
+
+
+def test_who_is_over_is_not_asked_about_again_and_after_the_last_chunk_nobody_is() -> None:
+    judge = PastJudge({10: 2, 20: 5})
+    rolled(CountingEnv(), stop=judge)
+    assert judge.asked == [[10, 20, 30], [20, 30], [20, 30]]
+    assert judge.told == [SENTENCES, SENTENCES[1:], SENTENCES[1:]]
+    last = PastJudge({10: 8, 20: 8, 30: 8})
+    assert rolled(CountingEnv(), stop=last).valid.all()
+    assert len(last.asked) == 3
+
+
+def test_when_all_are_over_nothing_more_is_done() -> None:
+    env = CountingEnv()
+    done = rolled(env, stop=PastJudge({10: 4, 20: 2, 30: 3}))
+    assert len(env.chunks) == 2
+    assert done.images.shape[:2] == done.tokens.shape[:2] == done.valid.shape == (3, 2)
+    assert done.valid.tolist() == [[True, True], [True, False], [True, True]]
+    assert done.final_frames[:, -1, 1, 0, 0].tolist() == [4, 2, 4]
+
+
+def test_a_judge_that_does_not_know_ends_nothing() -> None:
+    done = rolled(CountingEnv(), stop=PastJudge({10: 0, 20: 0, 30: 0}, unsure=(10, 30)))
+    assert done.valid.sum(dim=1).tolist() == [4, 1, 4]
+
+
+def test_what_a_judge_sees_on_the_way_begins_with_the_first_picture_again_where_there_are_fewer() -> None:
+    judge = PastJudge({}, frames=5)
+    done = rolled(CountingEnv(), final_frames=5, stop=judge)
+    assert [film[0].tolist() for film in judge.films] == [[0, 0, 0, 1, 2], [0, 1, 2, 3, 4], [2, 3, 4, 5, 6]]
+    assert done.final_frames[0, :, 1, 0, 0].tolist() == [4, 5, 6, 7, 8]
+
+
+def test_before_its_end_a_rollout_is_what_it_would_have_been_without_a_judge() -> None:
+    """The batch moves on together, so that nobody's draws depend on who is over."""
+    stopped, whole = rolled(CountingEnv(), stop=PastJudge({10: 2, 20: 5})), rolled(CountingEnv())
+    assert torch.equal(stopped.tokens[stopped.valid], whole.tokens[stopped.valid])
+    assert torch.equal(stopped.log_probs[stopped.valid], whole.log_probs[stopped.valid])
+    assert torch.equal(stopped.images[stopped.valid], whole.images[stopped.valid])
+
+
+def test_an_environment_of_one_ends_with_its_rollout() -> None:
+    env, plan = CountingEnv(), RolloutPlan(chunks=4, temperature=0.0, final_frames=3, stop=PastJudge({20: 3}))
+    done = rollout(a_policy(), env, starts().take([1]), plan=plan)
+    assert len(env.chunks) == 2
+    assert done.valid.tolist() == [[True, True]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from daemon.errors import SpecInvalid
 from daemon.learning.batch import resize_frames
 from daemon.learning.policy.policy import Policy
 from daemon.phases import collect
@@ -20,13 +21,14 @@ from daemon.spec import parse_spec
 from robot_bridge.client import StationClient
 from robot_bridge.drivers.faults import FaultPlan, FaultyDriver
 from robot_bridge.episode import Episode
-from robot_bridge.errors import DriverError, RobotBridgeError, UnknownTask
+from robot_bridge.errors import DriverError, RobotBridgeError, UnknownTask, VersionMismatch
+from robot_bridge.station import describe
 from robot_bridge.station.serve import running_station
 from storage import episodes, phase_runs, replay, stations
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
-from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
-from tests.robot_bridge.toy_driver import ToyDriver
+from tests.daemon.phases.conftest import SMALL, Lab, a_coin, keep_checkpoint, wall_clock
+from tests.robot_bridge.toy_driver import TASKS, ToyDriver
 
 
 def stored(lab: Lab) -> list[EpisodeRow]:
@@ -226,3 +228,85 @@ def test_progress_rises_and_names_the_episode(lab: Lab) -> None:
 def test_an_episode_has_as_many_steps_as_whole_chunks_fit() -> None:
     with pytest.raises(Exception, match="steps"):
         parse_spec({**SMALL, "steps": 3})
+
+
+STOPPING = {**SMALL, "stop_on_success": True}
+
+
+def opinionated(lab: Lab, bias: float) -> str:
+    """The newest judge is one that always says yes (or no, for a bias below 0); gives its id."""
+    judge = a_coin(tuple(TASKS.values()))
+    with torch.no_grad():
+        judge.model.decide[-1].bias += bias
+    judge.save(file := lab.folder / "judge.safetensors", {})
+    return keep_checkpoint(lab.database, lab.blobs, "judge", file).id
+
+
+def test_episodes_end_after_the_chunk_in_which_the_judge_sees_success_and_count(lab: Lab) -> None:
+    """Of ten steps, in chunks of five; what the station says of that moment is the label, as always."""
+    judge = opinionated(lab, 1e3)
+    lab.request(STOPPING)
+    outcome = lab.do("collect", collect.run)
+    assert (outcome["filled"], outcome["read"]["judge"]) == (4, judge)
+    rows = stored(lab)
+    assert [(row.steps, row.outcome, row.valid_for_policy_eval) for row in rows] == [
+        (5, "completed", True)
+    ] * 4
+    with lab.database.read() as session:
+        for row in rows:
+            episode = episodes.load(session, lab.blobs, row.id)
+            assert episode.manifest.metadata["ended_by"] == judge
+            assert len(episode.frames) == 6
+            (label,) = episode.manifest.labels
+            assert label.source == "sim_predicate"
+            assert label.success is bool(episode.steps.state[-1, 0] > 0.30), "the toy's own rule"
+        assert sum(n for _, n in episodes.success_counts(session, lab.iteration_id).values()) == 4
+
+
+@pytest.mark.parametrize(("bias", "stops"), [(-1e3, True), (1e3, False)])
+def test_episodes_have_their_full_length_where_the_judge_sees_none_or_is_not_asked(
+    lab: Lab, bias: float, stops: bool
+) -> None:
+    judge = opinionated(lab, bias)
+    lab.request({**SMALL, "stop_on_success": stops})
+    outcome = lab.do("collect", collect.run)
+    rows = stored(lab)
+    assert [(row.steps, row.valid_for_policy_eval) for row in rows] == [(10, True)] * 4
+    ended_by = {json.loads(row.manifest)["metadata"].get("ended_by") for row in rows}
+    assert ended_by == {judge if stops else None}
+    assert ("judge" in outcome["read"]) is stops
+
+
+def test_an_episode_that_stops_is_the_beginning_of_the_one_that_would_not_have(lab: Lab) -> None:
+    def actions() -> dict[str, np.ndarray]:
+        lab.do("collect", collect.run)
+        with lab.database.read() as session:
+            loaded = [episodes.load(session, lab.blobs, row.id) for row in stored(lab)]
+        return {episode.manifest.metadata["slot"]: episode.steps.raw_action for episode in loaded}
+
+    whole = actions()
+    opinionated(lab, 1e3)
+    lab.request(STOPPING)
+    stopped = actions()
+    assert stopped.keys() == whole.keys()
+    for slot, taken in stopped.items():
+        np.testing.assert_array_equal(taken, whole[slot][:5])
+
+
+@pytest.mark.parametrize("mode", ["callback", "autoeval"])
+def test_a_way_that_cannot_end_episodes_refuses_before_the_arm_moves(lab: Lab, mode: str) -> None:
+    lab.request(STOPPING)
+    context = lab.context("collect")
+    settings = context.settings.model_copy(update={"collect_via": mode})
+    with pytest.raises(SpecInvalid, match=f"GYMNASTD_COLLECT_VIA is {mode}"):
+        collect.run(replace(context, settings=settings))
+    assert stored(lab) == []
+
+
+def test_a_station_of_before_says_so_before_the_arm_moves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describe, "PROTOCOL_MINOR", 1)
+    lab.request(STOPPING)
+    with pytest.raises(VersionMismatch, match=r"1\.2 \(stop_on_success\) .* speaks 1\.1"):
+        collect.run(lab.context("collect"))
+    lab.request(SMALL)
+    assert lab.do("collect", collect.run)["filled"] == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
 from daemon.phases.gating import held_out_record
 from daemon.phases.judging import last_frames
 from daemon.phases.material import gather
+from daemon.spec import parse_spec
 from storage import checkpoints, labels, replay
 from storage.array_cache import ArrayCache
 from storage.errors import BlobCorrupt
@@ -219,6 +221,48 @@ def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_l
     assert torch.equal(examples.frames[:JUDGED_FRAMES], clips[0].frames[-JUDGED_FRAMES:])
     imagined = imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=0)
     assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], torch.cat(imagined))
+
+
+def test_the_end_of_an_episode_that_is_over_at_once_repeats_its_first_frame(lab: Lab) -> None:
+    row = finetune_world_model.newest(lab.context("collect"), "world_model")
+    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
+    clip = a_clip(1, success=True)
+    examples = last_frames(world_model, [clip, a_clip(8, success=False)], seed=0)
+    assert torch.equal(examples.frames[:JUDGED_FRAMES], clip.frames[[0, 0, 1]])
+
+
+def test_a_whole_iteration_whose_episodes_stop_on_success(lab: Lab) -> None:
+    """The judge tosses a coin, so some episodes and rollouts end after the first of two chunks."""
+    lab.request({**SMALL, "stop_on_success": True, "collect": {**SMALL["collect"], "episodes_per_task": 6}})
+    lab.do("collect", collect.run)
+    with lab.database.read() as session:
+        rows = replay.select(session, replay.EpisodeQuery(iteration_ids=(lab.iteration_id,)))
+    assert {row.steps for row in rows} == {5, 10}
+    lab.do("finetune_world_model", finetune_world_model.run)
+    context = lab.context("update_policy")
+    told: list[dict[str, float]] = []
+    outcome = update_policy.run(replace(context, record=lambda values: told.append(dict(values))))
+    assert outcome["updates"] == 1
+    assert 0 <= told[0]["stopped_share"] <= told[0]["imagined_success"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "stops", "remote"),
+    [
+        ({}, False, False),
+        ({"judge": {"kind": "vlm_http"}}, False, True),
+        ({"judge": {"kind": "vlm_local"}}, False, False),
+        ({"stop_on_success": True}, True, False),
+        ({"stop_on_success": True, "judge": {"kind": "vlm_http"}, "phases": ["update_policy"]}, True, True),
+    ],
+)
+def test_the_spec_says_whether_rollouts_stop_and_whether_the_judge_is_far_away(
+    lab: Lab, asked: dict[str, Any], stops: bool, remote: bool
+) -> None:
+    context = replace(lab.context("update_policy"), spec=parse_spec({**SMALL, **asked}))
+    config = update_policy.config_of(context, 5, steps=10)
+    assert (config.stop_on_success, config.remote_judge) == (stops, remote)
+    assert config.imagines_ahead is (remote and not stops)
 
 
 def drift_of(pixels: dict[int, float], still: dict[int, float]) -> Drift:

@@ -62,6 +62,21 @@ def test_the_pictures_are_those_that_the_episode_will_hold(client: StationClient
     client.ack(episode)
 
 
+def test_a_judge_of_another_size_sees_the_same_moments_in_its_own(client: StationClient) -> None:
+    request = EpisodeRequest(task_id="open_drawer", max_steps=3, policy=PolicyRef(name="test"), seed=6)
+    env = StationEnv(client, client.create_episode(request), size=64, judged_size=16)
+    assert env.starts.images.shape == (1, 3, 64, 64)
+    env.reset(env.starts.images)
+    after = env.step(FORWARD.expand(1, 3, 7))
+    client.finish(request.episode_id)
+    pictures = (episode := client.fetch_episode(request.episode_id)).frames.decode_all()
+    client.ack(episode)
+    assert torch.equal(after, resize_frames(pictures[-1:]))
+    assert torch.equal(env.recent_frames(4)[0], resize_frames(pictures, 16))
+    first = resize_frames(pictures[:1], 16)[0]
+    assert torch.equal(env.recent_frames(6)[0, :2], torch.stack([first, first]))
+
+
 def test_only_its_own_first_observation_starts_an_episode(client: StationClient) -> None:
     env = prepared(client)
     with pytest.raises(BadTensor, match="first observation"):

@@ -128,6 +128,27 @@ def test_only_an_episode_that_was_completed_over_all_its_steps_judges_the_policy
         assert len(manifest.labels) == labels
 
 
+@pytest.mark.parametrize(
+    ("steps", "reason", "judged"),
+    [
+        (2, "completed", True),
+        (6, "completed", True),
+        (2, "policy_error", False),
+        (6, "timeout_client", False),  # saying beforehand that it may end early excuses no other end
+    ],
+)
+def test_an_episode_that_may_end_early_judges_the_policy_wherever_it_is_completed(
+    bench, steps, reason, judged
+):
+    bench.lease()
+    bench.create(max_steps=6, may_end_early=True)
+    bench.step(0, forward(steps, 0.06))
+    manifest = bench.session.finish("e1", reason, bench.fence)
+    assert (manifest.T, manifest.outcome) == (steps, reason)
+    assert manifest.valid_for.policy_eval is judged
+    assert len(manifest.labels) == int(judged), "of the moment at which it ended"
+
+
 @pytest.mark.parametrize(("metres", "success"), [(0.03, True), (-0.01, False)])
 def test_success_is_the_drivers_own_verdict_at_the_end(bench, metres, success):
     bench.lease()

@@ -47,6 +47,7 @@ class Scripted:
 
     mode: EpisodeMode = "stepped"
     endpoint = None
+    ended_by = None
 
     def __init__(self) -> None:
         self.between: Callable[[int], None] = lambda t: None
