@@ -109,6 +109,8 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         summary="Collect on the robot, finetune the world model, improve the policy inside it.",
         version=version("gymnast-daemon"),
         lifespan=lifespan,
+        docs_url=None,  # its pages would run scripts of another origin on the dashboard's
+        redoc_url=None,
     )
     app.state.request_counts = RequestCounts()
     app.add_middleware(BodyLimit, refuse=too_large, larger=WITH_PICTURES)
