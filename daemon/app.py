@@ -149,12 +149,14 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         stack.callback(told.close)
         stations = StationWatch(settings)
         stack.callback(stations.close)
+        callers = Callers(database, now=utc_now)
+        stack.callback(callers.close)
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
             blobs=blobs,
-            callers=Callers(database, now=utc_now),
+            callers=callers,
             sessions=Sessions(),
             supervisor=supervisor,
             feed=told,

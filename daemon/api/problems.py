@@ -12,9 +12,10 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from daemon.errors import DaemonError, NotReady, RequestInvalid, RequestTooLarge, SpecInvalid
+from daemon.errors import DaemonError, DatabaseAway, NotReady, RequestInvalid, RequestTooLarge, SpecInvalid
 from daemon.spec import dotted, spec_refusal
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -67,6 +68,7 @@ STATUS: dict[str, int] = {
     "what_ifs_full": 503,
     "database_outdated": 503,
     "database_newer": 503,
+    "database_away": 503,
     "disk_full": 507,
 }
 
@@ -103,6 +105,7 @@ def install_problems(app: FastAPI) -> None:
     """Make the application answer every refusal as a problem document."""
     for root in (DaemonError, StorageError, RobotBridgeError):
         app.add_exception_handler(root, cast(Handler, _answer_ours))
+    app.add_exception_handler(OperationalError, cast(Handler, _answer_away))
     app.add_exception_handler(RequestValidationError, cast(Handler, _answer_validation))
     app.add_exception_handler(HTTPException, cast(Handler, _answer_http))
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -113,6 +116,11 @@ def _answer_ours(request: Request, error: Ours) -> JSONResponse:
     if answer.status_code >= 500:
         log.error("request failed path=%s code=%s reason=%s", request.url.path, error.code, error)
     return answer
+
+
+def _answer_away(request: Request, error: OperationalError) -> JSONResponse:
+    log.error("request failed path=%s code=%s reason=%s", request.url.path, DatabaseAway.code, error.orig)
+    return problem_of(DatabaseAway())
 
 
 def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
