@@ -151,6 +151,7 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         stack.callback(stations.close)
         callers = Callers(database, now=utc_now)
         stack.callback(callers.close)
+        callers.prepare()
         scheduler.start()
         yield Services(
             settings=settings,

@@ -119,10 +119,12 @@ class NotReady(DaemonError):
     code = "not_ready"
     retryable = True
 
-    def __init__(self, *, checks: Mapping[str, str]) -> None:
-        failing = "; ".join(f"{name}: {found}" for name, found in checks.items() if found != "ok")
-        super().__init__(f"the daemon cannot work yet: {failing}. Ask again soon; see its log if this stays.")
-        self.checks = dict(checks)
+    def __init__(self, *, checks: Mapping[str, str] | None) -> None:
+        """`checks` are told to those who may know them."""
+        failing = [f"{name}: {found}" for name, found in (checks or {}).items() if found != "ok"]
+        why = "; ".join(failing) or "a token with the scope read is told why"
+        super().__init__(f"the daemon cannot work yet: {why}. Ask again soon; see its log if this stays.")
+        self.checks = None if checks is None else dict(checks)
 
 
 class DatabaseAway(DaemonError):

@@ -36,6 +36,7 @@ class Caller:
     token_id: str | None = None
 
 
+STRANGER = Caller(name="stranger", scopes=frozenset())  # on an open path, while others need a token
 ANYBODY = Caller(name="rest", scopes=frozenset(SCOPES))
 
 
@@ -74,6 +75,10 @@ class Callers:
     def asked_last(self) -> bool:
         """Whether tokens were asked for when the database last answered; yes, where it never has."""
         return self._asking[0]
+
+    def prepare(self) -> None:
+        """Find out whether tokens are asked for, for `asked_last` alone: the first call asks again."""
+        self._asking = (self.check_whether_to_ask(), float("-inf"))
 
     def check_whether_to_ask(self) -> bool:
         """The same, read from the database."""

@@ -20,11 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from daemon.api.callers import ANYBODY, Caller, Callers
+from daemon.api.callers import ANYBODY, STRANGER, Caller, Callers
 from daemon.api.errors import RateLimited, Refused, Unauthorized, WebPageRefused
 from daemon.api.problems import problem_of
 from daemon.api.rates import Buckets
-from daemon.api.security import OPEN_PATHS, READING
+from daemon.api.security import OPEN_PATHS, READING, TELLS_MORE
 from daemon.api.sessions import NOBODY, Sessions, session_name
 from daemon.errors import DatabaseAway
 from daemon.settings import Settings
@@ -37,7 +37,7 @@ FAILURES_PER_S, FAILURES_BURST = 10 / 60, 10  # of one peer; a wrong token can c
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[0-9A-Za-z.-]+)(?::\d+)?")
 API = "/v1/"
 STOPS = frozenset({"/v1/estop", "/estop"})  # nobody has called too often to stop a robot
-STOP_PATIENCE_S = 1.0  # how long a stop waits for the database to say who calls
+PATIENCE_S = 1.0  # how long a stop waits for the database to say who calls
 THREADS = 4  # on which tokens are looked up
 Answer = TypeVar("Answer")
 CHALLENGE = 'Bearer realm="gymnastd"'
@@ -71,7 +71,7 @@ class Doors:
             await self._app(scope, receive, send)
             return
         try:
-            caller = ANYBODY if scope["path"] in OPEN_PATHS else await self._let_in(scope)
+            caller = await self._let_in(scope)
             if scope["path"] not in STOPS:
                 self._count(caller, _peer(scope))
         except (Refused, DatabaseAway) as refused:
@@ -86,15 +86,31 @@ class Doors:
         await self._app(scope, receive, send)
 
     async def _let_in(self, scope: Scope) -> Caller:
-        """Who calls. A stop does not depend on the database: without it, what it said last holds."""
+        """Who calls, or who is let in without having been looked up."""
+        path = scope["path"]
+        if path == TELLS_MORE:
+            try:
+                return await self._caller_in_time(scope)
+            except (Refused, DatabaseAway):
+                return STRANGER
+        if path in OPEN_PATHS:
+            return ANYBODY
+        if path in STOPS:
+            return await self._caller_in_time(scope)
         try:
-            if scope["path"] not in STOPS:
-                return await self._caller(scope)
-            with fail_after(STOP_PATIENCE_S):
+            return await self._caller(scope)
+        except SQLAlchemyError as failed:
+            log.error("caller not looked up path=%r reason=%r", path[:200], failed)
+            raise DatabaseAway from failed
+
+    async def _caller_in_time(self, scope: Scope) -> Caller:
+        """Who calls, where no answer may depend on the database: without it, what it said last holds."""
+        try:
+            with fail_after(PATIENCE_S):
                 return await self._caller(scope)
         except (SQLAlchemyError, TimeoutError) as failed:
-            log.error("caller not looked up path=%r reason=%r", scope["path"][:200], failed)
-            caller = self._last_known(scope) if scope["path"] in STOPS else None
+            log.error("caller not looked up path=%r reason=%r", scope["path"], failed)
+            caller = self._last_known(scope)
             if caller is None:
                 raise DatabaseAway from failed
             return caller
@@ -119,7 +135,7 @@ class Doors:
             session = await self._of_session(scope)
             if session is not None:
                 return session
-            if wants_page(scope):
+            if wants_page(scope) or scope["path"] in OPEN_PATHS:
                 raise Unauthorized(found=found)  # no guess: nobody is made to wait who opens a page
         caller = None if token is None else callers.remembered(token)
         return caller or await self._checked(callers, token, peer=_peer(scope), found=found)

@@ -91,7 +91,7 @@ def problem_of(error: Ours) -> JSONResponse:
     members: dict[str, Any] = {"retryable": error.retryable}
     if isinstance(error, SpecInvalid | RequestInvalid):
         members["faults"] = error.faults
-    if isinstance(error, NotReady):
+    if isinstance(error, NotReady) and error.checks is not None:
         members["checks"] = error.checks
     return problem(error.code, str(error), status=STATUS.get(error.code, 500), **members)
 

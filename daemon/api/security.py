@@ -24,6 +24,8 @@ OPEN_PATHS = frozenset(
     | {"/login", "/static/dashboard.css", "/static/dashboard.js", "/static/icon.svg"}
 )
 
+TELLS_MORE = "/readyz"  # the open path that says more to those with the scope `read`
+
 bearer = HTTPBearer(auto_error=False, description="a token of `gymnastd token create`")
 
 

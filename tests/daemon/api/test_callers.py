@@ -204,8 +204,8 @@ def test_what_was_known_last_stays_known_until_the_database_says_otherwise(
     callers, make, time, sqlite_database
 ):
     assert callers.asked_last() is True, "nobody has said yet that they are not"
-    callers.check_whether_to_ask()
-    assert callers.asked_last() is False
+    callers.prepare()
+    assert (callers.asked_last(), callers.asks_for_token()) == (False, None)
     token = make(ends_in_s=2000)
     assert callers.last_known(token) is callers.last_known_by_id(token[4:20]) is None
     ann = callers.check(token)
