@@ -31,6 +31,7 @@ from daemon.api import (
     start_images,
     station_hours,
     success_rates,
+    tokens,
     worlds,
 )
 from daemon.api.callers import Callers
@@ -82,6 +83,7 @@ RESOURCES = (
     start_images,
     events,
     metrics,
+    tokens,
 )
 WITH_PICTURES = dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024)  # bytes
 # Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one

@@ -40,11 +40,13 @@ STATUS: dict[str, int] = {
     "label_source_invalid": 422,
     "request_too_large": 413,
     "picture_unusable": 422,
+    "access_token_invalid": 422,
     # who called
     "unauthorized": 401,
     "forbidden": 403,
     "web_page_refused": 403,
     "form_refused": 403,
+    "maker_unknown": 403,
     "rate_limited": 429,
     # what there is and is not
     "not_found": 404,
@@ -58,6 +60,8 @@ STATUS: dict[str, int] = {
     "autoeval_job_conflict": 409,
     "schedule_name_taken": 409,
     "schedule_busy": 409,
+    "access_token_exists": 409,
+    "last_token": 409,
     "precondition_failed": 412,
     "precondition_required": 428,
     "retired": 410,

@@ -76,8 +76,6 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "what_if_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
-    "access_token_exists": COMMAND,
-    "access_token_invalid": COMMAND,
     "database_url_invalid": COMMAND,
     "data_directory_busy": COMMAND,
     "data_directory_unfinished": COMMAND,
