@@ -14,7 +14,7 @@ Document = Mapping[str, Any]
 BEFORE = """# The REST API
 
 Made by `python -m daemon.api_reference`; a test holds this page to the program. A running daemon serves the
-same as OpenAPI at `/openapi.json`, and as pages to try at `/docs`.
+same as OpenAPI at `/openapi.json`.
 
 - A body is JSON; a field that does not exist is refused. Answers of lists have `items` and, where they have
   pages, `next_cursor`: send it as `cursor` for the next one.

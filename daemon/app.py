@@ -31,6 +31,7 @@ from daemon.api import (
     start_images,
     station_hours,
     success_rates,
+    tokens,
     worlds,
 )
 from daemon.api.callers import Callers
@@ -82,6 +83,7 @@ RESOURCES = (
     start_images,
     events,
     metrics,
+    tokens,
 )
 WITH_PICTURES = dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024)  # bytes
 # Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one
@@ -109,6 +111,8 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
         summary="Collect on the robot, finetune the world model, improve the policy inside it.",
         version=version("gymnast-daemon"),
         lifespan=lifespan,
+        docs_url=None,  # its pages would run scripts of another origin on the dashboard's
+        redoc_url=None,
     )
     app.state.request_counts = RequestCounts()
     app.add_middleware(BodyLimit, refuse=too_large, larger=WITH_PICTURES)
@@ -147,12 +151,15 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         stack.callback(told.close)
         stations = StationWatch(settings)
         stack.callback(stations.close)
+        callers = Callers(database, now=utc_now)
+        stack.callback(callers.close)
+        callers.prepare()
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
             blobs=blobs,
-            callers=Callers(database, now=utc_now),
+            callers=callers,
             sessions=Sessions(),
             supervisor=supervisor,
             feed=told,

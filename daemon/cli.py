@@ -127,12 +127,13 @@ def serve(
     gc.disable()  # what is imported stays: looking through it again and again takes a fifth of the start
     from daemon.app import serve as serve_daemon
     from daemon.logs import configure_logging
+    from daemon.redaction import secrets_of
     from daemon.settings import load_settings
 
     gc.enable()
     gc.freeze()  # and no answer waits until a million old objects have been looked through
     settings = load_settings(host=host, port=port, data_dir=data_dir)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, secrets_of(settings))
     serve_daemon(settings, announce=lambda url: announced(f"gymnastd serves {url}", url, announce))
 
 

@@ -42,13 +42,14 @@ def rerun(
     The daemon's store is only read. Exit status 3: something came out different.
     """
     from daemon.logs import configure_logging
+    from daemon.redaction import secrets_of
     from daemon.rerun.plan import learning_phases, threads_of
     from daemon.settings import load_settings
     from daemon.stores import open_database
     from daemon.supervisor import thread_environment
 
     settings = load_settings(data_dir=data_dir)
-    configure_logging("WARNING")
+    configure_logging("WARNING", secrets_of(settings))
     database = open_database(settings)
     try:
         database.require_current()

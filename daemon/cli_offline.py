@@ -61,10 +61,11 @@ def finetune_world_model(
 ) -> None:
     """Finetune the world model on stored episodes and show the held-out error before and after."""
     from daemon.logs import configure_logging
+    from daemon.redaction import secrets_of
     from daemon.settings import load_settings
 
     settings = load_settings()
-    configure_logging("WARNING")
+    configure_logging("WARNING", secrets_of(settings))
     from daemon.offline import finetune_offline  # brings torch, so wrong settings are told before
 
     finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo, film=film)
@@ -84,10 +85,11 @@ def sft(
 ) -> None:
     """Let the champion imitate stored successes; the next iteration tries what comes out of it."""
     from daemon.logs import configure_logging
+    from daemon.redaction import secrets_of
     from daemon.settings import load_settings
 
     settings = load_settings()
-    configure_logging("WARNING")
+    configure_logging("WARNING", secrets_of(settings))
     from daemon.learning.sft import SftConfig
     from daemon.offline_sft import Wanted, sft_offline
 

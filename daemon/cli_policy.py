@@ -51,8 +51,8 @@ def policy_server(
     from daemon.logs import configure_logging
     from daemon.signals import interrupted_by
 
-    configure_logging("INFO")
     token = None if token_file is None else read_token(token_file)  # told before torch is waited for
+    configure_logging("INFO", () if token is None else [token])
     import torch
 
     from daemon.cli import announced

@@ -3,17 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from daemon.cli_ops import AsJson
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from storage.access_token_tables import AccessTokenRow
     from storage.db import Database
 
 token_commands = typer.Typer(name="token", help="Who may call the REST API.", no_args_is_help=True)
@@ -28,31 +25,27 @@ Days = Annotated[float | None, typer.Option(min=0.0, help="It ends after that ma
 @token_commands.command("create")
 def create_token(name: Name, scope: Scopes, expires_days: Days = None) -> None:
     """Make a token. It is printed once and kept nowhere; from then on the API asks everybody for one."""
+    from daemon.access import instant, make_token
     from daemon.stores import utc_now
-    from storage import access_tokens, audit
 
     now = utc_now()
     ends = None if expires_days is None else now + timedelta(days=expires_days)
     with _database() as database, database.write() as session:
-        row, token = access_tokens.create(session, name, scopes=scope, expires_at=ends, now=now)
-        facts = {"id": row.id, "scopes": row.scopes, "expires_at": None if ends is None else str(ends)}
-        audit.write(session, ACTOR, action="token_created", subject=_subject(name), facts=facts, now=now)
+        row, token = make_token(session, ACTOR, name=name, scopes=scope, expires_at=ends, now=now)
     typer.echo(token)
-    until = "until it is revoked" if ends is None else f"until {_instant(ends)}"
+    until = "until it is revoked" if ends is None else f"until {instant(ends)}"
     typer.echo(f"token {name} may {', '.join(row.scopes)} {until}; it is not shown again", err=True)
 
 
 @token_commands.command("revoke")
 def revoke_token(name: Annotated[str, typer.Argument(help="Whose token it is.")]) -> None:
     """End a token; a running daemon refuses it within seconds."""
+    from daemon.access import end_token
     from daemon.stores import utc_now
-    from storage import access_tokens, audit
+    from storage import access_tokens
 
-    now = utc_now()
     with _database() as database, database.write() as session:
-        row = access_tokens.revoke(session, name, now=now)
-        facts = {"id": row.id}
-        audit.write(session, ACTOR, action="token_revoked", subject=_subject(name), facts=facts, now=now)
+        end_token(session, ACTOR, name=name, now=utc_now())
         is_last = not access_tokens.any_in_force(session)
     typer.echo(f"token {name} is revoked")
     if is_last:
@@ -62,18 +55,21 @@ def revoke_token(name: Annotated[str, typer.Argument(help="Whose token it is.")]
 @token_commands.command("list")
 def list_tokens(as_json: AsJson = False) -> None:
     """Show all tokens that ever were: name, scopes, state, last use. Their secrets are nowhere."""
+    from daemon.access import instant, token_record
     from daemon.stores import utc_now
     from storage import access_tokens
 
+    now = utc_now()
     with _database() as database, database.read() as session:
         rows = access_tokens.list_tokens(session)
+    records = [token_record(row, now=now) for row in rows]
     if as_json:
-        typer.echo(json.dumps({"items": [_document(row, utc_now()) for row in rows]}, indent=2))
+        typer.echo(json.dumps({"items": records}, indent=2, default=datetime.isoformat))
         return
-    for row in rows:
-        used = "never used" if row.last_used_at is None else f"used {_instant(row.last_used_at)}"
-        made = f"made {_instant(row.created_at)}"
-        typer.echo("\t".join((row.name, ", ".join(row.scopes), _state(row, utc_now()), made, used)))
+    for row, record in zip(rows, records, strict=True):
+        used = "never used" if row.last_used_at is None else f"used {instant(row.last_used_at)}"
+        made = f"made {instant(row.created_at)}"
+        typer.echo("\t".join((row.name, ", ".join(row.scopes), record["state"], made, used)))
     if not rows:
         typer.echo("there is no token; the API asks nobody on this machine for one")
 
@@ -90,25 +86,3 @@ def _database() -> "Iterator[Database]":
         yield database
     finally:
         database.dispose()
-
-
-def _document(row: "AccessTokenRow", now: "datetime") -> dict[str, Any]:
-    times = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
-    told = {name: None if at is None else at.isoformat() for name, at in times.items()}
-    return {"name": row.name, "scopes": list(row.scopes), "state": _state(row, now), **told}
-
-
-def _state(row: "AccessTokenRow", now: "datetime") -> str:
-    if row.revoked_at is not None:
-        return f"revoked {_instant(row.revoked_at)}"
-    if row.expires_at is None:
-        return "in force"
-    return f"{'ended' if row.expires_at <= now else 'in force until'} {_instant(row.expires_at)}"
-
-
-def _instant(at: "datetime") -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def _subject(name: str) -> str:
-    return f"access token {name}"

@@ -6,7 +6,8 @@ because the idempotency key makes the second request find the first.
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -170,6 +171,22 @@ class DaemonClient(DaemonHttp):
 
     def remove_hours(self, station: str) -> None:
         self._answer("DELETE", f"/v1/stations/{station}/hours")
+
+    def tokens(self) -> Json:
+        """List all access tokens that ever were; needs the scope admin, as do the next two."""
+        return self._json("GET", "/v1/tokens")
+
+    def make_token(self, name: str, scopes: Sequence[str], *, expires_at: datetime | None = None) -> Json:
+        """Make an access token; `token` in the answer is told this once.
+
+        Where a connection broke, the name may be taken by a token that nobody has seen: revoke it first.
+        """
+        ends = None if expires_at is None else expires_at.isoformat()
+        body = {"name": name, "scopes": list(scopes), "expires_at": ends}
+        return self._json("POST", "/v1/tokens", body=body)
+
+    def revoke_token(self, name: str) -> None:
+        self._answer("DELETE", f"/v1/tokens/{name}")
 
     def wait(
         self,

@@ -58,7 +58,7 @@ def run_demo(
     console = Console()
     lab = fresh_lab(out)
     with servers(lab, cell_seed, via=via) as (robot_url, daemon_url):
-        console.print(f"{via} {robot_url} (cell seed {cell_seed}), daemon {daemon_url} (docs at /docs)")
+        console.print(f"{via} {robot_url} (cell seed {cell_seed}), daemon {daemon_url}")
         client = DaemonClient(daemon_url)
         asked = VIA_SPEC.get(via, {}) if spec is None else spec
         wanted = [{**asked, "seed": seed + index} for index in range(iterations)]

@@ -6,7 +6,7 @@
     ├── CountsInvalid                         statistics
     ├── DataDirectoryBusy                     a second daemon on the same data
     ├── DataDirectoryUnfinished               a restore was killed in it
-    ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady      doors of the REST API
+    ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady, DatabaseAway      doors of the REST API
     ├── PhaseUnknown, PhaseStalled            the worker
     ├── AssetMissing, NothingCollected        the phases
     ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut, TokenUnusable      the REST client
@@ -119,10 +119,25 @@ class NotReady(DaemonError):
     code = "not_ready"
     retryable = True
 
-    def __init__(self, *, checks: Mapping[str, str]) -> None:
-        failing = "; ".join(f"{name}: {found}" for name, found in checks.items() if found != "ok")
-        super().__init__(f"the daemon cannot work yet: {failing}. Ask again soon; see its log if this stays.")
-        self.checks = dict(checks)
+    def __init__(self, *, checks: Mapping[str, str] | None) -> None:
+        """`checks` are told to those who may know them."""
+        failing = [f"{name}: {found}" for name, found in (checks or {}).items() if found != "ok"]
+        why = "; ".join(failing) or "a token with the scope read is told why"
+        super().__init__(f"the daemon cannot work yet: {why}. Ask again soon; see its log if this stays.")
+        self.checks = None if checks is None else dict(checks)
+
+
+class DatabaseAway(DaemonError):
+    """Why is in the log: the database's own words can hold what is nobody's business."""
+
+    code = "database_away"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the daemon's database does not answer, or another writer keeps it. Ask again soon, and with the "
+            "same Idempotency-Key where there was one; `gymnastd doctor` on the daemon's machine says more."
+        )
 
 
 class PhaseUnknown(DaemonError):

@@ -1,32 +1,32 @@
-"""One format of log lines for every process: UTC time, level, module, a phrase, then key=value."""
+"""One format of log lines for every process: UTC time, level, module, a phrase, key=value. No secrets."""
 
 import logging
-import re
 import time
+from collections.abc import Iterable
+
+from daemon.redaction import Redactor
 
 FORMAT = "%(asctime)sZ %(levelname)s %(name)s %(message)s"
-SECRET = re.compile(r"(gmd_[0-9a-f]{16}_|gst_|(?i:bearer) )[0-9A-Za-z._~+/=-]{20,}")  # API, station, any
 QUIET = ("apscheduler", "alembic", "urllib3", "httpx2")  # they speak per job run, not per event
 
 
 class Discreet(logging.Formatter):
-    """Blackens what looks like one of our tokens, traces included, wherever a line has it from."""
+    """What a line looks like, wherever it is written: without secrets, traces included."""
+
+    converter = time.gmtime
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+        self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        return SECRET.sub(r"\1***", super().format(record))
+        return self._redactor.clean(super().format(record))
 
 
-def line_format() -> logging.Formatter:
-    """What a line looks like, wherever it is written."""
-    formatter = Discreet(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    return formatter
-
-
-def configure_logging(level: str) -> None:
-    """Send the log of this process to standard error."""
+def configure_logging(level: str, secrets: Iterable[str] = ()) -> None:
+    """Send the log of this process to standard error; `secrets` are those that it was given."""
     stream = logging.StreamHandler()
-    stream.setFormatter(line_format())
+    stream.setFormatter(Discreet(Redactor(secrets)))
     root = logging.getLogger()
     root.handlers = [stream]
     root.setLevel(level)

@@ -22,6 +22,7 @@ from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
 from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
+from daemon.redaction import redactor_of
 from daemon.retrying import may_retry
 from daemon.run_log import phase_log
 from daemon.scheduling.deadlines import deadline_of, within
@@ -236,9 +237,10 @@ class Worker:
     def _fail(self, claimed: ClaimedRun, error: Exception) -> None:
         """Record the failure; before another attempt the cause gets a moment to go away."""
         retry, code = may_retry(error), str(getattr(error, "code", type(error).__name__))
+        message = redactor_of(self.settings).clean(str(error))
         log.error("phase failed phase=%s iteration=%d code=%s", *_which(claimed), code, exc_info=error)
         if is_disk_full(error):
-            self._release(claimed, why=str(error), code=phase_runs.DISK_FULL)
+            self._release(claimed, why=message, code=phase_runs.DISK_FULL)
             self.stop.wait(self.retry_pauses_s[-1])
             return
         if retry:
@@ -247,7 +249,7 @@ class Worker:
         try:
             with self.database.write() as session:
                 phase_runs.fail(
-                    session, claimed, error_code=code, message=str(error), retry=retry, now=self.now()
+                    session, claimed, error_code=code, message=message, retry=retry, now=self.now()
                 )
                 costs = judge_costs(self.settings.data_dir, claimed.iteration_id)
                 metrics.record(session, claimed.phase_run_id, costs, now=self.now())

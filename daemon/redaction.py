@@ -1,6 +1,5 @@
 """Keeps secrets out of what is written down: those that this process was given, and what looks like one."""
 
-import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from daemon.settings import Settings
 INSTEAD = "[redacted]"
 SHORTEST = 6  # characters; anything shorter would blank out ordinary words
 PATTERNS = (
+    re.compile(r"(gmd_[0-9a-f]{16}_|gst_)[\w-]{20,}"),  # tokens of the API and of a station, bare
     re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
     re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)(?!bearer\b)[^\s'\",}]+(?:\s+[^\s'\",}]+)?"),
     re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s/@]+(?=@)"),
@@ -18,16 +18,11 @@ PATTERNS = (
 )
 
 
-class Redactor(logging.Formatter):
-    """Wraps a formatter: what it writes, traces included, comes out without secrets."""
+class Redactor:
+    """What every text goes through before it is written: log lines, and errors that are stored."""
 
-    def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
-        super().__init__()
-        self._inner = inner
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted({one for one in secrets if len(one) >= SHORTEST}, key=len, reverse=True)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self.clean(self._inner.format(record))
 
     def clean(self, text: str) -> str:
         """The text without any known secret, and without what looks like one."""
@@ -36,6 +31,11 @@ class Redactor(logging.Formatter):
         for pattern in PATTERNS:
             text = pattern.sub(lambda found: found.group(1) + INSTEAD, text)
         return text
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    """One that knows the secrets of these settings as their files hold them now."""
+    return Redactor(secrets_of(settings))
 
 
 def secrets_of(settings: Settings) -> list[str]:

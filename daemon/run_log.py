@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from daemon.logs import line_format
-from daemon.redaction import Redactor, secrets_of
+from daemon.logs import Discreet
+from daemon.redaction import redactor_of
 from daemon.settings import Settings
 
 NAME = "log.txt"
@@ -37,7 +37,7 @@ def phase_log(settings: Settings, phase_run_id: str, *, half_bytes: int = HALF_B
     with suppress(OSError):  # the same disk: the phase will say so
         path.parent.mkdir(parents=True, exist_ok=True)
     file = QuietFile(path, maxBytes=half_bytes, backupCount=1, encoding="utf-8", delay=True)
-    file.setFormatter(Redactor(line_format(), secrets_of(settings)))
+    file.setFormatter(Discreet(redactor_of(settings)))
     root = logging.getLogger()
     root.addHandler(file)
     try:

@@ -13,6 +13,7 @@ from daemon.errors import DaemonError
 from daemon.heartbeat import WorkerStopped
 from daemon.logs import configure_logging
 from daemon.phase_worker import Phase, run_worker
+from daemon.redaction import secrets_of
 from daemon.settings import load_settings
 from daemon.worlds.turn import Imagine
 from storage.errors import StorageError
@@ -35,7 +36,7 @@ def run_worker_process(
     stop = threading.Event()
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, secrets_of(settings))
         _stop_on_signals(stop)
         if parsed.supervised:
             threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()

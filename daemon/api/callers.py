@@ -2,6 +2,7 @@
 
 A token that fitted is remembered by its sha256, never by itself. After `REMEMBERED_S` its row is read again,
 so that long after it was revoked at the latest, every process refuses it; its end is looked at in every call.
+What was found out last is kept longer, for the one call that cannot wait until the database is back: a stop.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,6 +36,7 @@ class Caller:
     token_id: str | None = None
 
 
+STRANGER = Caller(name="stranger", scopes=frozenset())  # on an open path, while others need a token
 ANYBODY = Caller(name="rest", scopes=frozenset(SCOPES))
 
 
@@ -46,7 +49,11 @@ class _Known:
 
 
 class Callers:
-    """The tokens of one database. All methods may be called from any thread; only `check*` wait for it."""
+    """The tokens of one database. All methods may be called from any thread.
+
+    Only `check*` and `of_token` wait for the database, and only to read: that a token was used is written on
+    a thread of its own, which no call waits for.
+    """
 
     def __init__(
         self, database: Database, *, now: Callable[[], datetime], clock: Callable[[], float] = time.monotonic
@@ -56,12 +63,22 @@ class Callers:
         self._clock = clock
         self._hashing = threading.Lock()  # one at a time: a hash takes 16 MiB and a core
         self._known: dict[str, _Known] = {}
+        self._noted: dict[str, datetime] = {}  # by a token's id, when its use was last to be written
+        self._notes = ThreadPoolExecutor(max_workers=1, thread_name_prefix="token-use")
         self._asking: tuple[bool, float] = (True, float("-inf"))
 
     def asks_for_token(self) -> bool | None:
         """Whether there are tokens in force, so that everybody is asked for one; None: not known any more."""
         asking, seen_at = self._asking
         return asking if self._is_fresh(seen_at) else None
+
+    def asked_last(self) -> bool:
+        """Whether tokens were asked for when the database last answered; yes, where it never has."""
+        return self._asking[0]
+
+    def prepare(self) -> None:
+        """Find out whether tokens are asked for, for `asked_last` alone: the first call asks again."""
+        self._asking = (self.check_whether_to_ask(), float("-inf"))
 
     def check_whether_to_ask(self) -> bool:
         """The same, read from the database."""
@@ -77,6 +94,16 @@ class Callers:
         if known is None or not self._is_fresh(known.seen_at) or self._is_over(known.expires_at):
             return None
         return known.caller
+
+    def last_known(self, token: str) -> Caller | None:
+        """Whose token it was when the database last said so, however long ago."""
+        known = self._known.get(_fingerprint(token))
+        return None if known is None or self._is_over(known.expires_at) else known.caller
+
+    def last_known_by_id(self, token_id: str) -> Caller | None:
+        """The same, of a token that is known by its id."""
+        known = [one for one in list(self._known.values()) if one.caller.token_id == token_id]
+        return None if not known or self._is_over(known[0].expires_at) else known[0].caller
 
     def has_fitted(self, token: str) -> bool:
         """Whether this token fitted once, so that it is no guess and checking it costs no hash."""
@@ -120,10 +147,19 @@ class Callers:
                 return True
             return access_tokens.matches(row.secret_hash, presented.secret)
 
+    def close(self) -> None:
+        """Wait until what is to be noted is written; nothing more can be."""
+        self._notes.shutdown()
+
     def _note_use(self, row: AccessTokenRow) -> None:
         now = self._now()
-        if row.last_used_at is not None and now - row.last_used_at < USE_NOTED_EVERY:
+        before = [at for at in (row.last_used_at, self._noted.get(row.id)) if at is not None]
+        if any(now - at < USE_NOTED_EVERY for at in before):
             return
+        self._noted[row.id] = now
+        self._notes.submit(self._write_use, row, now)
+
+    def _write_use(self, row: AccessTokenRow, now: datetime) -> None:
         try:
             with self._database.write() as session:
                 access_tokens.note_use(session, row.id, now=now)

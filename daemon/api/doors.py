@@ -15,16 +15,18 @@ from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from daemon.api.callers import ANYBODY, Caller, Callers
+from daemon.api.callers import ANYBODY, STRANGER, Caller, Callers
 from daemon.api.errors import RateLimited, Refused, Unauthorized, WebPageRefused
 from daemon.api.problems import problem_of
 from daemon.api.rates import Buckets
-from daemon.api.security import OPEN_PATHS, READING
+from daemon.api.security import OPEN_PATHS, READING, TELLS_MORE
 from daemon.api.sessions import NOBODY, Sessions, session_name
+from daemon.errors import DatabaseAway
 from daemon.settings import Settings
 from robot_bridge.addresses import is_loopback
 
@@ -35,6 +37,7 @@ FAILURES_PER_S, FAILURES_BURST = 10 / 60, 10  # of one peer; a wrong token can c
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[0-9A-Za-z.-]+)(?::\d+)?")
 API = "/v1/"
 STOPS = frozenset({"/v1/estop", "/estop"})  # nobody has called too often to stop a robot
+PATIENCE_S = 1.0  # how long a stop waits for the database to say who calls
 THREADS = 4  # on which tokens are looked up
 Answer = TypeVar("Answer")
 CHALLENGE = 'Bearer realm="gymnastd"'
@@ -56,8 +59,8 @@ class Doors:
     ) -> None:
         self._app = app
         self._port = settings.port
-        self._trusts_network = settings.trust_network
         self._stays_here = is_loopback(settings.host)
+        self._may_be_open = self._stays_here or settings.trust_network
         per_s = settings.rate_limit_per_s
         self._calls = Buckets(per_s=per_s, burst=max(1.0, per_s * BURST_S), clock=clock)
         self._failures = failures or failure_buckets(clock)
@@ -68,10 +71,10 @@ class Doors:
             await self._app(scope, receive, send)
             return
         try:
-            caller = ANYBODY if scope["path"] in OPEN_PATHS else await self._caller(scope)
+            caller = await self._let_in(scope)
             if scope["path"] not in STOPS:
                 self._count(caller, _peer(scope))
-        except Refused as refused:
+        except (Refused, DatabaseAway) as refused:
             log.warning(
                 "call refused code=%s method=%s path=%r peer=%s",
                 refused.code, scope["method"], scope["path"][:200], _peer(scope),
@@ -82,9 +85,49 @@ class Doors:
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
+    async def _let_in(self, scope: Scope) -> Caller:
+        """Who calls, or who is let in without having been looked up."""
+        path = scope["path"]
+        if path == TELLS_MORE:
+            try:
+                return await self._caller_in_time(scope)
+            except (Refused, DatabaseAway):
+                return STRANGER
+        if path in OPEN_PATHS:
+            return ANYBODY
+        if path in STOPS:
+            return await self._caller_in_time(scope)
+        try:
+            return await self._caller(scope)
+        except SQLAlchemyError as failed:
+            log.error("caller not looked up path=%r reason=%r", path[:200], failed)
+            raise DatabaseAway from failed
+
+    async def _caller_in_time(self, scope: Scope) -> Caller:
+        """Who calls, where no answer may depend on the database: without it, what it said last holds."""
+        try:
+            with fail_after(PATIENCE_S):
+                return await self._caller(scope)
+        except (SQLAlchemyError, TimeoutError) as failed:
+            log.error("caller not looked up path=%r reason=%r", scope["path"], failed)
+            caller = self._last_known(scope)
+            if caller is None:
+                raise DatabaseAway from failed
+            return caller
+
+    def _last_known(self, scope: Scope) -> Caller | None:
+        callers: Callers = scope["app"].state.services.callers
+        if self._may_be_open and not callers.asked_last():
+            _require_no_page_from_elsewhere(scope)
+            return ANYBODY
+        token, token_id = bearer_token(scope)[0], self._token_of_session(scope)
+        if token is not None:
+            return callers.last_known(token)
+        return None if token_id is None else callers.last_known_by_id(token_id)
+
     async def _caller(self, scope: Scope) -> Caller:
         callers: Callers = scope["app"].state.services.callers
-        if (self._stays_here or self._trusts_network) and not await self._asks(callers):
+        if self._may_be_open and not await self._asks(callers):
             _require_no_page_from_elsewhere(scope)
             return ANYBODY
         token, found = bearer_token(scope)
@@ -92,22 +135,25 @@ class Doors:
             session = await self._of_session(scope)
             if session is not None:
                 return session
-            if wants_page(scope):
+            if wants_page(scope) or scope["path"] in OPEN_PATHS:
                 raise Unauthorized(found=found)  # no guess: nobody is made to wait who opens a page
         caller = None if token is None else callers.remembered(token)
         return caller or await self._checked(callers, token, peer=_peer(scope), found=found)
 
     async def _of_session(self, scope: Scope) -> Caller | None:
+        token_id = self._token_of_session(scope)
+        callers: Callers = scope["app"].state.services.callers
+        return None if token_id is None else await self._apart(callers.of_token, token_id)
+
+    def _token_of_session(self, scope: Scope) -> str | None:
         """Whose session the cookie names. Calls of the API that do something need a token."""
         if scope["method"] not in READING and scope["path"].startswith(API):
             return None
         name = session_name(scope["headers"], self._port)
         if name == NOBODY:
             return None
-        services = scope["app"].state.services
-        sessions: Sessions = services.sessions
-        token_id = sessions.token_of(name)
-        return None if token_id is None else await self._apart(services.callers.of_token, token_id)
+        sessions: Sessions = scope["app"].state.services.sessions
+        return sessions.token_of(name)
 
     async def _checked(self, callers: Callers, token: str | None, *, peer: str, found: str) -> Caller:
         """Who it is by the database; whoever guesses has to wait, and no hash is computed meanwhile."""
@@ -129,7 +175,9 @@ class Doors:
         """Ask the database on a thread that no call is done on."""
         if self._threads is None:
             self._threads = CapacityLimiter(THREADS)
-        return await to_thread.run_sync(partial(ask, *arguments), limiter=self._threads)
+        return await to_thread.run_sync(
+            partial(ask, *arguments), limiter=self._threads, abandon_on_cancel=True
+        )
 
     def _count(self, caller: Caller, peer: str) -> None:
         if caller.token_id is None and self._stays_here:
@@ -150,7 +198,7 @@ def wants_page(scope: Scope) -> bool:
     return b"text/html" in accepted and not scope["path"].startswith(API)
 
 
-def _is_a_browser_without_token(scope: Scope, refused: Refused) -> bool:
+def _is_a_browser_without_token(scope: Scope, refused: Exception) -> bool:
     return isinstance(refused, Unauthorized) and wants_page(scope)
 
 
@@ -182,7 +230,7 @@ def _require_no_page_from_elsewhere(scope: Scope) -> None:
         raise WebPageRefused(origin=origin)
 
 
-def _answer(refused: Refused) -> Response:
+def _answer(refused: Refused | DatabaseAway) -> Response:
     answer = problem_of(refused)
     if isinstance(refused, Unauthorized):
         answer.headers["WWW-Authenticate"] = CHALLENGE

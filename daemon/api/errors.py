@@ -6,7 +6,9 @@ DaemonError
     ├── Forbidden           a token without the scope
     ├── WebPageRefused      a page in a browser, while nobody is asked for a token
     ├── FormRefused         a form that no page of ours made
-    └── RateLimited         too many calls
+    ├── RateLimited         too many calls
+    └── MakerUnknown        a token is to be made by nobody knows whom
+    LastToken               `tokens.py`
     StationsNotStopped      `estop.py`
 """
 
@@ -65,6 +67,26 @@ class RateLimited(Refused):
     def __init__(self, *, after_s: int, what: str) -> None:
         super().__init__(f"too many {what}. Try again in {after_s} s.")
         self.after_s = after_s
+
+
+class MakerUnknown(Refused):
+    code = "maker_unknown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nobody is asked for a token here yet, so nobody knows who would make this one. "
+            "Make the first with `gymnastd token create` on the daemon's machine."
+        )
+
+
+class LastToken(DaemonError):
+    code = "last_token"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(
+            f"access token {name} is the last in force: revoking it would open the API, or close it to all. "
+            "It stays. Make another first, or use `gymnastd token revoke` on the daemon's machine."
+        )
 
 
 class StationsNotStopped(DaemonError):

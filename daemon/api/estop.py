@@ -1,13 +1,14 @@
 """The emergency stop over REST: every station of the settings at once, with or without a lease.
 
-It runs on a thread of its own, so that it waits for no other request. What is written down is written after.
+It runs on a thread of its own, so that it waits for no other request. What is written down is written after,
+and who pressed the button does not wait for a database that is slow to take it.
 """
 
 import logging
 from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
@@ -21,6 +22,7 @@ from storage import audit
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 500  # that the protocol takes
+WRITING_S = 1.0  # how long the answer waits until the stop is written down; that goes on behind it
 
 router = APIRouter(prefix="/v1/estop", tags=["stations"])
 
@@ -65,7 +67,9 @@ async def stop_everything(services: Services, actor: str, *, reason: str) -> lis
     said = f"{who}: {reason}" if reason else f"{who} pressed the emergency stop"
     do = partial(stop_stations, services.settings, reason=said[:LONGEST_REASON])
     stops = await to_thread.run_sync(do, limiter=CapacityLimiter(1))
-    await to_thread.run_sync(partial(_write_down, services, actor, stops), limiter=CapacityLimiter(1))
+    write = partial(_write_down, services, actor, stops)
+    with move_on_after(WRITING_S):
+        await to_thread.run_sync(write, limiter=CapacityLimiter(1), abandon_on_cancel=True)
     failed = {stop.address: stop.failure for stop in stops if stop.failure is not None}
     if failed:
         raise StationsNotStopped(

@@ -1,10 +1,12 @@
 """Is the process alive, and can it work? Two questions, because a restart helps with the first only."""
 
+import logging
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from daemon.api.callers import Caller
 from daemon.api.schemas import Liveness, Readiness
 from daemon.api.services import Services, Wired
 from daemon.disk import DiskGuard
@@ -12,6 +14,7 @@ from daemon.errors import NotReady
 from daemon.settings import Settings
 from storage.errors import StorageError
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 
 
@@ -21,18 +24,24 @@ def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=Readiness)
-def ready(services: Wired) -> dict[str, Any]:
-    """Say whether iterations can be worked on: database, state machine, workers, disk. 503 if not."""
+@router.get("/readyz", response_model=Readiness, response_model_exclude_none=True)
+def ready(request: Request, services: Wired) -> dict[str, Any]:
+    """Say whether iterations can be worked on: database, state machine, workers, disk. 503 if not.
+
+    While tokens are asked for, what was found is told to those with the scope read only.
+    """
     checks = {
         "database": _database(services),
         "scheduler": "ok" if services.scheduling() else "not running",
         "workers": _workers(services),
         "disk": _disk(services.settings),
     }
-    if any(found != "ok" for found in checks.values()):
-        raise NotReady(checks=checks)
-    return {"status": "ok", "checks": checks}
+    caller: Caller = request.state.caller
+    told = checks if "read" in caller.scopes else None
+    if failing := {name: found for name, found in checks.items() if found != "ok"}:
+        log.warning("daemon not ready checks=%s", failing)
+        raise NotReady(checks=told)
+    return {"status": "ok", "checks": told}
 
 
 def _database(services: Services) -> str:

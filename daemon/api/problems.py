@@ -12,9 +12,10 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from daemon.errors import DaemonError, NotReady, RequestInvalid, RequestTooLarge, SpecInvalid
+from daemon.errors import DaemonError, DatabaseAway, NotReady, RequestInvalid, RequestTooLarge, SpecInvalid
 from daemon.spec import dotted, spec_refusal
 from robot_bridge.errors import RobotBridgeError
 from storage.errors import StorageError
@@ -39,11 +40,13 @@ STATUS: dict[str, int] = {
     "label_source_invalid": 422,
     "request_too_large": 413,
     "picture_unusable": 422,
+    "access_token_invalid": 422,
     # who called
     "unauthorized": 401,
     "forbidden": 403,
     "web_page_refused": 403,
     "form_refused": 403,
+    "maker_unknown": 403,
     "rate_limited": 429,
     # what there is and is not
     "not_found": 404,
@@ -57,6 +60,8 @@ STATUS: dict[str, int] = {
     "autoeval_job_conflict": 409,
     "schedule_name_taken": 409,
     "schedule_busy": 409,
+    "access_token_exists": 409,
+    "last_token": 409,
     "precondition_failed": 412,
     "precondition_required": 428,
     "retired": 410,
@@ -67,6 +72,7 @@ STATUS: dict[str, int] = {
     "what_ifs_full": 503,
     "database_outdated": 503,
     "database_newer": 503,
+    "database_away": 503,
     "disk_full": 507,
 }
 
@@ -89,7 +95,7 @@ def problem_of(error: Ours) -> JSONResponse:
     members: dict[str, Any] = {"retryable": error.retryable}
     if isinstance(error, SpecInvalid | RequestInvalid):
         members["faults"] = error.faults
-    if isinstance(error, NotReady):
+    if isinstance(error, NotReady) and error.checks is not None:
         members["checks"] = error.checks
     return problem(error.code, str(error), status=STATUS.get(error.code, 500), **members)
 
@@ -103,6 +109,7 @@ def install_problems(app: FastAPI) -> None:
     """Make the application answer every refusal as a problem document."""
     for root in (DaemonError, StorageError, RobotBridgeError):
         app.add_exception_handler(root, cast(Handler, _answer_ours))
+    app.add_exception_handler(OperationalError, cast(Handler, _answer_away))
     app.add_exception_handler(RequestValidationError, cast(Handler, _answer_validation))
     app.add_exception_handler(HTTPException, cast(Handler, _answer_http))
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -113,6 +120,11 @@ def _answer_ours(request: Request, error: Ours) -> JSONResponse:
     if answer.status_code >= 500:
         log.error("request failed path=%s code=%s reason=%s", request.url.path, error.code, error)
     return answer
+
+
+def _answer_away(request: Request, error: OperationalError) -> JSONResponse:
+    log.error("request failed path=%s code=%s reason=%s", request.url.path, DatabaseAway.code, error.orig)
+    return problem_of(DatabaseAway())
 
 
 def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -248,7 +248,7 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`ok`, or what was found instead, by what was looked at."""
+    """`ok`; `checks`, by what was looked at, are told to whom the scope `read` is given."""
 
     status: str
-    checks: dict[str, str]
+    checks: dict[str, str] | None = None

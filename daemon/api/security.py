@@ -20,9 +20,11 @@ Scope = Literal["read", "operate", "label", "admin"]
 READING = frozenset({"GET", "HEAD"})
 # what nobody needs a token for: that the process lives, what its calls are, and the page that asks for one
 OPEN_PATHS = frozenset(
-    {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+    {"/healthz", "/readyz", "/openapi.json"}
     | {"/login", "/static/dashboard.css", "/static/dashboard.js", "/static/icon.svg"}
 )
+
+TELLS_MORE = "/readyz"  # the open path that says more to those with the scope `read`
 
 bearer = HTTPBearer(auto_error=False, description="a token of `gymnastd token create`")
 

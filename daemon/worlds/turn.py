@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from daemon.heartbeat import Beating, WorkerStopped, leave_process
+from daemon.redaction import redactor_of
 from daemon.retrying import may_retry
 from daemon.settings import Settings
 from daemon.stores import utc_now
@@ -123,7 +124,7 @@ class WhatIfTurn:
         """Record why it failed; it is tried once more if the error says that this may help."""
         code = str(getattr(error, "code", type(error).__name__))
         log.error("what-if failed what_if=%s code=%s", claimed.what_if_id, code, exc_info=error)
-        said, retry = (code, str(error)), may_retry(error)
+        said, retry = (code, redactor_of(self.settings).clean(str(error))), may_retry(error)
         self._write(claimed, lambda s: what_ifs.fail(s, claimed, error=said, retry=retry, now=self.now()))
 
     def _write(self, claimed: ClaimedWhatIf, act: Callable[[Any], None]) -> None:

@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -94,6 +95,17 @@ def test_what_is_asked_for_can_be_read_back(daemon):
     assert client.checkpoints(kind="policy")["items"] == []
     assert client.film_strip(1, "open_drawer", "real") is None
     assert client.ready() is True
+
+
+def test_tokens_can_be_made_listed_and_revoked(daemon):
+    now = datetime.now(UTC)
+    with daemon.state.services.database.write() as session:
+        made = access_tokens.create(session, "ann", scopes=["admin"], expires_at=None, now=now)
+    client = DaemonClient(daemon.state.url, token=made[1])
+    bob = client.make_token("bob", ["read"], expires_at=now + timedelta(days=1))
+    assert DaemonClient(daemon.state.url, token=bob["token"]).iterations()["items"] == []
+    client.revoke_token("bob")
+    assert [token["state"].split()[0] for token in client.tokens()["items"]] == ["in", "revoked"]
 
 
 def test_schedules_and_hours_can_be_kept_changed_and_removed(daemon):

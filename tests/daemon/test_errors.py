@@ -49,3 +49,4 @@ def test_a_refusal_keeps_the_code_that_the_daemon_gave():
 def test_only_failing_checks_are_told():
     assert "workers: none" in str(errors.NotReady(checks={"database": "ok", "workers": "none"}))
     assert "database" not in str(errors.NotReady(checks={"database": "ok", "workers": "none"}))
+    assert "a token with the scope read is told why" in str(errors.NotReady(checks=None))

@@ -1,3 +1,4 @@
+import errno
 import threading
 from datetime import timedelta
 
@@ -13,8 +14,10 @@ from daemon.retrying import may_retry
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_database
-from storage import iterations, phase_runs, steering
+from storage import events, iterations, phase_runs, steering
 from storage.errors import DatabaseOutdated, LeaseLost
+
+EVERY_EVENT = {"kinds": (), "iteration": None, "cursor": None, "limit": 50}
 
 
 class Lab:
@@ -60,6 +63,11 @@ def lab(sqlite_database, blobs, tmp_path, now):
 class OutOfLuck(Exception):
     code = "out_of_luck"
     retryable = False
+
+
+class DiskFull(OSError):
+    def __init__(self, message):
+        super().__init__(errno.ENOSPC, message)
 
 
 class BusyRobot(Exception):
@@ -157,6 +165,22 @@ def test_a_failure_is_recorded_and_tried_again_where_that_may_help(lab, error, c
     runs = lab.record()["phases"]
     assert [run["state"] for run in runs] == states
     assert runs[0]["error"] == {"code": code, "message": str(error)}
+
+
+@pytest.mark.parametrize(("kind", "state"), [(ZeroDivisionError, "failed"), (DiskFull, "abandoned")])
+def test_a_stored_error_holds_no_secret_and_neither_does_what_is_told_of_it(lab, tmp_path, kind, state):
+    (tmp_path / "key").write_text("open-sesame\n")
+    settings = lab.settings.model_copy(update={"judge_key_file": tmp_path / "key"})
+    error = kind("asked https://ann:hunter22@judge with open-sesame")
+    lab.worker(raising(error), settings=settings).work_once()
+    lab.advance()
+    record = lab.record()
+    assert record["phases"][0]["state"] == state
+    assert "https://ann:[redacted]@judge with [redacted]" in record["phases"][0]["error"]["message"]
+    with lab.database.read() as session:
+        stored = [event.facts for event in events.list_events(session, **EVERY_EVENT)[0]]
+    assert "sesame" not in f"{record}{stored}"
+    assert "hunter22" not in f"{record}{stored}"
 
 
 def test_a_phase_that_keeps_failing_ends_its_iteration(lab):

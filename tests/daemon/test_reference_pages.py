@@ -103,6 +103,9 @@ ROUTES = {  # which command does what a route does; one route may be several com
     "GET /v1/start-images/{image_id}": (),
     "DELETE /v1/start-images/{image_id}": (),
     "GET /v1/start-images/{image_id}/image.png": (),
+    "GET /v1/tokens": (),  # `token` acts on the database itself, before anybody has one
+    "POST /v1/tokens": (),
+    "DELETE /v1/tokens/{name}": (),
     "GET /v1/events": ("events",),
     "GET /v1/events/stream": ("watch", "events"),
 }

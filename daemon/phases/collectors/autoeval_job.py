@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from daemon.phases.collectors.autoeval_link import PORT_IN_ADDRESS, AutoEvalLink
@@ -20,6 +21,7 @@ from daemon.phases.collectors.autoeval_recordings import Recordings
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import scene_seed
 from daemon.phases.telling import Spell
+from daemon.redaction import redactor_of
 from robot_bridge.autoeval.errors import (
     JobInvalid,
     JobRejected,
@@ -241,6 +243,8 @@ class JobRun:
         self._move("failed", failure=JobFailure(code=error.code, message=str(error)))
 
     def _move(self, new: str, *, remote_job_id: str | None = None, failure: JobFailure | None = None) -> None:
+        if failure is not None:  # AutoEval's log may say how it called us
+            failure = replace(failure, message=redactor_of(self._link.settings).clean(failure.message))
         with self._sink.writing() as session:
             self._row = autoeval_jobs.move(
                 session,

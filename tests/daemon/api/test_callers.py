@@ -2,11 +2,13 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import pytest
 
 from daemon.api.callers import REMEMBERED_S, USE_NOTED_EVERY, Callers
 from storage import access_tokens
+from storage.db import BUSY_TIMEOUT_MS
 
 
 class Time:
@@ -28,8 +30,22 @@ def time():
 
 
 @pytest.fixture
-def callers(sqlite_database, time):
-    return Callers(sqlite_database, now=time.now, clock=time.clock)
+def callers(another):
+    return another()
+
+
+@pytest.fixture
+def another(sqlite_database, time):
+    """One more process that looks tokens up; closed at the end at the latest."""
+    made = []
+
+    def one():
+        made.append(Callers(sqlite_database, now=time.now, clock=time.clock))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.close()
 
 
 @pytest.fixture
@@ -144,23 +160,67 @@ def test_whether_tokens_are_asked_for_is_known_for_a_moment_too(callers, make, t
     assert callers.check_whether_to_ask() is callers.asks_for_token() is True
 
 
-def test_the_last_use_is_noted_now_and_then(callers, make, time, sqlite_database):
+@pytest.mark.parametrize("shown", ["token", "session"])
+def test_the_last_use_is_noted_now_and_then(another, make, time, sqlite_database, shown):
     token = make()
-    callers.check(token)
-    first = used(sqlite_database)
+
+    def use():
+        process = another()
+        process.check(token) if shown == "token" else process.of_token(token[4:20])
+        process.close()
+        return used(sqlite_database)
+
+    first = use()
     assert first == time.now()
     time.s += USE_NOTED_EVERY.total_seconds() - 1
-    callers.check(token)
-    assert used(sqlite_database) == first
+    assert use() == first
     time.s += 1
-    callers.check(token)
-    assert used(sqlite_database) == time.now()
+    assert use() == time.now() != first
 
 
 def test_a_wrong_secret_is_no_use_of_the_token(callers, make, sqlite_database):
     token = make()
     callers.check(token[:-1] + ("A" if token[-1] != "A" else "B"))
+    callers.close()
     assert used(sqlite_database) is None
+
+
+def test_nobody_waits_until_a_use_is_noted_and_one_note_is_enough(callers, make, time, sqlite_database):
+    token = make()
+    with sqlite_database.write() as writer:
+        writer.connection()  # from now on, who writes waits
+        begun = monotonic()
+        for _ in range(3):
+            time.s += REMEMBERED_S
+            assert callers.check(token).name == "ann"
+            assert callers.of_token(token[4:20]).name == "ann"
+        assert monotonic() - begun < BUSY_TIMEOUT_MS / 3000
+        assert used(sqlite_database) is None
+    callers.close()
+    assert used(sqlite_database) == time.now() - timedelta(seconds=2 * REMEMBERED_S), "the first of six"
+
+
+def test_what_was_known_last_stays_known_until_the_database_says_otherwise(
+    callers, make, time, sqlite_database
+):
+    assert callers.asked_last() is True, "nobody has said yet that they are not"
+    callers.prepare()
+    assert (callers.asked_last(), callers.asks_for_token()) == (False, None)
+    token = make(ends_in_s=2000)
+    assert callers.last_known(token) is callers.last_known_by_id(token[4:20]) is None
+    ann = callers.check(token)
+    time.s += 1000
+    assert callers.last_known(token) == callers.last_known_by_id(token[4:20]) == ann
+    revoke(sqlite_database, time)
+    callers.check(token)
+    assert callers.last_known(token) is callers.last_known_by_id(token[4:20]) is None
+
+
+def test_what_was_known_last_ends_with_the_token(callers, make, time):
+    token = make(ends_in_s=10)
+    callers.check(token)
+    time.s += 10
+    assert callers.last_known(token) is callers.last_known_by_id(token[4:20]) is None
 
 
 def test_nothing_that_is_kept_or_logged_holds_the_secret(callers, make, time, caplog, sqlite_database):

@@ -1,10 +1,12 @@
 import importlib
 import inspect
 import pkgutil
+import sqlite3
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 import daemon.api.errors
 import daemon.errors
@@ -74,8 +76,6 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "what_if_overdue": PHASE,
     "phase_stalled": PHASE,
     "phase_unknown": PHASE,
-    "access_token_exists": COMMAND,
-    "access_token_invalid": COMMAND,
     "database_url_invalid": COMMAND,
     "data_directory_busy": COMMAND,
     "data_directory_unfinished": COMMAND,
@@ -137,6 +137,10 @@ def client():
     def unlisted():
         raise DaemonError("something that has no row")
 
+    @app.get("/locked")
+    def locked():
+        raise OperationalError("UPDATE secret", {}, sqlite3.OperationalError("database is locked"))
+
     @app.get("/bug")
     def bug():
         raise ZeroDivisionError("secret")
@@ -168,6 +172,14 @@ def test_what_may_pass_says_so(client):
     answer = client.get("/starting").json()
     assert (answer["status"], answer["retryable"]) == (503, True)
     assert answer["checks"] == {"database": "ok", "workers": "0 of 1 alive"}
+
+
+def test_a_database_that_is_away_or_locked_is_no_bug_and_its_words_are_for_the_log(client, caplog):
+    answer = client.get("/locked")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
+    assert answer.json()["retryable"] is True
+    assert "database is locked" not in answer.text
+    assert "path=/locked code=database_away reason=database is locked" in caplog.text
 
 
 def test_a_code_without_a_row_is_a_fault_of_ours_and_is_logged(client, caplog):

@@ -104,6 +104,16 @@ def test_what_goes_wrong_is_in_the_row_and_the_worker_goes_on(
     assert (row.state, row.error_code, row.error_message) == ("failed", code, str(error))
 
 
+def test_a_stored_error_holds_no_secret(bench: Bench) -> None:
+    what_if_id = bench.ask()
+
+    def imagine(context: WhatIfContext) -> dict[str, Any]:
+        raise ZeroDivisionError("https://ann:hunter22@judge")
+
+    bench.turn(imagine).once()
+    assert bench.row(what_if_id).error_message == "https://ann:[redacted]@judge"
+
+
 def test_a_worker_that_is_to_stop_gives_it_back(bench: Bench) -> None:
     what_if_id = bench.ask()
 

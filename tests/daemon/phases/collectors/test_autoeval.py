@@ -125,11 +125,14 @@ def test_a_robot_that_is_switched_off_is_waited_for(start: Start) -> None:
 
 def test_a_robot_that_stays_off_ends_the_wait(start: Start) -> None:
     lab = start()
-    lab.post("/robot_status/widowx_drawer/offline", params={"message": "gripper broken"})
+    lab.post(
+        "/robot_status/widowx_drawer/offline", params={"message": "gripper broken, password: correcthorse"}
+    )
     with pytest.raises(RobotOffline, match="gripper broken"):
         lab.collect(autoeval_job_wait_s=0.05)
     (row,) = lab.rows()
     assert (row.state, row.error_code) == ("failed", "autoeval_robot_offline")
+    assert "gripper broken, password: [redacted]" in str(row.error_message)
 
 
 @pytest.mark.slow
