@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from daemon.errors import SpecInvalid, SpecUnknownField
 from storage.canonical import json_digest
+from storage.lineages import MAIN
 
 TaskId = Literal["open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]
 TASK_IDS: tuple[TaskId, ...] = (
@@ -22,6 +23,9 @@ TASK_IDS: tuple[TaskId, ...] = (
 PhaseName = Literal["collect", "finetune_world_model", "update_policy"]
 PHASES: tuple[PhaseName, ...] = ("collect", "finetune_world_model", "update_policy")
 
+YOUNGER = {"phases": PHASES, "lineage": MAIN}  # fields that came later, and what they are by default
+
+Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 
@@ -232,6 +236,9 @@ class IterationSpec(SpecModel):
         description="which of the three, always in this order. Learning without collecting goes on from what "
         'is stored. ["collect"] alone, with collect.temperature 0, evaluates the policies that there are',
     )
+    lineage: Lineage = Field(
+        default=MAIN, description="whose champion is made better; of a lineage one iteration runs at a time"
+    )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")
     steps: Annotated[int, Field(strict=True, ge=5, le=1000)] = Field(
@@ -261,9 +268,10 @@ class IterationSpec(SpecModel):
     def document(self) -> dict[str, Any]:
         """Give the JSON document that is stored, every default written out.
 
-        Only `phases` is left out where all are wanted: specs keep the digest that they had before it existed.
+        Only those of `YOUNGER` are left out: specs keep the digest that they had before these existed.
         """
-        return self.model_dump(mode="json", exclude={"phases"} if self.phases == PHASES else None)
+        left_out = {name for name, default in YOUNGER.items() if getattr(self, name) == default}
+        return self.model_dump(mode="json", exclude=left_out)
 
     def digest(self) -> str:
         """Give the sha256 of the canonical JSON document: equal specs, equal digests."""
