@@ -195,6 +195,23 @@ def test_an_iteration_of_another_lineage_is_waited_for_until_it_is_done_with_the
     assert cell.outcomes() == ["completed", "completed"]
 
 
+def test_a_robot_that_another_lineage_has_is_not_waited_for_once_nothing_is_left_to_do(cell: Cell) -> None:
+    cell.lab.request({**SMALL, "lineage": "b"})
+    number = cell.lab.context("collect").iteration_number
+    cell.stranger().acquire_lease(f"iteration-{number}", 30.0)
+    waiting = told(cell, f"iteration-{number}")
+    todo = Todo(cell.sink.wanted(), total=2)
+
+    def others_do_it() -> None:
+        assert waiting.wait(30)
+        todo.give_up(lambda slot: True)
+
+    with helper(others_do_it):
+        cell.collector.collect(todo, stop=threading.Event())
+    assert cell.drive.episodes == []
+    assert cell.stranger().status().lease is not None, "it was left to the other"
+
+
 def test_an_iteration_that_collects_no_more_is_waited_for_no_longer_than_anybody(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
