@@ -14,12 +14,13 @@ def export_checkpoint(
     licence: Annotated[
         str, typer.Option(help="For the model card; what the data allows, you know.")
     ] = "apache-2.0",
+    lineage: Annotated[str, typer.Option(help="Whose champion.")] = "main",
 ) -> None:
     """As a diffusers or transformers folder with a model card."""
     from daemon.hub.exchange import export_checkpoint as export
     from daemon.settings import load_settings
 
-    row = export(load_settings(), wanted, folder, licence=licence)
+    row = export(load_settings(), wanted, folder, licence=licence, lineage=lineage)
     typer.echo(f"{row.kind} {row.number} ({row.id}) in {folder}")
 
 
@@ -28,12 +29,13 @@ def import_checkpoint(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Go on from this world model or judge, untried.")
     ] = False,
+    lineage: Annotated[str, typer.Option(help="For this lineage.")] = "main",
 ) -> None:
     """Bring a checkpoint in, checked by its digests. A policy is tried by the next iteration."""
     from daemon.hub.exchange import import_checkpoint as bring_in
     from daemon.settings import load_settings
 
-    row, new = bring_in(load_settings(), folder, adopt=adopt)
+    row, new = bring_in(load_settings(), folder, adopt=adopt, lineage=lineage)
     typer.echo(f"{row.kind} {row.number} ({row.id}) {'is new' if new else 'was there already'}")
 
 

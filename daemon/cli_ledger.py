@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, Instant, TokenFile, Url, client_of
+from daemon.cli_rest import DEFAULT_URL, AsJson, Instant, OfLineage, TokenFile, Url, client_of
 
 Limit = Annotated[int, typer.Option(min=1, max=500, help="Of the newest so many iterations.")]
 
 
 def ledger(
+    *,
     since: Instant = None,
     until: Instant = None,
+    lineage: OfLineage = None,
     limit: Limit = 20,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -21,7 +23,8 @@ def ledger(
     """Show robot, worker and judge use per iteration, and the success gained per robot hour."""
     from daemon.console_ledger import show_ledger
 
-    answer = client_of(url, token_file).ledger(**{"from": since, "to": until, "limit": limit})
+    filters = {"from": since, "to": until, "lineage": lineage, "limit": limit}
+    answer = client_of(url, token_file).ledger(**filters)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of, tell
+from daemon.cli_rest import DEFAULT_URL, AsJson, OfLineage, TokenFile, Url, client_of, tell
 
 Limit = Annotated[int, typer.Option(min=1, max=500, help="How many of the newest.")]
 OfIteration = Annotated[int | None, typer.Option(min=1, help="Of this iteration only.")]
@@ -73,6 +73,7 @@ def film_strip(
 def checkpoints(
     *,
     kind: Kind = None,
+    lineage: OfLineage = None,
     limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -81,7 +82,7 @@ def checkpoints(
     """List checkpoints, newest first, each with its parent."""
     from daemon.console_look import show_checkpoints
 
-    answer = client_of(url, token_file).checkpoints(kind=kind, limit=limit)
+    answer = client_of(url, token_file).checkpoints(kind=kind, lineage=lineage, limit=limit)
     tell(answer, as_json, lambda: show_checkpoints(answer["items"]))
 
 

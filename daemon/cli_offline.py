@@ -82,6 +82,7 @@ def sft(
     updates: Annotated[int, typer.Option(min=1)] = 200,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    lineage: Annotated[str, typer.Option(help="Whose champion.")] = "main",
 ) -> None:
     """Let the champion imitate stored successes; the next iteration tries what comes out of it."""
     from daemon.logs import configure_logging
@@ -94,7 +95,9 @@ def sft(
     from daemon.offline_sft import Wanted, sft_offline
 
     origin = None if episodes == "all" else episodes
-    wanted = Wanted(origin=origin, tasks=task or None, failures=failures, keep_only=keep_only)
+    wanted = Wanted(
+        origin=origin, tasks=task or None, failures=failures, keep_only=keep_only, lineage=lineage
+    )
     config = SftConfig(updates=updates, lr=learning_rate, seed=seed)
     sft_offline(settings, wanted, config=config, report=typer.echo)
 

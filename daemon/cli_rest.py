@@ -21,6 +21,7 @@ TokenFile = Annotated[
     typer.Option(envvar="GYMNASTD_TOKEN_FILE", help="Holds the token that the daemon asks for."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as it is.")]
+OfLineage = Annotated[str | None, typer.Option("--lineage", help="Of this lineage only.")]
 Instant = Annotated[str | None, typer.Option(help="A time with its zone, such as 2026-01-31T08:00:00Z.")]
 Number = Annotated[
     int | None, typer.Argument(min=1, help="Of this iteration; without it, of the newest ones.")
@@ -30,6 +31,7 @@ Number = Annotated[
 def iterate(
     *,
     spec: Annotated[Path | None, typer.Option(help="A JSON file with the iteration's spec.")] = None,
+    lineage: Annotated[str | None, typer.Option(help="Instead of the spec's; main where none.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the spec's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key asks only once.")] = None,
@@ -41,11 +43,8 @@ def iterate(
     """Ask for one iteration: collect, finetune the world model, update the policy."""
     from daemon.console import follow, show_iteration
 
-    document = read_spec(spec)
-    if seed is not None:
-        document["seed"] = seed
-    if task:
-        document["tasks"] = task
+    instead = {"lineage": lineage, "seed": seed, "tasks": task or None}
+    document = read_spec(spec) | {name: value for name, value in instead.items() if value is not None}
     client = client_of(url, token_file)
     record = client.request_iteration(document, idempotency_key=key)
     if wait and as_json:
@@ -58,6 +57,7 @@ def iterate(
 
 def status(
     number: Number = None,
+    lineage: OfLineage = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -66,7 +66,7 @@ def status(
     from daemon.console import show_iteration, show_iterations
 
     client = client_of(url, token_file)
-    answer = client.iterations() if number is None else client.iteration(number)
+    answer = client.iterations(lineage=lineage) if number is None else client.iteration(number)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     elif number is None:
@@ -81,6 +81,7 @@ def success_rates(
         str | None,
         typer.Option(help="Keep apart: some of iteration,task,policy,station. Without it, each iteration's."),
     ] = None,
+    lineage: OfLineage = None,
     since: Instant = None,
     until: Instant = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
@@ -94,7 +95,8 @@ def success_rates(
 
     if csv and as_json:
         raise typer.BadParameter("give one of --csv and --json")
-    client, filters = client_of(url, token_file), {"by": by, "from": since, "to": until}
+    client = client_of(url, token_file)
+    filters = {"by": by, "lineage": lineage, "from": since, "to": until}
     if csv:
         typer.echo(client.success_rates_csv(**filters), nl=False)
         return

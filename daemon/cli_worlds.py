@@ -25,6 +25,7 @@ def what_if(
         str | None, typer.Option(help="What is asked of the robot; an episode has its own.")
     ] = None,
     policy: Annotated[str | None, typer.Option(help="A checkpoint's id, instead of the champion.")] = None,
+    lineage: Annotated[str | None, typer.Option(help="Whose models; without it, main's.")] = None,
     rollouts: Annotated[int, typer.Option(min=1, max=16)] = 4,
     steps: Annotated[int, typer.Option(min=1, max=100)] = 40,
     temperature: Annotated[float, typer.Option(min=0.0, max=5.0, help="0 acts greedily.")] = 1.0,
@@ -40,7 +41,10 @@ def what_if(
 
     client = WorldClient(url, token=None if token_file is None else read_token(token_file))
     wish: dict[str, Any] = {"rollouts": rollouts, "steps": steps, "temperature": temperature, "seed": seed}
-    given = {"image": encoded(image), "episode": episode, "instruction": instruction, "policy": policy}
+    given = {
+        "image": encoded(image), "episode": episode, "instruction": instruction, "policy": policy,
+        "lineage": lineage,
+    }  # fmt: skip
     wish |= {name: value for name, value in given.items() if value is not None}
     wish |= {} if episode is None else {"step": step}
     record = client.ask_what_if(wish)

@@ -39,8 +39,9 @@ class DaemonClient(DaemonHttp):
     def iteration(self, number: int) -> Json:
         return self._json("GET", f"/v1/iterations/{number}")
 
-    def iterations(self, *, limit: int = 50, cursor: str | None = None) -> Json:
-        return self._json("GET", "/v1/iterations", params={"limit": limit, "cursor": cursor})
+    def iterations(self, **filters: Any) -> Json:
+        """List iterations, newest first; filters are the query parameters of `/v1/iterations`."""
+        return self._json("GET", "/v1/iterations", params=filters)
 
     def steer(
         self, number: int, act: str, *, phase: str | None = None, idempotency_key: str | None = None

@@ -67,12 +67,15 @@ def standing(record: Record) -> str:
 
 
 def show_iterations(items: Sequence[Record], *, console: Console | None = None) -> None:
-    """Print one line per iteration."""
-    table = Table("iteration", "state", "requested", "finished", "error")
+    """Print one line per iteration; its lineage where there are several."""
+    several = len({item["lineage"] for item in items}) > 1
+    told = ("lineage",) if several else ()
+    table = Table("iteration", *told, "state", "requested", "finished", "error")
     for item in items:
         error = item["error"]["code"] if item["error"] else ""
         table.add_row(
             str(item["number"]),
+            *(item[name] for name in told),
             standing(item),
             moment(item["requested_at"]),
             moment(item["finished_at"]),
@@ -84,7 +87,8 @@ def show_iterations(items: Sequence[Record], *, console: Console | None = None) 
 def show_iteration(record: Record, *, console: Console | None = None) -> None:
     """Print what is known of one iteration: phases, real success, model error."""
     out = console or Console()
-    out.print(f"iteration {record['number']} is {standing(record)}")
+    whose = "" if record["lineage"] == "main" else f" of lineage {record['lineage']}"
+    out.print(f"iteration {record['number']}{whose} is {standing(record)}")
     if record["error"]:
         out.print(f"  {record['error']['code']}: {record['error']['message']}", markup=False)
     phases = Table("phase", "attempt", "state", "done", "says")

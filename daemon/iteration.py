@@ -18,7 +18,7 @@ from daemon.scheduling.waiting import collect_waits
 from daemon.spec import phases_of
 from daemon.statistics import wilson_interval
 from daemon.success import success_of
-from storage import iterations, metrics, phase_runs
+from storage import iterations, lineages, metrics, phase_runs
 from storage.db import serialise
 from storage.states import move
 from storage.tables import IterationRow, PhaseRunRow
@@ -27,20 +27,26 @@ Record = dict[str, Any]
 
 
 def advance(session: Session, *, now: datetime, episodes_per_day: int | None = None) -> str | None:
-    """Take the iteration whose turn it is one step on; the ones after it wait, also while it is paused.
+    """Take one iteration whose turn it is one step on; those after it wait, also while it is paused.
 
-    The next iteration must act with the policy that this one makes, so there is never more than one running.
-    Collecting is not begun while no robot may move, or `episodes_per_day` episodes are recorded.
+    The next iteration must act with the policy that this one makes, so of a lineage there is never more than
+    one running; other lineages do not wait for it. Collecting is not begun while no robot may move, or
+    `episodes_per_day` episodes are recorded.
 
     Returns:
-        What was done, as a phrase for the log, or None when there was nothing to do.
+        What was done, as a phrase for the log, or None when there was nothing to do in any lineage.
     """
     serialise(session, iterations.TURNS)
     phase_runs.abandon_expired(session, now=now)
-    waiting = iterations.unfinished(session)
-    if not waiting:
-        return None
-    row = waiting[0]
+    for row in iterations.turns(session):
+        done = _step(session, row, now=now, episodes_per_day=episodes_per_day)
+        if done is not None:
+            return done
+    return None
+
+
+def _step(session: Session, row: IterationRow, *, now: datetime, episodes_per_day: int | None) -> str | None:
+    """One step of the iteration whose turn it is in its lineage."""
     if row.state == "paused":
         return None
     if row.state == "requested":
@@ -98,6 +104,16 @@ def find_iteration(session: Session, number: int) -> IterationRow:
     return row
 
 
+def require_lineage(session: Session, name: str) -> None:
+    """Look whether there is such a lineage; main always is.
+
+    Raises:
+        PageNotFound: no iteration is of it.
+    """
+    if name not in {lineages.MAIN, *lineages.names(session)}:
+        raise PageNotFound(what="lineage", key=name)
+
+
 def iteration_numbers(session: Session, iteration_ids: Collection[str]) -> dict[str, int]:
     """Give the number of each iteration, by its id."""
     query = sa.select(IterationRow.id, IterationRow.number).where(IterationRow.id.in_(iteration_ids))
@@ -108,6 +124,7 @@ def iteration_summary(row: IterationRow) -> Record:
     """What a list of iterations says of one."""
     return {
         "number": row.number,
+        "lineage": row.lineage,
         "id": row.id,
         "state": row.state,
         "wish": row.wish,

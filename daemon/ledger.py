@@ -1,8 +1,8 @@
 """What iterations cost and what they gained: robot hours, workers' hours, judges' money, success.
 
-The gain of an iteration is its success minus that of the one before it that was judged, as the mean over the
-tasks that both were judged at. It is owed to what was collected before, so it is told per robot hour of the
-iterations that it is compared across: from the one before up to, and without, this one.
+The gain of an iteration is its success minus that of the one of its lineage before it that was judged, as the
+mean over the tasks that both were judged at. It is owed to what was collected before, so it is told per robot
+hour of the lineage's iterations that it is compared across: from the one before up to, and without, this one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from daemon.comparison import mean_difference
 from daemon.statistics import Estimate
 from daemon.success import Counts, success_of
-from storage import ledger
+from storage import ledger, lineages
 from storage.ledger import Spent
 
 Record = dict[str, Any]
@@ -28,9 +28,10 @@ NO_GAIN: Record = {"compared_with": None, "gain": None, "gain_per_robot_hour": N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """Use and success of some iterations, newest first."""
+    """Use and success of some iterations, newest first, each with its lineage."""
 
     iterations: Sequence[Named]
+    lineages: Mapping[str, str]
     spent: Mapping[str, Spent]
     success: Mapping[str, Counts]
 
@@ -39,15 +40,16 @@ class Books:
         """Those that have a judged episode."""
         return [named for named in self.iterations if self.success[named[0]]]
 
-    def before(self, number: int) -> Named | None:
-        """The newest judged one before this one."""
-        return next((named for named in self.judged if named[1] < number), None)
+    def before(self, after: Named) -> Named | None:
+        """The newest judged one of the same lineage before this one."""
+        own = self._beside(after)
+        return next((named for named in self.judged if named[1] < after[1] and named in own), None)
 
     def gain(self, before: Named, after: Named) -> Record:
         """What the one has over the other."""
         old, new = self.success[before[0]], self.success[after[0]]
         gain = mean_difference([(old[task], new[task]) for task in sorted(old.keys() & new.keys())])
-        between = [id_ for id_, number in self.iterations if before[1] <= number < after[1]]
+        between = [id_ for id_, number in self._beside(after) if before[1] <= number < after[1]]
         hours = sum(self.spent[id_].robot_seconds for id_ in between) / HOUR_S
         return {
             "compared_with": before[1],
@@ -55,25 +57,32 @@ class Books:
             "gain_per_robot_hour": _estimate(gain, hours=hours) if hours > 0.0 else None,
         }
 
+    def _beside(self, named: Named) -> list[Named]:
+        """Those of its lineage."""
+        return [one for one in self.iterations if self.lineages[one[0]] == self.lineages[named[0]]]
+
 
 def ledger_of(session: Session, iterations: Sequence[Named]) -> list[Record]:
     """What each of these iterations cost and gained; newest first, as they are given."""
     if not iterations:
         return []
-    earlier = ledger.judged_before(session, min(number for _, number in iterations))
-    books = _books(session, [*iterations, *([earlier] if earlier else [])])
+    of = lineages.of_iterations(session, [iteration_id for iteration_id, _ in iterations])
+    oldest = {of[iteration_id]: number for iteration_id, number in iterations}  # the last one counts
+    earlier = [ledger.judged_before(session, number, lineage=name) for name, number in oldest.items()]
+    books = _books(session, [*iterations, *(named for named in earlier if named)])
     records: list[Record] = []
-    for iteration_id, number in iterations:
-        before = books.before(number)
-        gain = NO_GAIN if before is None else books.gain(before, (iteration_id, number))
-        records.append({"iteration": number, **asdict(books.spent[iteration_id]), **gain})
+    for named in iterations:
+        before = books.before(named)
+        gain = NO_GAIN if before is None else books.gain(before, named)
+        records.append({"iteration": named[1], **asdict(books.spent[named[0]]), **gain})
     return records
 
 
 def total_of(session: Session, iterations: Sequence[Named]) -> Record:
-    """All of these together; the gain is that of the newest judged one over the oldest."""
+    """All of these together; the gain is that of the newest judged one over the oldest, of one lineage."""
     books = _books(session, iterations)
     every, judged = list(books.spent.values()), books.judged
+    compared = len(judged) > 1 and len(set(books.lineages.values())) == 1
     phases = sorted({phase for one in every for phase in one.worker_seconds})
     return {
         "robot_episodes": sum(one.robot_episodes for one in every),
@@ -83,13 +92,18 @@ def total_of(session: Session, iterations: Sequence[Named]) -> Record:
         },
         "judge_requests": sum(one.judge_requests for one in every),
         "judge_usd": sum(one.judge_usd for one in every),
-        **(NO_GAIN if len(judged) < 2 else books.gain(judged[-1], judged[0])),
+        **(books.gain(judged[-1], judged[0]) if compared else NO_GAIN),
     }
 
 
 def _books(session: Session, iterations: Sequence[Named]) -> Books:
     ids = [iteration_id for iteration_id, _ in iterations]
-    return Books(iterations=iterations, spent=ledger.spent(session, ids), success=success_of(session, ids))
+    return Books(
+        iterations=iterations,
+        lineages=lineages.of_iterations(session, ids),
+        spent=ledger.spent(session, ids),
+        success=success_of(session, ids),
+    )
 
 
 def _estimate(found: Estimate | None, *, hours: float) -> Record | None:

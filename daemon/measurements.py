@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from daemon.exposition import Family, Labels, Sample, gauge
 from daemon.iteration import success_rate
 from daemon.success import success_of
-from storage import events, iterations, webhooks
+from storage import events, iterations, lineages, webhooks
 from storage.db import Database
 from storage.event_tables import WebhookRow
 from storage.phase_runs import ATTEMPTS_EXHAUSTED, LEASE_EXPIRED
@@ -104,24 +104,37 @@ def _episodes(session: Session) -> Family:
 
 
 def _success(session: Session) -> list[Family]:
-    """The real success of the newest iteration with a judged episode."""
+    """The real success of the newest iteration of each lineage with a judged episode."""
     newest, _ = iterations.list_numbers(session, limit=NEWEST)
-    told = success_of(session, [iteration_id for iteration_id, _ in newest])
-    number, counts = next(((number, told[id_]) for id_, number in newest if told[id_]), (0, {}))
-    by_task = {task: success_rate(*count) for task, count in counts.items()}
+    ids = [iteration_id for iteration_id, _ in newest]
+    told, of = success_of(session, ids), lineages.of_iterations(session, ids)
+    judged = {of[id_]: (number, told[id_]) for id_, number in reversed(newest) if told[id_]}
+    by_task = {
+        (name, task): success_rate(*count)
+        for name, (_, counts) in sorted(judged.items())
+        for task, count in counts.items()
+    }
     rates = [
-        _by_task(name, meaning, {task: float(rate[key]) for task, rate in by_task.items()})
+        _by_task(name, meaning, {group: float(rate[key]) for group, rate in by_task.items()})
         for name, meaning, key in (
             ("gymnastd_success_rate_low", "Wilson 95 % interval of it, low.", "wilson_low"),
             ("gymnastd_success_rate_high", "Wilson 95 % interval of it, high.", "wilson_high"),
             ("gymnastd_success_episodes", "Judged episodes behind it.", "episodes"),
         )
     ]
-    shares = {task: rate["successes"] / rate["episodes"] for task, rate in by_task.items()}
+    shares = {group: rate["successes"] / rate["episodes"] for group, rate in by_task.items()}
     families = [_by_task("gymnastd_success_rate", "Last real success rate.", shares), *rates]
-    if by_task:
-        families.append(gauge("gymnastd_success_iteration", "The iteration that the rates are of.", number))
-    return families
+    if not judged:
+        return families
+    numbers = Family(
+        name="gymnastd_success_iteration",
+        kind="gauge",
+        meaning="The iteration that the rates are of.",
+        samples=tuple(
+            Sample(value=number, labels={"lineage": name}) for name, (number, _) in sorted(judged.items())
+        ),
+    )
+    return [*families, numbers]
 
 
 def _telling(session: Session, hooks: Collection[str]) -> list[Family]:
@@ -148,8 +161,11 @@ def _telling(session: Session, hooks: Collection[str]) -> list[Family]:
     ]
 
 
-def _by_task(name: str, meaning: str, values: Mapping[str, float]) -> Family:
-    samples = tuple(Sample(value=value, labels={"task": task}) for task, value in values.items())
+def _by_task(name: str, meaning: str, values: Mapping[tuple[str, str], float]) -> Family:
+    samples = tuple(
+        Sample(value=value, labels={"lineage": lineage, "task": task})
+        for (lineage, task), value in values.items()
+    )
     return Family(name=name, kind="gauge", meaning=meaning, samples=samples)
 
 

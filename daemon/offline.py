@@ -30,6 +30,7 @@ from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
 from storage.array_cache import ArrayCache
 from storage.db import Database
+from storage.lineages import MAIN
 
 PHASE = "finetune-world-model"
 CONFIG = TrainingConfig(updates=0, batch=16, learning_rate=3e-4, ema=0.98)
@@ -60,7 +61,7 @@ def finetune_offline(
     database, blobs = open_database(settings), open_blobs(settings)
     try:
         database.upgrade()
-        parent = current(database, blobs, "world_model", preset=settings.preset, now=utc_now())
+        parent = current(database, blobs, "world_model", lineage=MAIN, preset=settings.preset, now=utc_now())
         before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = episodes_of(database, shelf, origin, size=before.image_size)

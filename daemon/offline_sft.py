@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from daemon.errors import NothingCollected
+from daemon.iteration import require_lineage
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.loading import load_policy
@@ -27,6 +28,7 @@ from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
 from storage.array_cache import ArrayCache
 from storage.db import Database
+from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 PHASE = "sft"
@@ -43,12 +45,14 @@ class Wanted:
         tasks: their ids; None takes all.
         failures: also those that failed or that nobody judged.
         keep_only: the policy is stored and never tried.
+        lineage: whose champion imitates, and whose next iteration tries what comes out of it.
     """
 
     origin: str | None
     tasks: Sequence[str] | None = None
     failures: bool = False
     keep_only: bool = False
+    lineage: str = MAIN
 
 
 def sft_offline(
@@ -57,6 +61,7 @@ def sft_offline(
     """Let a copy of the champion imitate stored episodes and keep it.
 
     Raises:
+        PageNotFound: no iteration is of this lineage.
         NothingCollected: no such episode to imitate.
         StorageError, LearningError: an episode or checkpoint is damaged, or training diverged.
     """
@@ -64,7 +69,10 @@ def sft_offline(
     database, blobs = open_database(settings), open_blobs(settings)
     try:
         database.upgrade()
-        parent = champion_of(database, blobs, preset=settings.preset, now=utc_now())
+        with database.read() as session:
+            require_lineage(session, wanted.lineage)
+        of, preset = wanted.lineage, settings.preset
+        parent = champion_of(database, blobs, lineage=of, preset=preset, now=utc_now())
         device = choose_device()
         policy = load_policy(
             checkpoints.path(parent, blobs), device=device, precision=choose_precision(device.type)
@@ -86,7 +94,7 @@ def sft_offline(
         card: dict[str, Any] = {"sft": {"before": before, "after": after, "updates": config.updates}}
         card |= {CANDIDATE: True} if wanted.keep_only else {}
         ids = [clip.episode_id for clip in train]
-        made = Made(kind="policy", parent=parent, card=card, episode_ids=ids)
+        made = Made(kind="policy", parent=parent, card=card, lineage=of, episode_ids=ids)
         row = bring_in(policy, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()

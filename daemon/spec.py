@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from daemon.errors import SpecInvalid, SpecUnknownField
 from storage.canonical import json_digest
+from storage.lineages import MAIN
 
 TaskId = Literal["open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket"]
 TASK_IDS: tuple[TaskId, ...] = (
@@ -22,8 +23,13 @@ TASK_IDS: tuple[TaskId, ...] = (
 PhaseName = Literal["collect", "finetune_world_model", "update_policy"]
 PHASES: tuple[PhaseName, ...] = ("collect", "finetune_world_model", "update_policy")
 
-YOUNGER = {"phases": PHASES, "stop_on_success": False}  # fields that came later, and what they are by default
+YOUNGER = {  # fields that came later, and what they are by default
+    "phases": PHASES,
+    "stop_on_success": False,
+    "lineage": MAIN,
+}
 
+Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 
@@ -233,6 +239,9 @@ class IterationSpec(SpecModel):
         default=PHASES,
         description="which of the three, always in this order. Learning without collecting goes on from what "
         'is stored. ["collect"] alone, with collect.temperature 0, evaluates the policies that there are',
+    )
+    lineage: Lineage = Field(
+        default=MAIN, description="whose champion is made better; of a lineage one iteration runs at a time"
     )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     tasks: tuple[TaskId, ...] | None = Field(default=None, description="null means every task of the station")

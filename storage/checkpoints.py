@@ -16,7 +16,7 @@ from storage.blobs import BlobStore
 from storage.canonical import as_json
 from storage.db import serialise
 from storage.errors import CheckpointCorrupt, CheckpointKindInvalid, CursorInvalid, Retired, RowMissing
-from storage.tables import CheckpointEpisodeRow, CheckpointRow
+from storage.tables import CheckpointEpisodeRow, CheckpointRow, IterationRow
 
 KINDS: Final = ("world_model", "policy", "judge")
 
@@ -25,7 +25,9 @@ KINDS: Final = ("world_model", "policy", "judge")
 class NewCheckpoint:
     """What is known of a checkpoint beside its file.
 
-    `spec_digest` says how it was made, `card` what was measured, `episode_ids` what it learned from.
+    `spec_digest` says how it was made, `card` what was measured, `episode_ids` what it learned from. Its
+    lineage is that of its iteration; for what is of no iteration, `lineage` None means that any may go on
+    from it.
     """
 
     kind: str
@@ -33,6 +35,7 @@ class NewCheckpoint:
     card: Mapping[str, Any] = field(default_factory=dict)
     parent_id: str | None = None
     iteration_id: str | None = None
+    lineage: str | None = None
     episode_ids: Sequence[str] = ()
 
 
@@ -60,6 +63,7 @@ def save(
         number=_next_number(session, new.kind),
         parent_id=new.parent_id,
         iteration_id=new.iteration_id,
+        lineage=_lineage(session, new),
         sha256=sha256,
         size_bytes=size,
         spec_digest=new.spec_digest,
@@ -133,9 +137,17 @@ def episode_ids(session: Session, checkpoint_id: str) -> list[str]:
 
 
 def list_checkpoints(
-    session: Session, *, kind: str | None = None, cursor: str | None = None, limit: int = 50
+    session: Session,
+    *,
+    kind: str | None = None,
+    lineage: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> tuple[list[CheckpointRow], str | None]:
     """A page of checkpoints, newest first, and the cursor of the page after it, if there is one.
+
+    Args:
+        lineage: those that an iteration of it could go on from; what is anybody's is among them.
 
     Raises:
         CheckpointKindInvalid: not one of KINDS.
@@ -145,6 +157,8 @@ def list_checkpoints(
     if kind is not None:
         _require_kind(kind)
         query = query.where(CheckpointRow.kind == kind)
+    if lineage is not None:
+        query = query.where(may_be_of(lineage))
     if cursor is not None:
         number, last_kind = _place_of(cursor)
         same = sa.and_(CheckpointRow.number == number, CheckpointRow.kind > last_kind)
@@ -153,6 +167,17 @@ def list_checkpoints(
     if len(rows) <= limit:
         return rows, None
     return rows[:limit], f"{rows[limit - 1].number}~{rows[limit - 1].kind}"
+
+
+def may_be_of(lineage: str) -> sa.ColumnElement[bool]:
+    """The condition that a checkpoint is a lineage's, or anybody's."""
+    return sa.or_(CheckpointRow.lineage.is_(None), CheckpointRow.lineage == lineage)
+
+
+def _lineage(session: Session, new: NewCheckpoint) -> str | None:
+    if new.iteration_id is None:
+        return new.lineage
+    return session.scalars(sa.select(IterationRow.lineage).where(IterationRow.id == new.iteration_id)).one()
 
 
 def _require_kind(kind: str) -> None:

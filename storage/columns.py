@@ -18,6 +18,7 @@ ID_LENGTH = 36  # a UUID as text
 EPISODE_ID_LENGTH = 100  # what the manifest allows
 NAME_LENGTH = 200  # station, task, holder and worker names
 SHA256_LENGTH = 64  # hexadecimal digits
+MAIN = "main"  # the lineage of whoever names none
 
 JsonColumn = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts up by itself in SQLite

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, object_session
 
 from storage.canonical import as_json
+from storage.columns import MAIN
 from storage.cursors import number_of
 from storage.event_tables import EventRow
 from storage.tables import AutoEvalJobRow, IterationRow, PhaseRunRow
@@ -63,15 +64,21 @@ def note_state(row: StateRow, *, at: datetime) -> None:
 def settle(session: Session) -> list[EventRow]:
     """Turn what was noted into rows, and forget it; `Database.write` adds them under its lock."""
     noted: list[Noted] = session.info.pop(NOTED, [])
-    return [
-        EventRow(
-            at=one.at,
-            kind=one.kind,
-            iteration=_number(session, one.iteration_id),
-            facts=as_json(one.facts(), what=f"the facts of the event {one.kind}"),
-        )
-        for one in noted
-    ]
+    return [_settled(session, one) for one in noted]
+
+
+def _settled(session: Session, one: Noted) -> EventRow:
+    """An event's row; one of another lineage than main has its name among the facts."""
+    iteration = None if one.iteration_id is None else session.get(IterationRow, one.iteration_id)
+    facts = dict(one.facts())
+    if iteration is not None and iteration.lineage != MAIN:
+        facts["lineage"] = iteration.lineage
+    return EventRow(
+        at=one.at,
+        kind=one.kind,
+        iteration=None if iteration is None else iteration.number,
+        facts=as_json(facts, what=f"the facts of the event {one.kind}"),
+    )
 
 
 def after(
@@ -151,10 +158,3 @@ def _facts_of(row: StateRow) -> Facts:
 
 def _error_of(row: StateRow) -> dict[str, str]:
     return {"code": str(row.error_code), "message": (row.error_message or "")[:LONGEST_MESSAGE]}
-
-
-def _number(session: Session, iteration_id: str | None) -> int | None:
-    if iteration_id is None:
-        return None
-    row = session.get(IterationRow, iteration_id)
-    return None if row is None else row.number

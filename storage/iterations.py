@@ -1,6 +1,7 @@
 """Iterations: asked for once, numbered 1, 2, 3, …, found again, cancelled.
 
-What happens inside one is the business of `phase_runs`; how a spec looks is the business of the daemon.
+What happens inside one is the business of `phase_runs`; how a spec looks is the business of the daemon, but
+for the name of its lineage (`lineages`).
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from storage.canonical import as_json, json_digest
 from storage.cursors import number_of
 from storage.db import serialise
 from storage.errors import IdempotencyMismatch, RowMissing
+from storage.lineages import lineage_of
 from storage.states import move
 from storage.tables import IterationRow
 
@@ -46,6 +48,7 @@ def request_iteration(
             return before, False
     row = IterationRow(
         number=_next_number(session),
+        lineage=lineage_of(spec),
         state="requested",
         spec=as_json(spec, what="the spec"),
         spec_digest=digest,
@@ -71,14 +74,16 @@ def get(session: Session, iteration_id: str) -> IterationRow:
 
 
 def list_iterations(
-    session: Session, *, cursor: str | None = None, limit: int = 50
+    session: Session, *, lineage: str | None = None, cursor: str | None = None, limit: int = 50
 ) -> tuple[list[IterationRow], str | None]:
-    """A page of iterations, newest first, and the cursor of the page after it, if there is one.
+    """A page of iterations, of one lineage or of all, newest first, and the cursor of the page after it.
 
     Raises:
         CursorInvalid: the cursor is not one that this function returned.
     """
     query = sa.select(IterationRow).order_by(IterationRow.number.desc()).limit(limit + 1)
+    if lineage is not None:
+        query = query.where(IterationRow.lineage == lineage)
     if cursor is not None:
         query = query.where(IterationRow.number < number_of(cursor))
     rows = list(session.scalars(query))
@@ -90,6 +95,7 @@ def list_numbers(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    lineage: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> tuple[list[tuple[str, int]], str | None]:
@@ -103,6 +109,8 @@ def list_numbers(
         query = query.where(IterationRow.requested_at >= since)
     if until is not None:
         query = query.where(IterationRow.requested_at < until)
+    if lineage is not None:
+        query = query.where(IterationRow.lineage == lineage)
     if cursor is not None:
         query = query.where(IterationRow.number < number_of(cursor))
     rows = [(row.id, row.number) for row in session.execute(query.limit(limit + 1))]
@@ -110,12 +118,20 @@ def list_numbers(
 
 
 def unfinished(session: Session) -> list[IterationRow]:
-    """Every iteration that is not over, in the order of their turns: the one that has begun, then by number.
+    """Every iteration that is not over, in the order of their turns: those that have begun, then by number.
 
-    A paused one keeps its place, and those after it wait.
+    A paused one keeps its place, and those of its lineage after it wait.
     """
     query = sa.select(IterationRow).where(IterationRow.state.in_(UNFINISHED))
     return list(session.scalars(query.order_by(IterationRow.started_at.is_(None), IterationRow.number)))
+
+
+def turns(session: Session) -> list[IterationRow]:
+    """Of every lineage the unfinished iteration whose turn it is; they may all be in work at once."""
+    first: dict[str, IterationRow] = {}
+    for row in unfinished(session):
+        first.setdefault(row.lineage, row)
+    return list(first.values())
 
 
 def fail(session: Session, row: IterationRow, *, error_code: str, message: str, now: datetime) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.errors import LabelSourceInvalid, RowMissing
+from storage.lineages import in_lineage
 from storage.success_counts import refresh
 from storage.tables import EpisodeRow, IterationRow, LabelRow
 from storage.verdict_order import SOURCES, best_first
@@ -120,6 +121,7 @@ def success_counts(
     *,
     checkpoint_id: str | None = None,
     after: int | None = None,
+    lineage: str | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Real success by task: task id to (successes, episodes).
 
@@ -130,8 +132,11 @@ def success_counts(
         iteration_id: of this iteration alone.
         checkpoint_id: of episodes that this policy acted in alone.
         after: of iterations with a higher number alone.
+        lineage: of iterations of this lineage alone.
     """
     which = _counted(iteration_id, checkpoint_id=checkpoint_id, after=after)
+    if lineage is not None:
+        which.append(in_lineage(EpisodeRow.iteration_id, lineage))
     ranked = _ranked(LabelRow.episode_id == EpisodeRow.id, *which)
     query = (
         sa.select(

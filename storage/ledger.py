@@ -39,12 +39,12 @@ def spent(session: Session, iteration_ids: Collection[str]) -> dict[str, Spent]:
     return found
 
 
-def judged_before(session: Session, number: int) -> tuple[str, int] | None:
-    """Id and number of the newest iteration before this one that has a judged episode."""
+def judged_before(session: Session, number: int, *, lineage: str) -> tuple[str, int] | None:
+    """Id and number of the newest iteration of a lineage before this one that has a judged episode."""
     query = (
         sa.select(IterationRow.id, IterationRow.number)
         .join(SuccessCountRow, SuccessCountRow.iteration_id == IterationRow.id)
-        .where(IterationRow.number < number, SuccessCountRow.judged > 0)
+        .where(IterationRow.number < number, IterationRow.lineage == lineage, SuccessCountRow.judged > 0)
         .order_by(IterationRow.number.desc())
         .limit(1)
     )

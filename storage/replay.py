@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage.lineages import in_lineage
 from storage.tables import EpisodeRow
 
 
@@ -19,6 +20,7 @@ class EpisodeQuery:
     origin: str | None = None
     tasks: Sequence[str] | None = None
     iteration_ids: Sequence[str] | None = None
+    lineage: str | None = None
     held_out: bool | None = None
     valid_for_world_model: bool | None = True
     limit: int | None = None
@@ -41,6 +43,8 @@ def _conditions(query: EpisodeQuery) -> list[sa.ColumnElement[bool]]:
         wanted.append(EpisodeRow.task_id.in_(list(query.tasks)))
     if query.iteration_ids is not None:
         wanted.append(EpisodeRow.iteration_id.in_(list(query.iteration_ids)))
+    if query.lineage is not None:
+        wanted.append(in_lineage(EpisodeRow.iteration_id, query.lineage))
     if query.held_out is not None:
         wanted.append(EpisodeRow.held_out.is_(query.held_out))
     if query.valid_for_world_model is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -10,9 +10,17 @@ from sqlalchemy.orm import Session
 from storage.canonical import as_json
 from storage.db import serialise
 from storage.schedule_tables import StationHoursRow
-from storage.tables import EpisodeRow, PhaseRunRow
+from storage.tables import EpisodeRow, IterationRow, PhaseRunRow
 
 Span = tuple[datetime, datetime]
+
+
+class Collecting(NamedTuple):
+    """An iteration and the phase run in which it collects."""
+
+    iteration_id: str
+    number: int
+    phase_run_id: str
 
 
 def put(session: Session, station_id: str, hours: Mapping[str, Any], *, now: datetime) -> StationHoursRow:
@@ -85,3 +93,14 @@ def last_robots(session: Session) -> list[str]:
     )
     outcome = session.scalars(query.order_by(PhaseRunRow.finished_at.desc()).limit(1)).first()
     return [str(name) for name in (outcome or {}).get("robots", ())]
+
+
+def collecting(session: Session) -> list[Collecting]:
+    """Every iteration that collects now, whatever its lineage, in the order in which they began to."""
+    query = (
+        sa.select(IterationRow.id, IterationRow.number, PhaseRunRow.id)
+        .join(PhaseRunRow, PhaseRunRow.iteration_id == IterationRow.id)
+        .where(PhaseRunRow.phase == "collect", PhaseRunRow.state == "running")
+    )
+    found = session.execute(query.order_by(PhaseRunRow.started_at, PhaseRunRow.id))
+    return [Collecting(*row) for row in found]

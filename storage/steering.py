@@ -20,7 +20,7 @@ from storage.tables import IterationRow, PhaseRunRow
 
 
 def pause(session: Session, iteration_id: str, *, now: datetime) -> IterationRow:
-    """Let an iteration wait where it is, and those after it with it.
+    """Let an iteration wait where it is, and those of its lineage after it with it.
 
     One whose phase runs is asked to: it is paused once its worker has given the run back.
 

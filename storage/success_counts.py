@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from storage.db import serialise
 from storage.durations import seconds_between
 from storage.errors import CursorInvalid
+from storage.lineages import in_lineage
 from storage.success_tables import SuccessCountRow
 from storage.tables import CheckpointRow, EpisodeRow, IterationRow
 from storage.verdict_order import effective_success
@@ -42,9 +43,11 @@ class CountQuery:
         by: some of GROUPINGS; none counts everything together.
         since, until: only episodes that began in [since, until). Then every episode in that time is looked
             at; without either the counts that are kept are added up.
+        lineage: only episodes of iterations of this lineage.
     """
 
     by: Sequence[str] = ()
+    lineage: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -163,6 +166,8 @@ def _grouped(asked: CountQuery, *, newest: int | None) -> sa.Select[Any]:
         by_task = by_task.outerjoin(policy, policy.id == source.c.checkpoint_id)
     if "iteration" in asked.by or newest is not None:
         by_task = by_task.outerjoin(iteration, iteration.id == source.c.iteration_id)
+    if asked.lineage is not None:
+        by_task = by_task.where(in_lineage(source.c.iteration_id, asked.lineage))
     if newest is not None:
         by_task = by_task.where(sa.or_(iteration.number.is_(None), iteration.number <= newest))
     inner = by_task.subquery("by_task")

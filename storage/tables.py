@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from storage.columns import (
     EPISODE_ID_LENGTH,
     ID_LENGTH,
+    MAIN,
     NAME_LENGTH,
     SHA256_LENGTH,
     JsonColumn,
@@ -59,10 +60,12 @@ class IterationRow(Row):
         ),
         sa.CheckConstraint("wish IS NULL OR (wish = 'pause' AND state = 'running')", name="wish_is_known"),
         sa.CheckConstraint("number > 0", name="number_is_positive"),
+        sa.Index(None, "lineage", "number"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(ID_LENGTH), primary_key=True, default=new_id)
     number: Mapped[int] = mapped_column(unique=True)
+    lineage: Mapped[str] = mapped_column(sa.String(NAME_LENGTH), server_default=MAIN)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
     wish: Mapped[str | None] = mapped_column(sa.String(16))
     spec: Mapped[dict[str, Any]]
@@ -110,7 +113,7 @@ class PhaseRunRow(Row):
 
 
 class CheckpointRow(Row):
-    """One saved state of a world model, a policy or a judge; its file is a blob."""
+    """One saved state of a world model, a policy or a judge; its file is a blob. No `lineage`: anybody's."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (
@@ -124,6 +127,7 @@ class CheckpointRow(Row):
     number: Mapped[int]
     parent_id: Mapped[str | None] = id_column("checkpoints.id", nullable=True)
     iteration_id: Mapped[str | None] = id_column("iterations.id", nullable=True)
+    lineage: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
     sha256: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH), index=True)
     size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
     spec_digest: Mapped[str] = mapped_column(sa.String(SHA256_LENGTH))

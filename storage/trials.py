@@ -1,7 +1,7 @@
-"""Which policy is the champion, and how it became so: one row per decision, never changed.
+"""Which policy is the champion of a lineage, and how it became so: one row per decision, never changed.
 
 A candidate is tried against the champion on the robot; what is decided, and by which numbers, is the daemon's
-business. The champion is what the newest decision says goes on.
+business. The champion is what the newest decision of the lineage's iterations says goes on.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from storage import checkpoints, events
 from storage.canonical import as_json
 from storage.db import serialise
+from storage.lineages import in_lineage
 from storage.tables import TrialRow
 
 PROMOTED, REJECTED, UNDECIDED = "promoted", "rejected", "undecided"
@@ -66,9 +67,10 @@ def save(session: Session, new: NewTrial, *, now: datetime) -> TrialRow:
     return row
 
 
-def latest(session: Session) -> TrialRow | None:
-    """The decision that is in force."""
-    return session.scalars(sa.select(TrialRow).order_by(TrialRow.number.desc()).limit(1)).first()
+def latest(session: Session, lineage: str) -> TrialRow | None:
+    """The decision that is in force in a lineage."""
+    query = sa.select(TrialRow).where(in_lineage(TrialRow.iteration_id, lineage))
+    return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
 
 
 def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
@@ -88,13 +90,19 @@ def policies_that_went_on(session: Session, iteration_ids: Collection[str]) -> d
     return first
 
 
-def crowning(session: Session, champion_id: str) -> TrialRow | None:
-    """The decision by which this policy last became champion."""
-    query = sa.select(TrialRow).where(TrialRow.goes_on_id == champion_id, TrialRow.decision.in_(CHANGES))
+def crowning(session: Session, champion_id: str, *, lineage: str) -> TrialRow | None:
+    """The decision by which this policy last became champion of a lineage."""
+    query = sa.select(TrialRow).where(
+        TrialRow.goes_on_id == champion_id,
+        TrialRow.decision.in_(CHANGES),
+        in_lineage(TrialRow.iteration_id, lineage),
+    )
     return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
 
 
-def was_tried(session: Session, checkpoint_id: str) -> bool:
-    """Whether something was decided about this policy as a candidate."""
-    query = sa.select(TrialRow.id).where(TrialRow.candidate_id == checkpoint_id)
+def was_tried(session: Session, checkpoint_id: str, *, lineage: str) -> bool:
+    """Whether a lineage decided something about this policy as a candidate."""
+    query = sa.select(TrialRow.id).where(
+        TrialRow.candidate_id == checkpoint_id, in_lineage(TrialRow.iteration_id, lineage)
+    )
     return session.scalars(query.limit(1)).first() is not None

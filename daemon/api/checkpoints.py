@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from daemon.api.pages import Cursor, Limit
+from daemon.api.pages import Cursor, Limit, OfLineage
 from daemon.api.schemas import CheckpointPage, TrustReports
 from daemon.api.services import Wired
 from daemon.errors import PageNotFound
@@ -23,11 +23,13 @@ CheckpointId = Annotated[str, Path(max_length=40)]
 
 @router.get("", response_model=CheckpointPage)
 def list_checkpoints(
-    services: Wired, limit: Limit = 50, cursor: Cursor = None, kind: Kind = None
+    services: Wired, limit: Limit = 50, cursor: Cursor = None, kind: Kind = None, lineage: OfLineage = None
 ) -> dict[str, Any]:
-    """Give a page of checkpoints, newest first."""
+    """Give a page of checkpoints, newest first; those of no lineage are every one's."""
     with services.database.read() as session:
-        rows, next_cursor = checkpoints.list_checkpoints(session, kind=kind, cursor=cursor, limit=limit)
+        rows, next_cursor = checkpoints.list_checkpoints(
+            session, kind=kind, lineage=lineage, cursor=cursor, limit=limit
+        )
         numbers = iteration_numbers(session, {row.iteration_id for row in rows if row.iteration_id})
     return {"items": [_summary(row, numbers) for row in rows], "next_cursor": next_cursor}
 
@@ -67,6 +69,7 @@ def _summary(row: CheckpointRow, numbers: Mapping[str, int]) -> dict[str, Any]:
         "number": row.number,
         "parent_id": row.parent_id,
         "iteration": numbers.get(row.iteration_id or ""),
+        "lineage": row.lineage,
         "sha256": row.sha256,
         "size_bytes": row.size_bytes,
         "spec_digest": row.spec_digest,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Response
 
 from daemon.api.etags import TaggedRoute
-from daemon.api.pages import Cursor, Limit, Number
+from daemon.api.pages import Cursor, Limit, Number, OfLineage
 from daemon.api.schemas import IterationPage, IterationRecord
 from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
@@ -62,10 +62,12 @@ def request_iteration(
 
 
 @router.get("", response_model=IterationPage)
-def list_iterations(services: Wired, limit: Limit = 50, cursor: Cursor = None) -> Response:
+def list_iterations(
+    services: Wired, limit: Limit = 50, cursor: Cursor = None, lineage: OfLineage = None
+) -> Response:
     """Give a page of iterations, newest first."""
     with services.database.read() as session:
-        rows, next_cursor = iterations.list_iterations(session, cursor=cursor, limit=limit)
+        rows, next_cursor = iterations.list_iterations(session, lineage=lineage, cursor=cursor, limit=limit)
     page = {"items": [iteration_summary(row) for row in rows], "next_cursor": next_cursor}
     answer = IterationPage.model_validate(page).model_dump_json()  # built once: pages are large
     return Response(answer, media_type="application/json")

@@ -133,7 +133,7 @@ class IterationCosts(Costs):
 
 
 class LedgerPage(BaseModel):
-    """Newest first; `total` is of the iterations of this page."""
+    """Newest first; `total` is of the iterations of this page, with a gain where they are of one lineage."""
 
     items: list[IterationCosts]
     total: Costs

@@ -64,6 +64,7 @@ class IterationSummary(BaseModel):
     """`wish` is "pause" while a phase that runs has been asked to stop and has not yet."""
 
     number: int
+    lineage: str
     id: str
     state: str
     wish: str | None
@@ -198,11 +199,14 @@ class EpisodePage(BaseModel):
 
 
 class CheckpointSummary(BaseModel):
+    """`lineage` is whose iterations may go on from it; null means those of any."""
+
     id: str
     kind: str
     number: int
     parent_id: str | None
     iteration: int | None
+    lineage: str | None
     sha256: str
     size_bytes: int
     spec_digest: str

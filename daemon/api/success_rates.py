@@ -16,6 +16,7 @@ from daemon.api.schemas import SuccessRates
 from daemon.api.services import Wired
 from daemon.errors import PageNotFound, RequestInvalid
 from daemon.iteration import overall_success, success_rate
+from daemon.spec import Lineage
 from daemon.statistics import Z_95, simultaneous_z
 from daemon.success import difference_record, rate_record, success_of
 from storage import checkpoints, iterations, success_counts
@@ -39,6 +40,7 @@ class RatesAsked(BaseModel):
         description=f"what to keep apart, of {', '.join(GROUPINGS)}, comma separated; empty: all together. "
         "Without it: per task, the success that each iteration tells.",
     )
+    lineage: Lineage | None = Field(default=None, description="of this lineage's iterations only")
     since: AwareDatetime | None = Field(
         default=None, alias="from", description="episodes that began then or later"
     )
@@ -122,7 +124,9 @@ def as_csv(items: Sequence[dict[str, Any]]) -> str:
 
 
 def _of_iterations(session: Session, asked: RatesAsked) -> Page:
-    rows, next_cursor = iterations.list_numbers(session, cursor=asked.cursor, limit=asked.limit)
+    rows, next_cursor = iterations.list_numbers(
+        session, lineage=asked.lineage, cursor=asked.cursor, limit=asked.limit
+    )
     told = success_of(session, [iteration_id for iteration_id, _ in rows])
     items: list[dict[str, Any]] = []
     for iteration_id, number in rows:
@@ -134,7 +138,7 @@ def _of_iterations(session: Session, asked: RatesAsked) -> Page:
 
 
 def _groups(session: Session, asked: RatesAsked) -> Page:
-    query = CountQuery(by=asked.apart, since=asked.since, until=asked.until)
+    query = CountQuery(by=asked.apart, lineage=asked.lineage, since=asked.since, until=asked.until)
     found, next_cursor = success_counts.grouped(session, query, cursor=asked.cursor, limit=asked.limit)
     z = simultaneous_z(found[0].groups) if found and asked.simultaneous else Z_95
     return [rate_record(counted, z=z) for counted in found], next_cursor

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from daemon.api.event_schemas import Words
 from daemon.api.schemas import ErrorRecord
-from daemon.spec import TaskId
+from daemon.spec import Lineage, TaskId
 from daemon.worlds.pictures import MOST_TEXT
+from storage.lineages import MAIN
 
 MOST_ROLLOUTS = 16
 MOST_STEPS = 100
@@ -38,6 +39,7 @@ class WhatIfWish(BaseModel):
     step: Annotated[int, Field(ge=0, le=100_000)] = Field(default=0, description="which of its observations")
     instruction: Words | None = Field(default=None, description="the episode's own where there is none")
     policy: Id | None = Field(default=None, description="id of a policy checkpoint; null means the champion")
+    lineage: Lineage = Field(default=MAIN, description="whose world model, judge and champion")
     rollouts: Annotated[int, Field(ge=1, le=MOST_ROLLOUTS)] = 4
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = Field(
         default=40, description="cut to whole action chunks of the policy"
@@ -94,6 +96,7 @@ class WhatIf(BaseModel):
 
     id: str
     state: str
+    lineage: str
     instruction: str
     policy: str | None
     episode: str | None

@@ -16,10 +16,12 @@ from daemon.api.security import Actor
 from daemon.api.services import Services, Wired
 from daemon.api.world_schemas import MOST_ROLLOUTS, WhatIf, WhatIfPage, WhatIfWish
 from daemon.errors import PageNotFound, RequestInvalid
+from daemon.iteration import require_lineage
 from daemon.worlds.errors import WhatIfsFull
 from daemon.worlds.pictures import Picture, picture_of_pixels, picture_of_text
 from storage import audit, checkpoints, episodes, request_keys, what_ifs
 from storage.errors import RowMissing
+from storage.lineages import lineage_of
 from storage.world_tables import WhatIfRow
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,10 @@ def ask_what_if(
     started = _start(wish, services)
     request = {
         **started,
-        **{name: sent[name] for name in ("rollouts", "steps", "temperature", "seed", "policy")},
+        **{name: sent[name] for name in ("rollouts", "steps", "temperature", "seed", "policy", "lineage")},
     }
     with services.database.write() as session:
+        require_lineage(session, wish.lineage)
         what_if_id, new = request_keys.once(
             session,
             idempotency_key,
@@ -107,6 +110,7 @@ def what_if_record(row: WhatIfRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "state": row.state,
+        "lineage": lineage_of(asked),
         **{name: asked[name] for name in plain},
         "start": f"{at}/start.png",
         "attempts": row.attempts,

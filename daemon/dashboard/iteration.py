@@ -17,6 +17,7 @@ from daemon.iteration_diff import iteration_diff
 from daemon.iteration_manifest import iteration_manifest
 from storage import iterations, phase_runs
 from storage.canonical import json_digest
+from storage.lineages import names
 from storage.tables import IterationRow, PhaseRunRow
 
 router = APIRouter(route_class=PageRoute)
@@ -30,8 +31,9 @@ def list_iterations(request: Request, services: Wired, cursor: Cursor = None) ->
     """Iterations, newest first."""
     with services.database.read() as session:
         rows, next_cursor = iterations.list_iterations(session, cursor=cursor, limit=LISTED)
+        several = len(names(session)) > 1
     shown = [iteration_summary(row) for row in rows]
-    return render(request, "iterations.html", rows=shown, next_cursor=next_cursor)
+    return render(request, "iterations.html", rows=shown, several=several, next_cursor=next_cursor)
 
 
 @router.get("/iterations/{number}")
@@ -45,6 +47,7 @@ def show_iteration(request: Request, number: Number, services: Wired) -> Respons
             "diff": difference(session, row),
             "manifest": manifest_facts(session, row),
             "strips": sorted(film_strips(session, row)),
+            "several": len(names(session)) > 1,
             "lineages": lineages(session, row, used=record["checkpoints"]),
         }
         runs = phase_runs.of_iteration(session, row.id)
@@ -52,8 +55,8 @@ def show_iteration(request: Request, number: Number, services: Wired) -> Respons
 
 
 def difference(session: Session, row: IterationRow) -> dict[str, Any] | None:
-    """What differs from the iteration before; None for the first."""
-    before, _ = iterations.list_iterations(session, cursor=str(row.number), limit=1)
+    """What differs from the iteration before of its lineage; None for the first."""
+    before, _ = iterations.list_iterations(session, lineage=row.lineage, cursor=str(row.number), limit=1)
     return iteration_diff(session, before[0], row) if before else None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from daemon.iteration import iteration_numbers
-from storage import checkpoints
+from storage import checkpoints, iterations, lineages
 
 MOST_BOXES = 8  # parents beyond are told by number
 BOX_WIDTH, BOX_HEIGHT, GAP = 128, 54, 28
@@ -64,3 +64,10 @@ def lineage_of(session: Session, checkpoint_id: str, *, iteration_id: str) -> Li
         for place, row in enumerate(rows[:MOST_BOXES])
     ]
     return Lineage(kind=rows[0].kind.replace("_", " "), boxes=boxes, older=max(0, len(rows) - MOST_BOXES))
+
+
+def lineage_shown(session: Session, asked: str | None) -> tuple[str, list[str]]:
+    """The lineage of iterations to tell of, where none is asked for that of the newest, and all others."""
+    newest, _ = iterations.list_iterations(session, limit=1)
+    shown = asked or (newest[0].lineage if newest else lineages.MAIN)
+    return shown, [name for name in lineages.names(session) if name != shown]

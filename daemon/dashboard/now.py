@@ -1,8 +1,8 @@
-"""Now: how the robots stand, what the iteration does, and the buttons that change it."""
+"""Now: how the robots stand, what the iteration of each lineage does, and the buttons that change it."""
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from daemon.iteration import iteration_standing
 from daemon.run_log import log_path, read_tail
 from daemon.scheduling.waiting import waiting_for
 from daemon.spec import PHASES, IterationSpec, parse_spec
-from storage import events, iterations, phase_runs, steering
+from storage import events, iterations, lineages, phase_runs, steering
 from storage.tables import IterationRow
 
 router = APIRouter(route_class=PageRoute)
@@ -111,7 +111,8 @@ def _page(
     with services.database.read() as session:
         open_rows = iterations.unfinished(session)
         newest, _ = iterations.list_iterations(session, limit=1)
-        shown = _shown(session, services, next(iter(open_rows or newest), None))
+        shown = [_shown(session, services, row) for row in iterations.turns(session) or newest]
+        known = lineages.names(session)
         rows, _ = events.list_events(session, kinds=(), iteration=None, cursor=None, limit=EVENTS_SHOWN)
     return render(
         request,
@@ -119,8 +120,9 @@ def _page(
         status=422 if faults else 200,
         stations=[station_card(standing) for standing in services.stations.look()],
         autoeval=services.settings.collect_via == "autoeval",
-        **shown,
-        queue=[row.number for row in open_rows[1:]],
+        shown=shown,
+        several=len(known) > 1,
+        queue=waiting_numbers(open_rows, shown),
         events=[event_record(row) for row in rows],
         spec=text if text is not None else _last_spec(newest),
         faults=faults or {},
@@ -129,10 +131,14 @@ def _page(
     )
 
 
-def _shown(session: Session, services: Services, row: IterationRow | None) -> dict[str, Any]:
-    """The iteration that is told of, with its bars, its buttons and the end of its log."""
-    if row is None:
-        return {"iteration": None, "bars": [], "controls": [], "skippable": [], "log": None}
+def waiting_numbers(open_rows: Sequence[IterationRow], shown: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The unfinished iterations that wait for one that is told of."""
+    told = {one["iteration"]["number"] for one in shown}
+    return [row.number for row in open_rows if row.number not in told]
+
+
+def _shown(session: Session, services: Services, row: IterationRow) -> dict[str, Any]:
+    """An iteration that is told of, with its bars, its buttons and the end of its log."""
     now, limit = services.now(), services.settings.robot_episodes_per_day
     record = {
         **iteration_standing(session, row),

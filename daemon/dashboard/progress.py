@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from daemon.api.pages import Cursor
+from daemon.api.pages import Cursor, OfLineage
 from daemon.api.services import Wired
 from daemon.dashboard.charts import Chart, Mark, Point, Series
+from daemon.dashboard.lineage import lineage_shown
 from daemon.dashboard.page import PageRoute, render
 from daemon.iteration import success_rate
 from daemon.ledger import ledger_of, total_of
@@ -43,10 +44,13 @@ class Row:
 
 
 @router.get("/progress")
-def show_progress(request: Request, services: Wired, cursor: Cursor = None) -> Response:
-    """A page of iterations, newest first in the table and from left to right in the charts."""
+def show_progress(
+    request: Request, services: Wired, cursor: Cursor = None, lineage: OfLineage = None
+) -> Response:
+    """A page of a lineage's iterations, newest first in the table and from left to right in the charts."""
     with services.database.read() as session:
-        named, next_cursor = iterations.list_numbers(session, cursor=cursor, limit=SHOWN)
+        shown, others = lineage_shown(session, lineage)
+        named, next_cursor = iterations.list_numbers(session, lineage=shown, cursor=cursor, limit=SHOWN)
         rows = rows_of(session, named)
         decisions = overviews.trials_of(session, [iteration_id for iteration_id, _ in named])
         trust = overviews.trust_of(session, [iteration_id for iteration_id, _ in named])
@@ -55,6 +59,8 @@ def show_progress(request: Request, services: Wired, cursor: Cursor = None) -> R
     return render(
         request,
         "progress.html",
+        lineage=shown,
+        others=others,
         charts=[*success_charts(rows, marks_of(decisions, numbers)), *optimism_charts(trust, numbers)],
         rows=rows,
         decisions=[(numbers[str(row.iteration_id)], row) for row in reversed(decisions)],

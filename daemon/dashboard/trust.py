@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from daemon.api.alarms import list_alarms
-from daemon.api.pages import Cursor
+from daemon.api.pages import Cursor, OfLineage
 from daemon.api.services import Wired
 from daemon.dashboard.charts import Chart, Point, Series
+from daemon.dashboard.lineage import lineage_shown
 from daemon.dashboard.page import PageRoute, render
 from storage import iterations, overviews
 from storage.tables import TrustReportRow
@@ -29,10 +30,13 @@ MEASURES: Sequence[tuple[str, str, Measured, tuple[float, float] | None]] = (
 
 
 @router.get("/trust")
-def show_trust(request: Request, services: Wired, cursor: Cursor = None) -> Response:
-    """The trust meter, the judge's audit and the alarms."""
+def show_trust(
+    request: Request, services: Wired, cursor: Cursor = None, lineage: OfLineage = None
+) -> Response:
+    """The trust meter and the judge's audit of a lineage, and the alarms of all."""
     with services.database.read() as session:
-        named, next_cursor = iterations.list_numbers(session, cursor=cursor, limit=SHOWN)
+        shown, others = lineage_shown(session, lineage)
+        named, next_cursor = iterations.list_numbers(session, lineage=shown, cursor=cursor, limit=SHOWN)
         ids, numbers = [iteration_id for iteration_id, _ in named], dict(named)
         reports = overviews.trust_of(session, ids)
         outcomes = overviews.outcomes_of(session, ids)
@@ -44,6 +48,8 @@ def show_trust(request: Request, services: Wired, cursor: Cursor = None) -> Resp
     return render(
         request,
         "trust.html",
+        lineage=shown,
+        others=others,
         charts=[*measure_charts(reports, numbers), *audit_charts(audits)],
         reports=[(numbers[str(row.iteration_id)], row) for row in reversed(reports)],
         audits=audits,

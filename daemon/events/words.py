@@ -81,11 +81,8 @@ def sentence(kind: str, iteration: int | None, *, facts: Facts) -> str:
     except (ValueError, TypeError):  # a fact of another type than the sentence is for
         said = kind.replace("_", " ")
     if iteration is not None:
-        said = (
-            f"iteration {iteration} {said}"
-            if kind.startswith("iteration_")
-            else f"iteration {iteration}: {said}"
-        )
+        whose = f"iteration {iteration}" + (f" of lineage {facts['lineage']}" if "lineage" in facts else "")
+        said = f"{whose} {said}" if kind.startswith("iteration_") else f"{whose}: {said}"
     error = facts.get("error")
     return f"{said}: {error['message']} [{error['code']}]" if isinstance(error, Mapping) else said
 

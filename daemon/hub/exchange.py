@@ -11,23 +11,29 @@ from sqlalchemy.orm import Session
 
 from daemon.hub.card import about, model_card
 from daemon.hub.folder import README, read_folder, write_folder
+from daemon.iteration import require_lineage
 from daemon.learning.state import load_state
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import CANDIDATE
 from daemon.settings import Settings
+from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints
 from storage.interchange.errors import TargetNotEmpty
+from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 CHAMPION = "champion"
 
 
-def export_checkpoint(settings: Settings, wanted: str, folder: Path, *, licence: str) -> CheckpointRow:
-    """Write a checkpoint, by its id or the champion, into an empty folder.
+def export_checkpoint(
+    settings: Settings, wanted: str, folder: Path, *, licence: str, lineage: str = MAIN
+) -> CheckpointRow:
+    """Write a checkpoint, by its id or the champion of a lineage, into an empty folder.
 
     Raises:
         TargetNotEmpty: the folder is not empty.
+        PageNotFound: no iteration is of this lineage.
         RowMissing, Retired, BlobMissing, CheckpointCorrupt: there is no such checkpoint, or no file of it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -36,7 +42,10 @@ def export_checkpoint(settings: Settings, wanted: str, folder: Path, *, licence:
     try:
         database.upgrade()
         if wanted == CHAMPION:
-            wanted = champion_of(database, blobs, preset=settings.preset, now=utc_now()).id
+            now = utc_now()
+            with database.read() as session:
+                require_lineage(session, lineage)
+            wanted = champion_of(database, blobs, lineage=lineage, preset=settings.preset, now=now).id
         with database.read() as session:
             row = checkpoints.get(session, wanted)
             found = about(session, row)
@@ -49,15 +58,19 @@ def export_checkpoint(settings: Settings, wanted: str, folder: Path, *, licence:
     return row
 
 
-def import_checkpoint(settings: Settings, folder: Path, *, adopt: bool) -> tuple[CheckpointRow, bool]:
-    """Bring a checkpoint in; one that is there already is found. Gives its row and whether it is new.
+def import_checkpoint(
+    settings: Settings, folder: Path, *, adopt: bool, lineage: str = MAIN
+) -> tuple[CheckpointRow, bool]:
+    """Bring a checkpoint in for a lineage; one that it has is found. Gives its row and whether it is new.
 
-    A policy is a candidate: the next iteration tries it. What else it is lies there, and is gone on from only
-    with `adopt`.
+    A policy is a candidate: the lineage's next iteration tries it. What else it is lies there, and is gone on
+    from only with `adopt`.
 
     Raises:
+        SpecInvalid: no lineage can have this name.
         CheckpointFolderInvalid: the folder is not whole, or was changed.
     """
+    lineage = parse_spec({"lineage": lineage}).lineage
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database, blobs = open_database(settings), open_blobs(settings)
     try:
@@ -66,18 +79,19 @@ def import_checkpoint(settings: Settings, folder: Path, *, adopt: bool) -> tuple
             file = Path(scratch) / "checkpoint.safetensors"
             index = read_folder(folder, file)
             with database.write() as session:
-                before = _same(session, index)
+                before = _same(session, index, lineage=lineage)
                 if before is not None:
                     return before, False
-                new = _new(session, index, adopt=adopt)
+                new = _new(session, index, adopt=adopt, lineage=lineage)
                 return checkpoints.save(session, blobs, new, file=file, now=utc_now()), True
     finally:
         database.dispose()
 
 
-def _same(session: Session, index: dict[str, Any]) -> CheckpointRow | None:
-    """The checkpoint of this store that has these very bytes, and still has its file."""
+def _same(session: Session, index: dict[str, Any], *, lineage: str) -> CheckpointRow | None:
+    """The checkpoint of this lineage, or of all, that has these very bytes and still has its file."""
     query = sa.select(CheckpointRow).where(
+        checkpoints.may_be_of(lineage),
         CheckpointRow.kind == index["kind"],
         CheckpointRow.sha256 == index["checkpoint"]["sha256"],
         CheckpointRow.retired_at.is_(None),
@@ -85,7 +99,7 @@ def _same(session: Session, index: dict[str, Any]) -> CheckpointRow | None:
     return session.scalars(query.order_by(CheckpointRow.number).limit(1)).one_or_none()
 
 
-def _new(session: Session, index: dict[str, Any], *, adopt: bool) -> checkpoints.NewCheckpoint:
+def _new(session: Session, index: dict[str, Any], *, adopt: bool, lineage: str) -> checkpoints.NewCheckpoint:
     said = index["checkpoint"]
     card = {**said.get("row_card", {}), "imported_from": said["id"]}
     card.pop(CANDIDATE, None)  # there it was to be kept only; what it is here is decided here
@@ -98,4 +112,5 @@ def _new(session: Session, index: dict[str, Any], *, adopt: bool) -> checkpoints
         spec_digest=said["spec_digest"],
         card=card,
         parent_id=parent if known else None,
+        lineage=lineage,
     )

@@ -20,7 +20,7 @@ from daemon.operations.turn import Turn
 from daemon.phases.checkpoints import adoptable
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
-from storage import checkpoints, retention, trials
+from storage import checkpoints, lineages, retention, trials
 from storage.blobs import BlobStore
 from storage.reflection import reflected
 from storage.states import is_final
@@ -122,21 +122,26 @@ def collect_garbage(
 def kept_checkpoints(session: Session, *, iterations: int) -> set[str]:
     """Checkpoints that stay.
 
-    They are: what the newest iterations, and all that are not over, made, read or decided about; the champion
-    with all its ancestors, and the policy that a rollback would bring back; the newest of each kind that may
-    be gone on from; and whatever was brought in from outside.
+    They are: what the newest iterations, and all that are not over, made, read or decided about; of every
+    lineage the champion with all its ancestors, the policy that a rollback would bring back, and the newest
+    of each kind that may be gone on from; and whatever was brought in from outside.
     """
     recent = _recent(session, iterations)
     made = sa.select(CheckpointRow.id).where(
         sa.or_(CheckpointRow.iteration_id.is_(None), CheckpointRow.iteration_id.in_(recent))
     )
     kept = set(session.scalars(made)) | _mentioned(session, recent)
-    for kind in checkpoints.KINDS:
-        kept |= {row.id for row in adoptable(session, kind)[:1]}
-    decision = trials.latest(session)
+    return kept.union(*(_gone_on_from(session, lineage) for lineage in lineages.names(session)))
+
+
+def _gone_on_from(session: Session, lineage: str) -> set[str]:
+    """What a lineage goes on from, or would after a rollback."""
+    newest = (adoptable(session, kind, lineage=lineage)[:1] for kind in checkpoints.KINDS)
+    kept = {row.id for rows in newest for row in rows}
+    decision = trials.latest(session, lineage)
     if decision is not None:
         kept |= {row.id for row in checkpoints.lineage(session, decision.goes_on_id)}
-        crowned = trials.crowning(session, decision.goes_on_id)
+        crowned = trials.crowning(session, decision.goes_on_id, lineage=lineage)
         kept |= {crowned.champion_id, crowned.candidate_id} if crowned else set()
     return kept
 

@@ -1,4 +1,4 @@
-"""Who acts in a collect phase: the champion, and a candidate that wants to take its place.
+"""Who acts in a collect phase: the champion of its lineage, and a candidate that wants to take its place.
 
 The champion is what the newest decision says (`storage.trials`). The candidate is the newest policy after it
 that a finished phase made, or that was brought in, and about which nothing was decided yet.
@@ -60,11 +60,13 @@ class Arms:
 
 def champion(context: PhaseContext) -> CheckpointRow:
     """`champion_of`, asked by a phase."""
-    settings = context.settings
-    return champion_of(context.database, context.blobs, preset=settings.preset, now=context.now())
+    lineage, preset = context.spec.lineage, context.settings.preset
+    return champion_of(context.database, context.blobs, lineage=lineage, preset=preset, now=context.now())
 
 
-def champion_of(database: Database, blobs: BlobStore, *, preset: str, now: datetime) -> CheckpointRow:
+def champion_of(
+    database: Database, blobs: BlobStore, *, lineage: str, preset: str, now: datetime
+) -> CheckpointRow:
     """The policy to act and to go on from; the preset's committed base where nothing was decided yet.
 
     Raises:
@@ -72,18 +74,19 @@ def champion_of(database: Database, blobs: BlobStore, *, preset: str, now: datet
         StorageError: the store cannot take or read it.
     """
     with database.read() as session:
-        decided = trials.latest(session)
+        decided = trials.latest(session, lineage)
         if decided is not None:
             return checkpoints.get(session, decided.goes_on_id)
-        first = adoptable(session, "policy")[-1:]
-    return first[0] if first else current(database, blobs, "policy", preset=preset, now=now)
+        first = adoptable(session, "policy", lineage=lineage)[-1:]
+    return first[0] if first else current(database, blobs, "policy", lineage=lineage, preset=preset, now=now)
 
 
 def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow | None:
     """The policy to be tried against the champion; None when there is none."""
+    lineage = context.spec.lineage
     with context.database.read() as session:
-        for row in adoptable(session, "policy"):
-            if row.number > champion.number and not trials.was_tried(session, row.id):
+        for row in adoptable(session, "policy", lineage=lineage):
+            if row.number > champion.number and not trials.was_tried(session, row.id, lineage=lineage):
                 return row
     return None
 

@@ -1,7 +1,7 @@
 """Which checkpoints a phase starts from, and how it keeps the ones it makes.
 
 The current checkpoint of a kind is the newest one that was brought in from outside or that a *finished* phase
-run made: what an attempt saved before it was killed stays in the store, but nobody goes on from it.
+run of the lineage made: what an attempt saved before it was killed stays, but nobody goes on from it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from storage import checkpoints, manifests, phase_runs
 from storage.blobs import BlobStore
 from storage.canonical import json_digest
 from storage.db import Database
+from storage.lineages import MAIN
 from storage.tables import CheckpointRow, PhaseRunRow
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -44,10 +45,13 @@ class Made:
     kind: str
     parent: CheckpointRow
     card: dict[str, Any]
+    lineage: str = MAIN  # of what no iteration made; an iteration has its own
     episode_ids: Sequence[str] = field(default_factory=tuple)
 
 
-def current(database: Database, blobs: BlobStore, kind: str, *, preset: str, now: datetime) -> CheckpointRow:
+def current(
+    database: Database, blobs: BlobStore, kind: str, *, lineage: str, preset: str, now: datetime
+) -> CheckpointRow:
     """The checkpoint of this kind to go on from; the preset's committed base when there is no other.
 
     Raises:
@@ -55,13 +59,14 @@ def current(database: Database, blobs: BlobStore, kind: str, *, preset: str, now
         StorageError: the store cannot take or read it.
     """
     with database.read() as session:
-        found = adoptable(session, kind)
+        found = adoptable(session, kind, lineage=lineage)
     return found[0] if found else _register_base(database, blobs, kind, preset=preset, now=now)
 
 
 def newest(context: PhaseContext, kind: str) -> CheckpointRow:
     """`current`, asked by a phase."""
-    return current(context.database, context.blobs, kind, preset=context.settings.preset, now=context.now())
+    lineage, preset = context.spec.lineage, context.settings.preset
+    return current(context.database, context.blobs, kind, lineage=lineage, preset=preset, now=context.now())
 
 
 def bring_in(
@@ -77,6 +82,7 @@ def bring_in(
         spec_digest=json_digest(made.card, what="card"),
         card=made.card,
         parent_id=made.parent.id,
+        lineage=made.lineage,
         episode_ids=tuple(made.episode_ids),
     )
     with TemporaryDirectory(prefix="gymnastd-") as folder:
@@ -86,14 +92,16 @@ def bring_in(
             return checkpoints.save(session, blobs, new, file=file, now=now)
 
 
-def adoptable(session: Session, kind: str) -> list[CheckpointRow]:
-    """Checkpoints that may be gone on from: brought in, or made by a finished phase; newest first.
+def adoptable(session: Session, kind: str, *, lineage: str) -> list[CheckpointRow]:
+    """Checkpoints that a lineage may go on from: brought in, or made by its finished phases; newest first.
 
     Those whose files were let go are none of them.
     """
     finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
     made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
-    query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind, CheckpointRow.retired_at.is_(None))
+    query = sa.select(CheckpointRow).where(
+        CheckpointRow.kind == kind, CheckpointRow.retired_at.is_(None), checkpoints.may_be_of(lineage)
+    )
     return [
         row
         for row in session.scalars(query.order_by(CheckpointRow.number.desc()))

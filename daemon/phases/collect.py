@@ -30,12 +30,15 @@ from daemon.phases.slots import Slot, slots_of
 from daemon.phases.todo import Todo
 from daemon.policy_server.serve import running_policy_server
 from daemon.policy_server.sessions import PolicySessions
+from daemon.settings import Settings
 from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
 from storage import phase_runs, stations, tasks, trials
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0  # while another iteration has the robots
 
 
 def run(context: PhaseContext) -> Outcome:
@@ -52,6 +55,7 @@ def run(context: PhaseContext) -> Outcome:
     """
     begun = time.monotonic()
     context.spec.require_way(context.settings.collect_via)  # the daemon's own settings were asked before
+    await_turn(context)
     arms = load_arms(context)
     referee = Referee(context, arms)
     with robots(context, arms) as (sink, collectors):
@@ -75,6 +79,29 @@ def run(context: PhaseContext) -> Outcome:
         "robots": [collector.name for collector in collectors],
         "seconds": time.monotonic() - begun,
     }
+
+
+def await_turn(context: PhaseContext) -> None:
+    """Wait for iterations of other lineages that collect already, where this machine has one door for robots.
+
+    Stations that are worked step by step are told apart by their own leases, and are waited for there.
+
+    Raises:
+        LeaseLost: another worker has this phase run by now.
+    """
+    if not has_one_door(context.settings):
+        return
+    sink, pause = EpisodeSink(context), threading.Event()
+    while ahead := sink.ahead():
+        numbers = ", ".join(str(other.number) for other in ahead)
+        context.report(0.0, f"waiting: the robots answer to iteration {numbers}")
+        pause.wait(LOOK_EVERY_S)
+
+
+def has_one_door(settings: Settings) -> bool:
+    """Whether robots ask for actions at an address that one phase run alone can listen on."""
+    via, port = settings.collect_via, settings.policy_bind.rpartition(":")[2]
+    return via == "autoeval" or (via == "callback" and int(port) != 0)
 
 
 def worked_with(context: PhaseContext, arms: Arms, *, collectors: Sequence[Collector]) -> Inputs:

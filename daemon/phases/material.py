@@ -23,7 +23,7 @@ from daemon.spec import FinetuneSpec
 from storage import phase_runs, replay
 from storage.tables import EpisodeRow
 
-OLDER_EPISODES = 200  # newest episodes of earlier iterations that are mixed in against forgetting
+OLDER_EPISODES = 200  # newest episodes of the lineage's earlier iterations, mixed in against forgetting
 BASE_EPISODES = 400  # newest episodes that were brought in from outside
 OLDER_HELD_OUT = 64  # newest held-out episodes of earlier iterations that the gate looks at
 MOST_FRESH = 100_000  # episodes of one iteration: all of them
@@ -81,7 +81,10 @@ def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
             return Episodes(rows=rows, clips=load_clips(session, shelf, rows, size=size))
 
         def newest(origin: str, *, held_out: bool, most: int, without: Episodes) -> Episodes:
-            query = replay.EpisodeQuery(origin=origin, held_out=held_out, limit=most + len(without))
+            of = context.spec.lineage if origin == "collect" else None
+            query = replay.EpisodeQuery(
+                origin=origin, lineage=of, held_out=held_out, limit=most + len(without)
+            )
             return found(query, without=without.rows, most=most)
 
         fresh = found(replay.EpisodeQuery(iteration_ids=here, held_out=False), most=MOST_FRESH)

@@ -83,20 +83,21 @@ class Referee:
 def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] | None:
     """Put the champion of before in the place of one that turned out worse; what was decided, or None.
 
-    Compared are all episodes of the one before with those of the champion in iterations after the one that
-    made it champion: those of its own trial chose it, and would flatter it.
+    Compared are the lineage's episodes of the one before with those of the champion in iterations after the
+    one that made it champion: those of its own trial chose it, and would flatter it.
 
     Raises:
         LeaseLost: another worker has this phase run by now; nothing was decided.
     """
+    here = context.spec.lineage
     with context.database.read() as session:
-        crowned = trials.crowning(session, champion.id)
+        crowned = trials.crowning(session, champion.id, lineage=here)
         if crowned is None or crowned.iteration_id is None or crowned.decision == trials.ROLLED_BACK:
             return None
         before = checkpoints.get(session, crowned.champion_id)
         after = iterations.get(session, crowned.iteration_id).number
-        theirs = episodes.success_counts(session, checkpoint_id=before.id)
-        ours = episodes.success_counts(session, checkpoint_id=champion.id, after=after)
+        theirs = episodes.success_counts(session, checkpoint_id=before.id, lineage=here)
+        ours = episodes.success_counts(session, checkpoint_id=champion.id, after=after, lineage=here)
     evidence = Evidence(champion=_counts(ours), candidate=_counts(theirs))
     if not evidence.tasks or evidence.better() < context.spec.trial.promote:
         return None

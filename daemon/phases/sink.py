@@ -18,7 +18,8 @@ from daemon.phases.slots import HELD_OUT_KEY, ITERATION_KEY, MAX_TRIES, SLOT_KEY
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.episode import Episode, Manifest
 from robot_bridge.events import LabelAnswer
-from storage import episodes, labels, phase_runs, replay
+from storage import episodes, labels, phase_runs, replay, station_hours
+from storage.station_hours import Collecting
 from storage.tables import EpisodeRow, IterationRow
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,25 @@ class EpisodeSink:
             return any(row is not None and row.valid_for_policy_eval for row in tried)
 
     def is_ours(self, manifest: Manifest) -> bool:
-        """Whether an iteration of this store asked for the episode."""
+        """Whether an iteration of this store asked for the episode, and no other phase run looks after it."""
         iteration_id = manifest.metadata.get(ITERATION_KEY)
+        if iteration_id is None or iteration_id in {other.iteration_id for other in self.others()}:
+            return False
         with self.context.database.read() as session:
-            return iteration_id is not None and session.get(IterationRow, iteration_id) is not None
+            return session.get(IterationRow, iteration_id) is not None
+
+    def others(self) -> list[Collecting]:
+        """Iterations of other lineages that collect now, in the order in which they began to."""
+        with self.context.database.read() as session:
+            found = station_hours.collecting(session)
+        return [one for one in found if one.iteration_id != self.context.iteration_id]
+
+    def ahead(self) -> list[Collecting]:
+        """Those of the others that began before this phase run."""
+        with self.context.database.read() as session:
+            found = station_hours.collecting(session)
+        own = [place for place, one in enumerate(found) if one.phase_run_id == self.context.phase_run_id]
+        return found[: own[0]] if own else []
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -123,6 +139,11 @@ class EpisodeSink:
                 self.context.report(todo.share, shortage)
                 self._pause.wait(LOOK_EVERY_S)
             self.context.report(todo.share, text)
+
+
+def holder_name(number: int) -> str:
+    """As whom an iteration leases robots."""
+    return f"iteration-{number}"
 
 
 def slot_metadata(slot: Slot) -> dict[str, str]:

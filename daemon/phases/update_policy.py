@@ -186,7 +186,7 @@ def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], li
     """
     if not context.spec.policy.imitation:
         return [], []
-    query = replay.EpisodeQuery(origin="collect", held_out=False, limit=IMITABLE, tasks=context.spec.tasks)
+    query = earlier(context, at_most=IMITABLE)
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     with context.database.read() as session:
         rows = replay.select(session, query)
@@ -201,10 +201,13 @@ def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
     rows = replay.select(session, here)
     if rows or was_collected(session, context.iteration_id):
         return rows
-    before = replay.EpisodeQuery(
-        origin="collect", tasks=context.spec.tasks, held_out=False, limit=OLDER_EPISODES
-    )
-    return replay.select(session, before)
+    return replay.select(session, earlier(context, at_most=OLDER_EPISODES))
+
+
+def earlier(context: PhaseContext, *, at_most: int) -> replay.EpisodeQuery:
+    """The newest training episodes that the lineage has collected of the spec's tasks."""
+    of, tasks = context.spec.lineage, context.spec.tasks
+    return replay.EpisodeQuery(origin="collect", lineage=of, tasks=tasks, held_out=False, limit=at_most)
 
 
 def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:

@@ -1,7 +1,7 @@
 """A what-if itself: one picture, one instruction, one policy, k rollouts in the world model, all judged.
 
-The world model and the judge are the current ones, the policy is the champion unless another was asked for;
-the judge is always the classifier, which costs nothing, and it is asked at every frame.
+The world model and the judge are the lineage's current ones, the policy is its champion unless another was
+asked for; the judge is always the classifier, which costs nothing, and it is asked at every frame.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from daemon.worlds.pictures import pixels_of
 from daemon.worlds.turn import WhatIfContext
 from storage import checkpoints, trust_reports
 from storage.blobs import BlobStore
+from storage.lineages import lineage_of
 from storage.tables import CheckpointRow
 
 FRAMES_PER_S: Final = 5.0  # the robot's own speed
@@ -87,13 +88,15 @@ def chosen(context: WhatIfContext) -> dict[str, CheckpointRow]:
     """The checkpoints to ask, by kind."""
     preset, wanted = context.settings.preset, context.request["policy"]
     places: tuple[Any, Any] = (context.database, context.blobs)
+    lineage = lineage_of(context.request)
     if wanted is None:
-        policy = champion_of(*places, preset=preset, now=context.now())
+        policy = champion_of(*places, lineage=lineage, preset=preset, now=context.now())
     else:
         with context.database.read() as session:
             policy = checkpoints.get(session, wanted)
     others = {
-        kind: current(*places, kind, preset=preset, now=context.now()) for kind in ("world_model", "judge")
+        kind: current(*places, kind, lineage=lineage, preset=preset, now=context.now())
+        for kind in ("world_model", "judge")
     }
     return {"policy": policy, **others}
 

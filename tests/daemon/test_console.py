@@ -40,6 +40,7 @@ def a_run(phase="collect", **changes):
 def a_record(**changes):
     record = {
         "number": 2,
+        "lineage": "main",
         "state": "running",
         "wish": None,
         "error": None,
@@ -150,11 +151,23 @@ def test_an_iteration_that_is_asked_to_pause_says_so():
 
 def test_a_list_shows_one_line_per_iteration():
     console = a_console()
-    item = {"number": 3, "state": "failed", "wish": None, "finished_at": None}
+    item = {"number": 3, "lineage": "main", "state": "failed", "wish": None, "finished_at": None}
     item["requested_at"] = "2026-01-01T12:00:00Z"
     show_iterations([{**item, "error": {"code": "bad_luck", "message": "m"}}], console=console)
     assert "2026-01-01 12:00:00" in console.file.getvalue()
     assert "bad_luck" in console.file.getvalue()
+    assert "lineage" not in console.file.getvalue()
+
+
+def test_the_lineage_is_told_where_there_are_several():
+    console = a_console()
+    item = {"state": "paused", "wish": None, "finished_at": None, "error": None}
+    item["requested_at"] = "2026-01-01T12:00:00Z"
+    items = [{**item, "number": number, "lineage": name} for number, name in ((2, "arm-2"), (1, "main"))]
+    show_iterations(items, console=console)
+    assert "arm-2" in console.file.getvalue()
+    show_iteration(a_record(lineage="arm-2"), console=console)
+    assert "iteration 2 of lineage arm-2 is running" in console.file.getvalue()
 
 
 def test_nothing_to_show_says_what_to_do():

@@ -94,6 +94,57 @@ def test_the_second_iteration_waits_for_the_first(database, now):
     assert recorded(database, 2)["state"] == "running"
 
 
+def test_two_lineages_are_in_work_at_once_and_take_turns_at_one_worker(database, now):
+    asked(database, now, lineage="a", phases=["collect", "update_policy"])
+    asked(database, now, lineage="b", phases=["collect", "update_policy"])
+    done = []
+    for second in range(4):
+        at = now + timedelta(seconds=second)
+        while advanced(database, at) is not None:
+            pass
+        run = claimed(database, at)
+        with database.write() as session:
+            phase_runs.finish(session, run, outcome={}, now=at)
+        done.append((run.spec["lineage"], run.phase))
+    assert done == [("a", "collect"), ("b", "collect"), ("a", "update_policy"), ("b", "update_policy")]
+
+
+def test_two_workers_have_a_lineage_each_and_within_one_the_second_iteration_waits(database, now):
+    for name in ("a", "a", "b"):
+        asked(database, now, lineage=name)
+    phrases = []
+    while (done := advanced(database, now)) is not None:
+        phrases.append(done)
+    assert phrases == [f"phase queued iteration={number} phase=collect" for number in (1, 3)]
+    held = [claimed(database, now, worker) for worker in ("one", "two", "three")]
+    assert [run and run.iteration_number for run in held] == [1, 3, None]
+    assert [recorded(database, number)["state"] for number in (1, 2, 3)] == [
+        "running",
+        "requested",
+        "running",
+    ]
+
+
+def test_a_paused_or_failed_iteration_holds_up_its_own_lineage_alone(database, now):
+    first, *_ = [asked(database, now, lineage=name, phases=["collect"]) for name in ("a", "b", "a", "b")]
+    with database.write() as session:
+        steering.pause(session, first.id, now=now)
+    for _ in range(2):
+        while advanced(database, now) is not None:
+            pass
+        finished(database, now)
+    advanced(database, now)
+    assert [recorded(database, n)["state"] for n in (1, 2, 3, 4)] == [
+        "paused", "finished", "requested", "finished",
+    ]  # fmt: skip
+    with database.write() as session:
+        steering.resume(session, first.id, now=now)
+    advanced(database, now)
+    failed(database, now, retry=False)
+    assert advanced(database, now) == "iteration failed iteration=1 phase=collect code=bad_luck"
+    assert advanced(database, now) == "phase queued iteration=3 phase=collect"
+
+
 def test_a_phase_that_failed_for_good_ends_its_iteration_with_the_reason(database, now):
     asked(database, now)
     advanced(database, now)

@@ -7,11 +7,12 @@ from daemon.ledger import NO_GAIN, Books, ledger_of
 from storage.ledger import Spent
 
 
-def books(*iterations):
+def books(*iterations, of=None):
     """Books of (counts by task, robot hours), the oldest first; ids are letters, numbers count from 1."""
     named = [(chr(ord("a") + place), place + 1) for place in range(len(iterations))]
     return Books(
         iterations=named[::-1],
+        lineages=dict.fromkeys((id_ for id_, _ in named), "main") | (of or {}),
         spent={
             id_: Spent(robot_seconds=3600.0 * hours)
             for (id_, _), (_, hours) in zip(named, iterations, strict=True)
@@ -38,7 +39,7 @@ def test_a_gain_is_owed_to_the_robot_hours_before_it_and_not_to_those_that_measu
 
 def test_hours_of_iterations_that_nobody_judged_count_too():
     found = books(({LID: (1, 4)}, 1.0), ({}, 3.0), ({LID: (3, 4)}, 9.0))
-    assert found.before(3) == ("a", 1)
+    assert found.before(("c", 3)) == ("a", 1)
     assert found.gain(("a", 1), ("c", 3))["gain_per_robot_hour"]["value"] == pytest.approx(0.5 / 4.0)
 
 
@@ -55,7 +56,7 @@ def test_iterations_without_a_task_in_common_are_not_compared():
 
 def test_the_first_judged_iteration_has_none_before_it():
     found = books(({}, 1.0), ({LID: (1, 4)}, 1.0))
-    assert found.before(2) is None
+    assert found.before(("b", 2)) is None
     assert found.judged == [("b", 2)]
 
 
@@ -64,6 +65,13 @@ def test_gains_of_neighbours_add_up_to_the_gain_of_the_whole():
     steps = [found.gain(("a", 1), ("b", 2)), found.gain(("b", 2), ("c", 3))]
     whole = found.gain(("a", 1), ("c", 3))
     assert sum(step["gain"]["value"] for step in steps) == pytest.approx(whole["gain"]["value"])
+
+
+def test_a_lineage_is_compared_with_itself_and_owes_its_own_robot_hours():
+    """a and c are one lineage, b another: c gains over a, for the two hours of a alone."""
+    found = books(({LID: (1, 4)}, 2.0), ({LID: (4, 4)}, 5.0), ({LID: (3, 4)}, 9.0), of={"b": "side"})
+    assert (found.before(("c", 3)), found.before(("b", 2))) == (("a", 1), None)
+    assert found.gain(("a", 1), ("c", 3))["gain_per_robot_hour"]["value"] == pytest.approx(0.5 / 2.0)
 
 
 def test_no_iteration_is_no_ledger(sqlite_database):

@@ -95,7 +95,10 @@ def test_finetuning_measures_the_held_out_clip_and_keeps_a_candidate(
     assert made.parent_id == parent.id
     assert len(learned_from) == 2
     assert learned_from.isdisjoint(held_out)
-    assert current(database, blobs, "world_model", preset="nano", now=wall_clock()).id == parent.id
+    assert (
+        current(database, blobs, "world_model", lineage="main", preset="nano", now=wall_clock()).id
+        == parent.id
+    )
     database.dispose()
 
 

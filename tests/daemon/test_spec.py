@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from daemon.errors import SpecInvalid, SpecUnknownField
-from daemon.spec import PHASES, TASK_IDS, CollectSpec, IterationSpec, parse_spec, phases_of
+from daemon.spec import PHASES, TASK_IDS, YOUNGER, CollectSpec, IterationSpec, parse_spec, phases_of
 from storage import phase_runs
 from storage.canonical import json_digest
 
@@ -20,7 +20,7 @@ def test_the_stored_document_gives_the_same_spec_back():
 
 def test_the_document_writes_every_default_out():
     document = parse_spec({}).document()
-    assert set(document) == set(IterationSpec.model_fields) - {"phases", "stop_on_success"}
+    assert set(document) == set(IterationSpec.model_fields) - set(YOUNGER)
     assert set(document["collect"]) == set(CollectSpec.model_fields)
     assert parse_spec(document) == IterationSpec()
 
@@ -98,6 +98,7 @@ def test_phases_that_cannot_be_walked_are_refused(named):
     [
         {"seed": 1},
         {"phases": ["collect"]},
+        {"lineage": "b"},
         {"tasks": ["open_drawer"]},
         {"collect": {"temperature": 0.1}},
         {"world_model": {"fresh_share": 0.25}},
@@ -134,6 +135,8 @@ def test_an_unknown_field_is_refused_by_name(document, field):
         ({"seed": 1.5}, "seed"),
         ({"seed": True}, "seed"),
         ({"seed": "1"}, "seed"),
+        ({"lineage": "a/b"}, "lineage"),
+        ({"lineage": None}, "lineage"),
         ({"tasks": ["juggle"]}, "tasks.0"),
         ({"collect": {"episodes_per_task": 0}}, "collect.episodes_per_task"),
         ({"collect": {"held_out_every": 1}}, "collect.held_out_every"),
@@ -173,3 +176,9 @@ def test_a_spec_cannot_be_changed_after_it_was_accepted():
     spec = parse_spec({})
     with pytest.raises(ValidationError, match="frozen"):
         spec.seed = 3
+
+
+def test_a_spec_of_main_has_the_digest_that_it_had_before_there_were_lineages():
+    assert parse_spec({"lineage": "main"}).document() == parse_spec({}).document()
+    assert "lineage" not in parse_spec({}).document()
+    assert parse_spec({"lineage": "b"}).document()["lineage"] == "b"

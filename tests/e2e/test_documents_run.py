@@ -144,7 +144,7 @@ def test_the_script_that_brings_a_policy_in_makes_it_the_champion(
     exec(compile(script, "docs/bring-your-own.md", "exec"), {})  # noqa: S102 - the page's own words
     settings = Settings(data_dir=tmp_path / "data")
     database = open_database(settings)
-    found = champion_of(database, open_blobs(settings), preset="nano", now=datetime.now(UTC))
+    found = champion_of(database, open_blobs(settings), lineage="main", preset="nano", now=datetime.now(UTC))
     assert found.card["made from"].startswith("my-vlm")
     database.dispose()
 

@@ -476,3 +476,89 @@ def test_rows_of_the_release_before_outlive_what_ifs_in_both_directions(empty_da
     empty_database.upgrade("0012")
     with empty_database.read() as session:
         assert session.execute(sa.text("SELECT count(*) FROM what_ifs")).scalar() == 0
+
+
+ITERATION = (
+    "INSERT INTO iterations (id, number, state, spec, spec_digest, requested_at) "
+    "VALUES ('{id}', {number}, 'finished', '{spec}', 'x', '2026-01-01 00:00:00')"
+)
+CHECKPOINT = (
+    "INSERT INTO checkpoints (id, kind, number, iteration_id, sha256, size_bytes, spec_digest, card, "
+    "created_at) VALUES ('{id}', 'policy', {number}, {iteration}, 'x', 1, 'x', '{{\"made\": 1}}', "
+    "'2026-01-01 00:00:00')"
+)
+
+
+def add(database: Database, *statements: str) -> None:
+    with database.write() as session:
+        for statement in statements:
+            session.execute(sa.text(statement.replace(":", r"\:")))
+
+
+def read_all(database: Database, statement: str) -> list[tuple[object, ...]]:
+    with database.read() as session:
+        return [tuple(row) for row in session.execute(sa.text(statement))]
+
+
+def test_old_iterations_and_what_they_made_are_mains_and_what_was_brought_in_is_anybodys(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade(revision_before("0013"))
+    add(
+        empty_database,
+        ITERATION.format(id="i", number=1, spec='{"seed": 1}'),
+        ITERATION.format(id="again", number=2, spec='{"lineage": "b"}'),  # written before a downgrade
+        CHECKPOINT.format(id="base", number=1, iteration="NULL"),
+        CHECKPOINT.format(id="made", number=2, iteration="'i'"),
+        CHECKPOINT.format(id="there", number=3, iteration="'again'"),
+    )
+    empty_database.upgrade("0013")
+    assert read_all(empty_database, "SELECT id, lineage FROM iterations ORDER BY number") == [
+        ("i", "main"),
+        ("again", "b"),
+    ]
+    assert read_all(empty_database, "SELECT id, lineage FROM checkpoints ORDER BY number") == [
+        ("base", None),
+        ("made", "main"),
+        ("there", "b"),
+    ]
+
+
+def test_after_a_downgrade_nobody_goes_on_from_what_other_lineages_made(empty_database: Database) -> None:
+    empty_database.upgrade("0013")
+    run = (
+        "INSERT INTO phase_runs (id, iteration_id, phase, attempt, state, progress, progress_text, "
+        "queued_at, outcome) VALUES ('{id}', '{id}', 'update_policy', 1, 'finished', 1, '', "
+        "'2026-01-01 00:00:00', "
+        '\'{{"made": {{"policy": "{made}"}}, "updates": 3}}\')'
+    )
+    trial = (
+        "INSERT INTO trials (id, number, iteration_id, champion_id, candidate_id, goes_on_id, decision, "
+        "evidence, decided_at) VALUES ('{id}', {number}, '{id}', 'base', '{made}', '{made}', 'promoted', "
+        "'{{}}', '2026-01-01 00:00:00')"
+    )
+    statements = [CHECKPOINT.format(id="base", number=1, iteration="NULL")]
+    for number, name in enumerate(("main", "b"), 1):
+        made = f"of {name}"
+        statements += [
+            ITERATION.format(id=name, number=number, spec="{}"),
+            "UPDATE iterations SET lineage = id",
+            CHECKPOINT.format(id=made, number=1 + number, iteration=f"'{name}'"),
+            run.format(id=name, made=made),
+            trial.format(id=name, number=number, made=made),
+        ]
+    brought = CHECKPOINT.format(id="brought", number=9, iteration="NULL")
+    add(empty_database, *statements, brought, "UPDATE checkpoints SET lineage = 'b' WHERE id = 'brought'")
+    empty_database.downgrade(revision_before("0013"))
+    with empty_database.read() as session:
+        runs = sa.table("phase_runs", sa.column("id"), sa.column("outcome", sa.JSON))
+        outcomes = {row.id: row.outcome for row in session.execute(sa.select(runs))}
+        kept = sa.table("checkpoints", sa.column("id"), sa.column("card", sa.JSON))
+        cards = {row.id: row.card for row in session.execute(sa.select(kept))}
+    assert outcomes == {
+        "main": {"made": {"policy": "of main"}, "updates": 3},
+        "b": {"made": {}, "updates": 3},
+    }
+    assert cards.pop("brought") == {"made": 1, "candidate": True}
+    assert set(map(str, cards.values())) == {"{'made': 1}"}
+    assert read_all(empty_database, "SELECT goes_on_id FROM trials") == [("of main",)]

@@ -147,7 +147,7 @@ def test_a_database_made_by_a_later_release_is_left_alone(empty_database: Databa
 
 def test_a_database_without_tables_is_told_from_one_that_is_current(tmp_path: Path) -> None:
     database = Database(default_url(tmp_path))
-    with pytest.raises(DatabaseOutdated, match="at revision none, this release needs 0012"):
+    with pytest.raises(DatabaseOutdated, match="at revision none, this release needs 0013"):
         database.require_current()
     database.dispose()
 

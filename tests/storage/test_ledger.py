@@ -104,8 +104,8 @@ def test_the_iteration_before_is_the_newest_one_with_a_judged_episode(
     committed(an_episode(1), iteration_id=judged.id)
     committed(an_episode(2, labels=()), iteration_id=silent.id)
     with database.read() as session:
-        assert ledger.judged_before(session, last.number) == (judged.id, 1)
-        assert ledger.judged_before(session, 1) is None
+        assert ledger.judged_before(session, last.number, lineage="main") == (judged.id, 1)
+        assert ledger.judged_before(session, 1, lineage="main") is None
 
 
 def test_a_worker_that_fell_silent_is_counted_until_it_was_heard_last(

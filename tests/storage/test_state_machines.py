@@ -42,14 +42,15 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS_TO_THE_END = 200
 
 names = st.sampled_from(WORKERS)
-numbers = st.sampled_from((0, 0, 0, 1))  # the one whose turn it is gets most of it
+numbers = st.sampled_from((0, 0, 0, 1, 2))  # the one whose turn it is gets most of it
+LINEAGES = (("main", "main", "main"), ("main", "main", "side"), ("main", "side", "main"))
 acts = st.sampled_from(
     (*[steering.pause] * 3, *[steering.resume] * 2, steering.cancel, *[steering.retry] * 2)
 )
 
 
 class Steering(RuleBasedStateMachine):
-    """Two iterations, two workers who may hold claims that are stale by now, and everybody else."""
+    """Three iterations in one or two lineages, two workers with claims that may be stale, everybody else."""
 
     database: Database
 
@@ -65,12 +66,15 @@ class Steering(RuleBasedStateMachine):
                 if table.name in {"iterations", "phase_runs", "leases"}:
                     session.execute(table.delete())
 
-    @initialize(chosen=st.sampled_from([None, ["collect"], ["finetune_world_model", "update_policy"]]))
-    def ask(self, chosen: list[str] | None) -> None:
+    @initialize(
+        chosen=st.sampled_from([None, ["collect"], ["finetune_world_model", "update_policy"]]),
+        named=st.sampled_from(LINEAGES),
+    )
+    def ask(self, chosen: list[str] | None, named: tuple[str, ...]) -> None:
         self.ids = []
         with self.database.write() as session:
-            for number in range(2):
-                spec = {"seed": number, **({"phases": chosen} if chosen and number else {})}
+            for number, name in enumerate(named):
+                spec = {"seed": number, "lineage": name, **({"phases": chosen} if chosen and number else {})}
                 row, _ = iterations.request_iteration(session, spec=spec, idempotency_key=None, now=self.now)
                 self.ids.append(row.id)
         self.the_daemon_advances()
@@ -165,8 +169,8 @@ class Steering(RuleBasedStateMachine):
         for run in runs:
             if run.error_code in {phase_runs.LEASE_EXPIRED, phase_runs.ATTEMPTS_EXHAUSTED}:
                 assert run.finished_at >= self.expires[run.id], "a run was taken from one who was in time"
-        begun = [row for row in rows if row.state not in OVER and row.started_at is not None]
-        assert len(begun) <= 1, "two iterations at a time"
+        begun = [row.lineage for row in rows if row.state not in OVER and row.started_at is not None]
+        assert len(begun) == len(set(begun)), "two iterations of a lineage at a time"
         for row in rows:
             own = [run for run in runs if run.iteration_id == row.id]
             running = [run for run in own if run.state == "running"]
@@ -202,7 +206,9 @@ class Steering(RuleBasedStateMachine):
                 for id_ in self.ids:
                     if iterations.get(session, id_).state not in OVER:
                         steering.resume(session, id_, now=self.now)
-                advance(session, now=self.now)
+                while advance(session, now=self.now) is not None:
+                    pass
+                self.no_lineage_waits_for_another(session)
                 claimed = phase_runs.claim(session, "last", ttl_s=TTL_S, now=self.now)
                 if claimed is not None:
                     phase_runs.finish(session, claimed, outcome={}, now=self.now)
@@ -210,6 +216,17 @@ class Steering(RuleBasedStateMachine):
             if self.all_over():
                 return
         raise AssertionError("an iteration came to no end")
+
+    def no_lineage_waits_for_another(self, session: Any) -> None:
+        """Once nothing is paused and the daemon did what it can, each unfinished lineage has work out."""
+        rows = [iterations.get(session, id_) for id_ in self.ids]
+        unfinished = {row.lineage for row in rows if row.state not in OVER}
+        at_work = {
+            row.lineage
+            for row in rows
+            if any(run.state in {"queued", "running"} for run in phase_runs.of_iteration(session, row.id))
+        }
+        assert at_work == unfinished, "a lineage waits for another"
 
     def all_over(self) -> bool:
         with self.database.read() as session:

@@ -10,6 +10,7 @@ from storage import checkpoints, trials
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.errors import NotJson, RowMissing
+from storage.lineages import MAIN
 from storage.tables import IterationRow
 from storage.trials import NewTrial
 
@@ -43,7 +44,7 @@ def decided(database: Database, old: str, new: str, now: datetime, *, decision: 
 
 def goes_on(database: Database) -> str | None:
     with database.read() as session:
-        row = trials.latest(session)
+        row = trials.latest(session, MAIN)
     return None if row is None else row.goes_on_id
 
 
@@ -77,7 +78,7 @@ def test_the_newest_decision_is_in_force_and_each_keeps_its_evidence(
     with database.read() as session:
         (row,) = trials.of_iteration(session, iteration)
         assert (row.number, row.evidence, row.decided_at) == (1, {"p": 0.99}, now)
-        assert trials.latest(session).number == 2  # type: ignore[union-attr]
+        assert trials.latest(session, MAIN).number == 2  # type: ignore[union-attr]
 
 
 def test_it_is_known_who_was_tried_and_what_made_a_champion(
@@ -87,12 +88,16 @@ def test_it_is_known_who_was_tried_and_what_made_a_champion(
     decided(database, first, second, now, decision="promoted")
     decided(database, second, third, now, decision="undecided")
     with database.read() as session:
-        assert [trials.was_tried(session, each) for each in (first, second, third)] == [False, True, True]
-        crowned = trials.crowning(session, second)
+        assert [trials.was_tried(session, each, lineage=MAIN) for each in (first, second, third)] == [
+            False,
+            True,
+            True,
+        ]
+        crowned = trials.crowning(session, second, lineage=MAIN)
         assert crowned is not None
         assert crowned.champion_id == first
-        assert trials.crowning(session, first) is None
-        assert trials.crowning(session, third) is None
+        assert trials.crowning(session, first, lineage=MAIN) is None
+        assert trials.crowning(session, third, lineage=MAIN) is None
 
 
 def test_a_policy_that_does_not_exist_is_refused(database: Database, policy: Policy, now: datetime) -> None:

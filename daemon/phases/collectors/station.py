@@ -16,7 +16,7 @@ from typing import Protocol
 
 from daemon.phases.arms import Arms
 from daemon.phases.robot_time import RobotTime
-from daemon.phases.sink import EpisodeSink, slot_metadata
+from daemon.phases.sink import EpisodeSink, holder_name, slot_metadata
 from daemon.phases.slots import ENDED_BY_KEY, Slot
 from daemon.phases.telling import Spell
 from daemon.phases.todo import Todo, Wanted
@@ -121,7 +121,8 @@ class StationCollector:
 
     def _collect(self, todo: Todo, *, stop: threading.Event) -> None:
         while self._time.wait(todo, self.offers, stop=stop):
-            self._hold_lease(todo, stop=stop)
+            if not self._hold_lease(todo, stop=stop):
+                return
             self._empty_spool()  # what ended while we waited for the lease, or while the station was away
             if self._while_open(todo, stop=stop):
                 return
@@ -229,22 +230,33 @@ class StationCollector:
         self._sink.add_labels(episode_id, self._client.labels(episode_id).labels)
         self._client.ack(episode)
 
-    def _hold_lease(self, todo: Todo, *, stop: threading.Event) -> None:
-        """Go on with the lease we have, or get one; a killed worker's runs out while we wait."""
+    def _hold_lease(self, todo: Todo, *, stop: threading.Event) -> bool:
+        """Go on with the lease we have, or get one; a killed worker's runs out while we wait.
+
+        An iteration of another lineage that collects with the robot is waited for until it is done, or until
+        other robots have left nothing to do: then there is no lease.
+        """
         if self._client.lease is not None:
             with suppress(*LOST_LEASE):
                 self._client.heartbeat()
-                return
-        holder = f"iteration-{self._sink.context.iteration_number}"
+                return True
+        holder = holder_name(self._sink.context.iteration_number)
         deadline = time.monotonic() + LEASE_WAIT_S
         while True:
             try:
                 self._client.acquire_lease(holder, LEASE_TTL_S, purpose="collect")
-                return
-            except LeaseConflict:
-                if time.monotonic() > deadline or stop.is_set():
+                return True
+            except LeaseConflict as held:
+                has_it = held.parts.get("holder")
+                if has_it in {holder_name(other.number) for other in self._sink.others()}:
+                    deadline = time.monotonic() + LEASE_WAIT_S  # its phase run is looked after, and ends
+                elif time.monotonic() > deadline:
                     raise
-            self._sink.tell(todo, f"waiting for {self.name}: another holder has its lease")
+                if stop.is_set():
+                    raise
+            if not any(slot.task_id in self.offers for slot in todo.left):
+                return False
+            self._sink.tell(todo, f"waiting for {self.name}: another holder, {has_it}, has its lease")
             stop.wait(LOOK_EVERY_S)
 
     def _until_it_may_move(self, todo: Todo, *, stop: threading.Event) -> None:

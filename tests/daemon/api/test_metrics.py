@@ -156,11 +156,12 @@ def test_episodes_and_the_last_success_are_told_by_task(database, blobs, now, an
                         session, blobs, an_episode(number, success=success), provenance=provenance, now=now
                     )
     found = numbers(database, now)
-    task = {"task": "open_drawer"}
-    assert value(found, "gymnastd_episodes", **task, policy_eval="true", world_model="true") == 4
+    task = {"lineage": "main", "task": "open_drawer"}
+    valid = {"policy_eval": "true", "world_model": "true"}
+    assert value(found, "gymnastd_episodes", task="open_drawer", **valid) == 4
     assert value(found, "gymnastd_success_rate", **task) == pytest.approx(2 / 3)
     assert value(found, "gymnastd_success_episodes", **task) == 3
-    assert value(found, "gymnastd_success_iteration") == 1
+    assert value(found, "gymnastd_success_iteration", lineage="main") == 1
     low, high = (value(found, f"gymnastd_success_rate_{end}", **task) for end in ("low", "high"))
     assert 0 < low < 2 / 3 < high < 1
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.errors import PageNotFound, SpecInvalid
 from daemon.hub.errors import CheckpointFolderInvalid
 from daemon.hub.exchange import _new, export_checkpoint, import_checkpoint
 from daemon.learning.policy.nano_vla import NanoVLA
@@ -37,7 +38,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
     database, blobs = open_database(made), open_blobs(made)
     database.upgrade()
     for kind in KINDS:
-        current(database, blobs, kind, preset="nano", now=utc_now())
+        current(database, blobs, kind, lineage="main", preset="nano", now=utc_now())
     database.dispose()
     return made
 
@@ -113,10 +114,34 @@ def test_a_policy_is_tried_next_and_a_world_model_waits_to_be_adopted(settings, 
     row, _ = import_checkpoint(elsewhere, folders["judge"], adopt=True)
     database = open_database(elsewhere)
     with database.read() as session:
-        found = {kind: [each.number for each in adoptable(session, kind)] for kind in KINDS}
-    assert champion_of(database, open_blobs(elsewhere), preset="nano", now=utc_now()).kind == "policy"
+        found = {kind: [each.number for each in adoptable(session, kind, lineage="main")] for kind in KINDS}
+    assert (
+        champion_of(database, open_blobs(elsewhere), lineage="main", preset="nano", now=utc_now()).kind
+        == "policy"
+    )
     database.dispose()
     assert found == {"policy": [1], "world_model": [], "judge": [row.number]}
+
+
+def test_a_checkpoint_is_brought_in_for_one_lineage_and_into_another_again(settings, elsewhere, tmp_path):
+    folder = exported(settings, "policy", tmp_path / "out")
+    rows = [import_checkpoint(elsewhere, folder, adopt=False, lineage=name) for name in ("b", "c", "b")]
+    assert [new for _, new in rows] == [True, True, False]
+    assert [row.lineage for row, _ in rows] == ["b", "c", "b"]
+    database = open_database(elsewhere)
+    with database.read() as session:
+        found = {name: adoptable(session, "policy", lineage=name) for name in ("main", "b", "c")}
+    database.dispose()
+    assert {name: [row.lineage for row in own] for name, own in found.items()} == {
+        "main": [], "b": ["b"], "c": ["c"],
+    }  # fmt: skip
+    with pytest.raises(SpecInvalid, match="lineage"):
+        import_checkpoint(elsewhere, folder, adopt=False, lineage="a b")
+
+
+def test_the_champion_of_a_lineage_that_there_is_not_is_told(settings, tmp_path):
+    with pytest.raises(PageNotFound, match="lineage"):
+        export_checkpoint(settings, "champion", tmp_path / "out", licence="mit", lineage="typo")
 
 
 def test_what_was_only_kept_where_it_comes_from_is_tried_where_it_goes(elsewhere):

@@ -33,12 +33,12 @@ class Written:
 
 
 def newest(lab: Lab, kind: str = "policy") -> str:
-    return current(lab.database, lab.blobs, kind, preset="nano", now=wall_clock()).id
+    return current(lab.database, lab.blobs, kind, lineage="main", preset="nano", now=wall_clock()).id
 
 
 def make_policy(lab: Lab, phase: str, *, finished: bool) -> str:
     context = lab.context(phase)
-    parent = current(lab.database, lab.blobs, "policy", preset="nano", now=wall_clock())
+    parent = current(lab.database, lab.blobs, "policy", lineage="main", preset="nano", now=wall_clock())
     row = keep(context, Written(phase.encode()), Made(kind="policy", parent=parent, card={"by": phase}))
     if finished:
         lab.end(context, {"made": {"policy": row.id}})
@@ -86,7 +86,7 @@ def test_a_checkpoint_knows_its_parent_its_iteration_and_its_episodes(lab: Lab) 
 
 def test_a_worker_that_lost_its_lease_keeps_nothing(lab: Lab) -> None:
     context = lab.context("update_policy")
-    parent = current(lab.database, lab.blobs, "policy", preset="nano", now=wall_clock())
+    parent = current(lab.database, lab.blobs, "policy", lineage="main", preset="nano", now=wall_clock())
     with lab.database.write() as session:
         phase_runs.cancel(session, lab.iteration_id, now=wall_clock())
     with pytest.raises(LeaseLost):
@@ -104,7 +104,10 @@ def test_the_base_checkpoint_of_the_preset_is_registered_once(
     asset = tiny_models(preset)["policy"]
     (preset / "card.json").write_text(json.dumps({"seed": 5}))
     monkeypatch.setattr(phase_checkpoints, "ASSETS", tmp_path / "assets")
-    rows = [current(sqlite_database, blobs, "policy", preset="nano", now=wall_clock()) for _ in range(2)]
+    rows = [
+        current(sqlite_database, blobs, "policy", lineage="main", preset="nano", now=wall_clock())
+        for _ in range(2)
+    ]
     assert rows[0].id == rows[1].id
     assert (rows[0].number, rows[0].card) == (1, {"seed": 5})
     assert checkpoints.path(rows[0], blobs).read_bytes() == asset.read_bytes()
@@ -115,7 +118,7 @@ def test_a_missing_base_checkpoint_is_named(
 ) -> None:
     monkeypatch.setattr(phase_checkpoints, "ASSETS", tmp_path)
     with pytest.raises(AssetMissing, match=r"judge.*nano.*gymnastd pretrain"):
-        current(sqlite_database, blobs, "judge", preset="nano", now=wall_clock())
+        current(sqlite_database, blobs, "judge", lineage="main", preset="nano", now=wall_clock())
 
 
 def test_made_by_answers_only_for_finished_runs_and_kinds_they_made(lab: Lab) -> None:

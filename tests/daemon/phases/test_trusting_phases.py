@@ -31,7 +31,7 @@ def finetuned(lab: Lab, **changes: Any) -> Mapping[str, Any]:
 
 def goes_on(lab: Lab) -> str:
     """The world model that the next iteration would start from."""
-    return current(lab.database, lab.blobs, "world_model", preset="nano", now=wall_clock()).id
+    return current(lab.database, lab.blobs, "world_model", lineage="main", preset="nano", now=wall_clock()).id
 
 
 def reports(lab: Lab, checkpoint_id: str) -> list[TrustReportRow]:

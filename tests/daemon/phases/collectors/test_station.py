@@ -35,7 +35,7 @@ from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.serve import Binding, running_station
 from storage import events, replay
 from storage.tables import EpisodeRow
-from tests.daemon.phases.conftest import Lab
+from tests.daemon.phases.conftest import SMALL, Lab
 from tests.robot_bridge.builders import forward
 from tests.robot_bridge.toy_driver import ToyDriver
 
@@ -175,6 +175,54 @@ def test_a_robot_that_is_never_given_back_is_given_up(cell: Cell, monkeypatch: p
     with pytest.raises(LeaseConflict):
         cell.collect()
     assert cell.rows() == []
+
+
+def test_an_iteration_of_another_lineage_is_waited_for_until_it_is_done_with_the_robot(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station_module, "LEASE_WAIT_S", 0.0)
+    cell.lab.request({**SMALL, "lineage": "b"})
+    number = cell.lab.context("collect").iteration_number
+    other = cell.stranger()
+    other.acquire_lease(f"iteration-{number}", 30.0)
+    waiting = told(cell, f"another holder, iteration-{number},")
+
+    def leave() -> None:
+        assert waiting.wait(30)
+        other.release()
+
+    with helper(leave):
+        cell.collect()
+    assert cell.outcomes() == ["completed", "completed"]
+
+
+def test_a_robot_that_another_lineage_has_is_not_waited_for_once_nothing_is_left_to_do(cell: Cell) -> None:
+    cell.lab.request({**SMALL, "lineage": "b"})
+    number = cell.lab.context("collect").iteration_number
+    cell.stranger().acquire_lease(f"iteration-{number}", 30.0)
+    waiting = told(cell, f"iteration-{number}")
+    todo = Todo(cell.sink.wanted(), total=2)
+
+    def others_do_it() -> None:
+        assert waiting.wait(30)
+        todo.give_up(lambda slot: True)
+
+    with helper(others_do_it):
+        cell.collector.collect(todo, stop=threading.Event())
+    assert cell.drive.episodes == []
+    assert cell.stranger().status().lease is not None, "it was left to the other"
+
+
+def test_an_iteration_that_collects_no_more_is_waited_for_no_longer_than_anybody(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station_module, "LEASE_WAIT_S", 0.0)
+    cell.lab.request({**SMALL, "lineage": "b"})
+    context = cell.lab.context("collect")
+    cell.stranger().acquire_lease(f"iteration-{context.iteration_number}", 30.0)
+    cell.lab.end(context, {})
+    with pytest.raises(LeaseConflict):
+        cell.collect()
 
 
 @pytest.mark.parametrize("kind", ["motor_overload", "disconnect", "dead_camera"])
