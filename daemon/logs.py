@@ -13,10 +13,9 @@ QUIET = ("apscheduler", "alembic", "urllib3", "httpx2")  # they speak per job ru
 class Discreet(logging.Formatter):
     """What a line looks like, wherever it is written: without secrets, traces included."""
 
-    converter = time.gmtime
-
     def __init__(self, redactor: Redactor) -> None:
         super().__init__(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
