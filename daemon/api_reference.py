@@ -69,14 +69,14 @@ def route(method: str, path: str, operation: Document) -> str:
     if "requestBody" in operation:
         (content,) = operation["requestBody"]["content"].values()
         lines += [f"Body: {kind_of(content['schema'])}.", ""]
-    answered = list(answers(operation))
-    return "\n".join([*lines, *([f"Answers {'; '.join(answered)}.", ""] if answered else [])])
+    refused = ", ".join(status for status in operation["responses"] if status >= "4")
+    return "\n".join([*lines, f"Answers {'; '.join(answers(operation))}. Refuses with {refused}.", ""])
 
 
 def answers(operation: Document) -> Iterator[str]:
     """The answers that are no refusals."""
     for status, answer in operation["responses"].items():
-        if status.startswith("2"):
+        if status < "4":
             kinds = [
                 kind_of(content["schema"]) if content.get("schema") else f"`{media}`"
                 for media, content in answer.get("content", {}).items()
@@ -92,10 +92,8 @@ def parameter_row(parameter: Document) -> str:
 
 
 def schemas(known: Document) -> Iterator[str]:
-    """Every document, field by field; those of refused validation are the framework's and not sent."""
+    """Every document, field by field."""
     for name, schema in sorted(known.items()):
-        if name in {"HTTPValidationError", "ValidationError"}:
-            continue
         lines = [f"### {name}", "", *paragraph(schema)]
         fields = schema.get("properties", {})
         if fields:

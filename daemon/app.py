@@ -34,6 +34,7 @@ from daemon.api import (
     tokens,
     worlds,
 )
+from daemon.api.answers import Documented
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors, failure_buckets
 from daemon.api.problems import install_problems, too_large
@@ -106,7 +107,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
             app.state.services = services
             yield
 
-    app = FastAPI(
+    app = Documented(
         title="gymnastd",
         summary="Collect on the robot, finetune the world model, improve the policy inside it.",
         version=version("gymnast-daemon"),

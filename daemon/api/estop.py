@@ -47,9 +47,7 @@ class Stopped(BaseModel):
     items: list[StoppedStation]
 
 
-@router.post(
-    "", response_model=Stopped, responses={424: {"description": "a station was not reached: it may move"}}
-)
+@router.post("", response_model=Stopped)
 async def stop(request: Request, actor: Actor, asked: StopAsked | None = None) -> dict[str, Any]:
     """Stop every robot now. Only somebody at the station can let it go on. 424: one was not stopped."""
     reason = asked.reason if asked else ""

@@ -51,7 +51,7 @@ def list_events(
 @router.get(
     "/stream",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, 503: {"description": "too many streams"}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 def stream_events(
     services: Wired, kind: Kinds = None, after: Position = None, last_event_id: LastEventId = None

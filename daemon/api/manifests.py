@@ -19,7 +19,7 @@ Other = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="the iteration 
 KnownTag = Annotated[str | None, Header(max_length=2000, description="an ETag of before: 304 while it holds")]
 
 
-@router.get("/{number}/manifest", response_class=Response, responses={304: {"description": "as before"}})
+@router.get("/{number}/manifest", response_class=Response)
 def get_manifest(number: Number, services: Wired, if_none_match: KnownTag = None) -> Response:
     """Give what each phase read and what came of it, as canonical JSON; the ETag is its sha256."""
     with services.database.read() as session:

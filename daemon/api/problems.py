@@ -139,6 +139,8 @@ def _answer_validation(request: Request, error: RequestValidationError) -> JSONR
 
 def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
     """What the framework refuses by itself: no such path, no such method."""
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that is no text, or no form
+        return problem_of(RequestInvalid(faults={"body": error.detail}))
     code = {404: "page_not_found", 405: "method_not_allowed"}.get(error.status_code, "request_invalid")
     answer = problem(code, f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
     answer.headers.update(error.headers or {})

@@ -1,5 +1,9 @@
-"""An API over a database of the test's own, without workers: nothing moves unless the test moves it."""
+"""An API over a database of the test's own, without workers: nothing moves unless the test moves it.
 
+Whatever it answers in any test has to be told in its OpenAPI document.
+"""
+
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,7 +27,18 @@ def settings(tmp_path, sqlite_url) -> Settings:
 @pytest.fixture
 def client(settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        client.event_hooks = {"response": [lambda answer: require_told(client.app.openapi(), answer)]}
         yield client
+
+
+def require_told(document, answer):
+    """Fail where the answer's status is not told of its call; 500 is a fault, and told of none."""
+    method, path = answer.request.method.lower(), answer.request.url.path
+    for template, operations in document["paths"].items():
+        form = re.sub(r"\{\w+\}", "[^/]+", template)
+        if re.fullmatch(form, path) and method in operations:
+            statuses = {*operations[method]["responses"], "500"}
+            assert str(answer.status_code) in statuses, f"{method} {template} {answer.status_code}"
 
 
 @pytest.fixture
