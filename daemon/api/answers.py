@@ -55,7 +55,7 @@ OWN: Mapping[str, tuple[int, ...]] = {
     "PUT /v1/stations/{station_id}/hours": (412,),
     "DELETE /v1/stations/{station_id}/hours": (412,),
     "POST /v1/estop": (424,),
-    "POST /v1/worlds/what-if": (AGAIN, 409, 410, 507),
+    "POST /v1/worlds/what-if": (AGAIN, 404, 409, 410, 507),
     "GET /v1/worlds/what-ifs/{what_if_id}": (404,),
     "GET /v1/worlds/what-ifs/{what_if_id}/start.png": (404,),
     "GET /v1/worlds/what-ifs/{what_if_id}/rollouts/{place}/strip.jpg": (404,),

@@ -53,20 +53,20 @@ def upgrade() -> None:
 def downgrade() -> None:
     others = sa.select(iterations.c.id).where(iterations.c.lineage != MAIN)
     op.execute(trials.delete().where(trials.c.iteration_id.in_(others)))
-    _change(phase_runs.c.outcome, phase_runs.c.iteration_id.in_(others), changes={"made": {}})
+    _change(phase_runs, phase_runs.c.iteration_id.in_(others), column="outcome", changes={"made": {}})
     brought = sa.and_(checkpoints.c.iteration_id.is_(None), checkpoints.c.lineage != MAIN)
-    _change(checkpoints.c.card, brought, changes={"candidate": True})
+    _change(checkpoints, brought, column="card", changes={"candidate": True})
     op.drop_index(op.f("ix_iterations_lineage_number"), table_name="iterations")
     op.drop_column("checkpoints", "lineage")
     op.drop_column("iterations", "lineage")
 
 
 def _change(
-    column: sa.ColumnClause[object], which: sa.ColumnElement[bool], *, changes: dict[str, object]
+    table: sa.TableClause, which: sa.ColumnElement[bool], *, column: str, changes: dict[str, object]
 ) -> None:
     """Put something else into the JSON of some rows: there is no SQL for it that both databases have."""
-    session, table = op.get_bind(), column.table
-    query = sa.select(table.c.id, column).where(which, column.is_not(None))
+    session = op.get_bind()
+    query = sa.select(table.c.id, table.c[column]).where(which, table.c[column].is_not(None))
     for row_id, document in session.execute(query).all():
-        changed = {column.name: {**document, **changes}}
+        changed = {column: {**document, **changes}}
         session.execute(table.update().where(table.c.id == row_id).values(changed))
