@@ -153,8 +153,8 @@ def test_what_was_only_kept_where_it_comes_from_is_tried_where_it_goes(elsewhere
     database.upgrade()
     with database.read() as session:
         assert CANDIDATE not in _new(session, index, adopt=False, lineage="main").card
-        assert _new(session, {**index, "kind": "judge"}, adopt=False).card[CANDIDATE] is True
-        assert CANDIDATE not in _new(session, {**index, "kind": "judge"}, adopt=True).card
+        assert _new(session, {**index, "kind": "judge"}, adopt=False, lineage="main").card[CANDIDATE] is True
+        assert CANDIDATE not in _new(session, {**index, "kind": "judge"}, adopt=True, lineage="main").card
     database.dispose()
 
 
