@@ -42,8 +42,8 @@ class Books:
 
     def before(self, after: Named) -> Named | None:
         """The newest judged one of the same lineage before this one."""
-        own = self._beside(after)
-        return next((named for named in self.judged if named[1] < after[1] and named in own), None)
+        own = (named for named in self._beside(after) if self.success[named[0]])
+        return next((named for named in own if named[1] < after[1]), None)
 
     def gain(self, before: Named, after: Named) -> Record:
         """What the one has over the other."""

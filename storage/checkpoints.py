@@ -118,7 +118,7 @@ def path(row: CheckpointRow, blobs: BlobStore) -> Path:
     return place
 
 
-def lineage(session: Session, checkpoint_id: str) -> list[CheckpointRow]:
+def ancestry(session: Session, checkpoint_id: str) -> list[CheckpointRow]:
     """The checkpoint, its parent, the parent's parent, … to the first.
 
     Raises:

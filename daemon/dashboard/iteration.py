@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from daemon.api.pages import Cursor, Number
 from daemon.api.services import Services, Wired
 from daemon.curves import curves_path, read_curves
+from daemon.dashboard.ancestry import Ancestry, ancestry_of
 from daemon.dashboard.charts import Chart, Series, points_of
-from daemon.dashboard.lineage import Lineage, lineage_of
 from daemon.dashboard.page import PageRoute, render
 from daemon.iteration import film_strips, find_iteration, iteration_record, iteration_summary
 from daemon.iteration_diff import iteration_diff
@@ -48,7 +48,7 @@ def show_iteration(request: Request, number: Number, services: Wired) -> Respons
             "manifest": manifest_facts(session, row),
             "strips": sorted(film_strips(session, row)),
             "several": len(names(session)) > 1,
-            "lineages": lineages(session, row, used=record["checkpoints"]),
+            "ancestries": ancestries(session, row, used=record["checkpoints"]),
         }
         runs = phase_runs.of_iteration(session, row.id)
     return render(request, "iteration.html", charts=curve_charts(services, runs), **shown)
@@ -77,14 +77,16 @@ def manifest_facts(session: Session, row: IterationRow) -> dict[str, Any]:
     }
 
 
-def lineages(session: Session, row: IterationRow, *, used: Mapping[str, Mapping[str, str]]) -> list[Lineage]:
+def ancestries(
+    session: Session, row: IterationRow, *, used: Mapping[str, Mapping[str, str]]
+) -> list[Ancestry]:
     """Where the newest checkpoint of each kind that this iteration made or read comes from.
 
     Args:
         used: as the iteration's record has them.
     """
     newest = {**used["read"], **used["rejected"], **used["made"]}
-    return [lineage_of(session, newest[kind], iteration_id=row.id) for kind in sorted(newest)]
+    return [ancestry_of(session, newest[kind], iteration_id=row.id) for kind in sorted(newest)]
 
 
 def curve_charts(services: Services, runs: Sequence[PhaseRunRow]) -> dict[str, list[Chart]]:

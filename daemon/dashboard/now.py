@@ -53,11 +53,9 @@ def start(request: Request, services: Wired, actor: Actor, form: Form) -> Respon
     """Ask for an iteration; a spec that is refused comes back with what is wrong in it."""
     text, key = field(form, "spec"), field(form, "key")[:LONGEST_KEY] or str(uuid.uuid4())
     try:
-        spec = read_spec(text)
-        spec.require_way(services.settings.collect_via)
+        request_iteration(read_spec(text), Response(), services, actor, f"page-{key}")
     except SpecInvalid as refused:
         return _page(request, services, text=text, faults=refused.faults)
-    request_iteration(spec, Response(), services, actor, f"page-{key}")
     return RedirectResponse("/", status_code=303)
 
 

@@ -26,7 +26,7 @@ class About:
     """
 
     row: CheckpointRow
-    lineage: Sequence[CheckpointRow]
+    ancestry: Sequence[CheckpointRow]
     success: Mapping[str, tuple[int, int]]
     episodes: int
     data_digest: str | None
@@ -39,7 +39,7 @@ def about(session: Session, row: CheckpointRow) -> About:
     digest = hashlib.sha256("\n".join(f"{name} {sha256}" for name, sha256 in known).encode()).hexdigest()
     return About(
         row=row,
-        lineage=checkpoints.lineage(session, row.id),
+        ancestry=checkpoints.ancestry(session, row.id),
         success=success_counts.of_policies(session, [row.id]).get(row.id, {}),
         episodes=len(known),
         data_digest=digest if known else None,
@@ -78,6 +78,6 @@ def _data(found: About) -> list[str]:
 
 def _line(found: About) -> list[str]:
     steps = [
-        f"{place + 1}. {KINDS[row.kind]} {row.number}, `{row.id}`" for place, row in enumerate(found.lineage)
+        f"{place + 1}. {KINDS[row.kind]} {row.number}, `{row.id}`" for place, row in enumerate(found.ancestry)
     ]
     return ["## Lineage", "", "From this one back to the first:", "", *steps]

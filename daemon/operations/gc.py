@@ -140,7 +140,7 @@ def _gone_on_from(session: Session, lineage: str) -> set[str]:
     kept = {row.id for rows in newest for row in rows}
     decision = trials.latest(session, lineage)
     if decision is not None:
-        kept |= {row.id for row in checkpoints.lineage(session, decision.goes_on_id)}
+        kept |= {row.id for row in checkpoints.ancestry(session, decision.goes_on_id)}
         crowned = trials.crowning(session, decision.goes_on_id, lineage=lineage)
         kept |= {crowned.champion_id, crowned.candidate_id} if crowned else set()
     return kept

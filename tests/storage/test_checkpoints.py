@@ -89,9 +89,9 @@ def test_lineage_walks_to_the_first(database: Database, save: Callable) -> None:
     third = save(content=b"3", parent_id=second.id)
     sibling = save(content=b"4", parent_id=first.id)
     with database.read() as session:
-        assert [row.id for row in checkpoints.lineage(session, third.id)] == [third.id, second.id, first.id]
-        assert [row.id for row in checkpoints.lineage(session, sibling.id)] == [sibling.id, first.id]
-        assert [row.id for row in checkpoints.lineage(session, first.id)] == [first.id]
+        assert [row.id for row in checkpoints.ancestry(session, third.id)] == [third.id, second.id, first.id]
+        assert [row.id for row in checkpoints.ancestry(session, sibling.id)] == [sibling.id, first.id]
+        assert [row.id for row in checkpoints.ancestry(session, first.id)] == [first.id]
 
 
 def test_a_parent_that_does_not_exist_is_refused(database: Database, save: Callable) -> None:
@@ -238,7 +238,7 @@ def test_a_checkpoint_that_is_not_there_is_missed_by_its_id(database: Database, 
         with pytest.raises(RowMissing):
             checkpoints.get(session, "nobody")
         with pytest.raises(RowMissing):
-            checkpoints.lineage(session, "nobody")
+            checkpoints.ancestry(session, "nobody")
 
 
 def test_times_are_those_of_the_caller(

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from daemon.curves import curves_path
+from daemon.dashboard.ancestry import MOST_BOXES, ancestry_of
 from daemon.dashboard.iteration import MOST_CURVES
-from daemon.dashboard.lineage import MOST_BOXES, lineage_of
 from storage import iterations, phase_runs
 from tests.daemon.dashboard.laboratory import saved
 
@@ -52,7 +52,7 @@ def test_what_changed_is_told_against_the_iteration_before(browser):
 def test_lineage_goes_from_the_newest_to_the_first(browser, laboratory, database):
     assert "policy 2 comes from policy 1" in browser.page("/iterations/2").text
     with database.read() as session:
-        drawn = lineage_of(session, laboratory[1]["policy"], iteration_id="nobody's")
+        drawn = ancestry_of(session, laboratory[1]["policy"], iteration_id="nobody's")
     assert [box.number for box in drawn.boxes] == [2, 1]
     assert [box.mine for box in drawn.boxes] == [False, False]
     assert drawn.older == 0
@@ -63,7 +63,7 @@ def test_a_long_lineage_says_how_many_are_not_drawn(database, blobs, laboratory,
     for number in range(3, MOST_BOXES + 3):
         parent = saved(database, blobs, tmp_path, kind="policy", number=number, parent=parent)
     with database.read() as session:
-        drawn = lineage_of(session, parent, iteration_id="nobody's")
+        drawn = ancestry_of(session, parent, iteration_id="nobody's")
     assert (len(drawn.boxes), drawn.older) == (MOST_BOXES, 2)
     assert drawn.width > drawn.boxes[-1].x
 

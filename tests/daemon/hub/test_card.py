@@ -20,7 +20,7 @@ def a_row(number: int, now: datetime) -> CheckpointRow:
 def test_it_tells_successes_by_task_with_wilsons_interval_and_the_line(now):
     found = About(
         row=a_row(3, now),
-        lineage=[a_row(3, now), a_row(1, now)],
+        ancestry=[a_row(3, now), a_row(1, now)],
         success={"open_drawer": (9, 10), "close_drawer": (0, 0)},
         episodes=12,
         data_digest="d" * 64,
@@ -58,4 +58,4 @@ def test_what_is_known_comes_from_the_store(
     assert found.success == {}
     assert found.episodes == 2
     assert len(found.data_digest or "") == 64
-    assert [row.id for row in found.lineage] == [child.id, acted.id]
+    assert [row.id for row in found.ancestry] == [child.id, acted.id]
