@@ -9,7 +9,7 @@ COPY robot_bridge robot_bridge
 COPY storage storage
 COPY migrations migrations
 RUN pip install --no-cache-dir -c constraints.txt torch \
- && pip install --no-cache-dir -c constraints.txt '.[sim,interchange]'
+ && pip install --no-cache-dir -c constraints.txt '.[sim,interchange,otel]'
 
 USER gymnast
 ENV GYMNASTD_DATA_DIR=/data OMP_WAIT_POLICY=PASSIVE

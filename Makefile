@@ -30,7 +30,7 @@ docs: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[sim,interchange,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[sim,interchange,otel,wandb,dev]'
 	touch $(INSTALLED)
 
 clean:

@@ -34,6 +34,7 @@ from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.recipe import TASKS
 from daemon.pretrain.recording import Acting, recorded
+from daemon.progress_bar import Bars
 from daemon.spec import IterationSpec
 
 SHOWN_STEPS = (1, 5, 10, 20, 32)
@@ -61,7 +62,7 @@ def episodes(
             for task in TASKS
             for index in range(count)
         ]
-        clips = recorded(plans, work, name=f"cell-{cell}-{name}-{count}", report=print, acting=acting)
+        clips = recorded(plans, work, name=f"cell-{cell}-{name}-{count}", bars=Bars(), acting=acting)
         found.append([ended_at(clip, steps) for clip in clips])
     return found[0], found[1]
 

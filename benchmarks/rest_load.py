@@ -3,11 +3,12 @@
     python -m benchmarks.rest_load --seconds 60 --clients 32 [--pause 1.0]
         [--episodes 100000 --iterations 1000] [--alone]
 
-The clients live in this process, one thread and one connection each; a second process trains (a loop of numpy
-matrix products on one core), as a worker would. Each client asks for one page after the other and waits
-`--pause` seconds on the average between two, as a dashboard does; `--pause 0` asks as fast as answers come,
-which measures the throughput, and a queue of `--clients` requests. Printed against what is asked for: p99 of
-/v1/iterations and /v1/success-rates at most 50 ms, 150 MB of resident memory, 2 s from start to first answer.
+The clients live in this process, one thread and one connection each. As a worker would, a second process
+trains (a loop of numpy matrix products on one core), and the progress of a phase is written every second.
+Each client asks for one page after the other and waits `--pause` seconds on the average between two, as a
+dashboard does; `--pause 0` asks as fast as answers come, which measures the throughput, and a queue of
+`--clients` requests. Printed against what is asked for: p99 of /v1/iterations and /v1/success-rates at most
+50 ms, 150 MB of resident memory, 2 s from start to first answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pathlib import Path
 
 import requests
 
-from benchmarks.rest_load_rows import fill
+from benchmarks.rest_load_rows import beat, fill
+from daemon.heartbeat import LONGEST_INTERVAL_S
 from storage.db import SQLITE_NAME, Database, default_url
 
 ROUTES = (  # with how often each is asked for
@@ -130,6 +132,27 @@ def training(wanted: bool) -> Iterator[None]:
             busy.kill()
 
 
+@contextmanager
+def beating(folder: Path, every_s: float) -> Iterator[None]:
+    """Write as a worker's heartbeat does; answers that are kept end with each write."""
+    database, over = Database(default_url(folder)), threading.Event()
+
+    def beat_until_over() -> None:
+        beats = 0
+        while not over.wait(every_s):
+            beats += 1
+            beat(database, beats)
+
+    thread = threading.Thread(target=beat_until_over)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        database.dispose()
+
+
 def bring_in(folder: Path, *, episodes: int, iterations: int) -> None:
     """A database with so many rows."""
     database, begun = Database(default_url(folder)), time.monotonic()
@@ -209,6 +232,7 @@ def main() -> None:
         if not (folder / SQLITE_NAME).is_file():
             bring_in(folder, episodes=asked.episodes, iterations=asked.iterations)
         stack.enter_context(training(not asked.alone))
+        stack.enter_context(beating(folder, LONGEST_INTERVAL_S))
         url, start, pid = stack.enter_context(serving(folder))
         fresh_mb, begun_cpu_s = resident_mb(pid), cpu_seconds(pid)
         wanted = {"clients": asked.clients, "seconds": asked.seconds, "pause_s": asked.pause}

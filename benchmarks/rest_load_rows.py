@@ -61,6 +61,14 @@ def fill(database: Database, *, episodes: int, iterations: int, seed: int = 0) -
         session.execute(sa.text("ANALYZE"))
 
 
+def beat(database: Database, beats: int) -> None:
+    """One write as a worker at work makes it: the progress of a phase run."""
+    with database.write() as session:
+        newest = sa.select(sa.func.max(PhaseRunRow.queued_at)).scalar_subquery()
+        change = sa.update(PhaseRunRow).where(PhaseRunRow.queued_at == newest)
+        session.execute(change.values(progress_text=f"update {beats}"))
+
+
 def _insert(database: Database, table: type[Row], rows: Iterator[dict[str, Any]]) -> None:
     with database.write() as session:
         while batch := list(islice(rows, BATCH)):

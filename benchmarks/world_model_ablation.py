@@ -41,6 +41,7 @@ from daemon.phases.checkpoints import ASSETS
 from daemon.pretrain import recipe
 from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.recording import Acting, recorded
+from daemon.progress_bar import Bars
 
 SHOWN_STEPS = (1, 5, 10, 20, 32)
 NAMES = ("shipped", "diffusion", "adamw", "pixels", "difference")
@@ -190,10 +191,10 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     cells = recipe.TRAINING_CELLS[: arguments.cells]
     experts: list[EpisodePlan] = [plan for plan in recipe.world_model_plans() if plan.cell_seed in cells]
-    clips = recorded(experts, work, name=f"experts-{arguments.cells}", report=print)
+    clips = recorded(experts, work, name=f"experts-{arguments.cells}", bars=Bars())
     acting = Acting(ASSETS / "nano" / "policy.safetensors", temperature=0.0)
     plans = recipe.measuring_plans(episodes_per_cell=2)
-    measured = recorded(plans, work, name="measuring-2", report=print, acting=acting)
+    measured = recorded(plans, work, name="measuring-2", bars=Bars(), acting=acting)
     for name, way in ways(clips, updates=arguments.updates, batch=arguments.batch).items():
         if not arguments.only or name in arguments.only:
             drift = told(name, way, clips, measured)

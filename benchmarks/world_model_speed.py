@@ -13,9 +13,11 @@ from itertools import pairwise
 
 import torch
 
+from daemon.learning.devices import choose_precision, precision_of
 from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.world_model.latents import LatentClip, LatentClips
 from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.optimizing import OptimizerName
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.windows import Pool
 
@@ -29,18 +31,27 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - before
 
 
-def update_seconds(model: WorldModel, *, frames: int, updates: int = 6) -> float:
-    """Median seconds of one training update of 16 windows, each frame twice in them."""
+def update_seconds(
+    model: WorldModel, *, frames: int, updates: int = 6, optimizer: OptimizerName = "adamw"
+) -> float:
+    """Median seconds of one training update of 16 windows, each frame twice in them; it changes the model."""
     clip = LatentClip(latents=torch.randn(41, 8, 8, 8), actions=torch.randn(40, 10), episode_id="noise")
     at = [time.perf_counter()]
     train_transformer(
-        model.copy(),
+        model,
         [Pool(name="noise", clips=LatentClips((clip,)))],
-        config=TrainingConfig(updates=updates, batch=16, frames=frames),
+        config=TrainingConfig(updates=updates, batch=16, frames=frames, optimizer=optimizer),
         on_update=lambda *_: at.append(time.perf_counter()),
     )
     took = sorted(later - earlier for earlier, later in pairwise(at[1:]))
     return took[len(took) // 2]
+
+
+def muon_seconds(model: WorldModel, *, frames: int, orthogonalized_in: torch.dtype) -> float:
+    """As `update_seconds`, with Muon in this type; the model's own precision stays what it is."""
+    copied = model.copy()
+    with precision_of(model.device.type, orthogonalized_in):
+        return update_seconds(copied, frames=frames, optimizer="muon")
 
 
 def imagination(model: WorldModel, *, batch: int) -> tuple[float, float]:
@@ -65,7 +76,7 @@ def cache_gain(model: WorldModel, *, batch: int) -> float:
     transformer, window = model.transformer, model.transformer.config.max_frames
     latents = torch.randn(batch, window, 8, 8, 8)
     levels, actions = torch.zeros(batch, window, dtype=torch.long), torch.zeros(batch, window, 10)
-    cache = transformer.empty_cache(latents[:, 0])
+    cache = transformer.empty_cache(latents[:, 0], dtype=model.precision)
 
     def one() -> None:
         told = transformer.modulations(levels[:, :1], actions[:, :1])
@@ -89,7 +100,12 @@ def main() -> None:
     print(f"world model: {parameters / 1e6:.2f} M parameters, {2 * parameters / 1e6:.1f} MB in float16")
     print(f"precision {model.precision}, {arguments.threads} threads, batch {arguments.batch}")
     for frames in (10, 16):
-        print(f"update of 16 windows x {frames} frames: {update_seconds(model, frames=frames):.2f} s")
+        print(f"update of 16 windows x {frames} frames: {update_seconds(model.copy(), frames=frames):.2f} s")
+    before, after = (
+        muon_seconds(model, frames=10, orthogonalized_in=kind)
+        for kind in (torch.bfloat16, choose_precision(model.device.type))
+    )
+    print(f"update with Muon: {before:.2f} s with bfloat16, {after:.2f} s as chosen: {before / after:.2f} x")
     rate, passes = imagination(model, batch=arguments.batch)
     print(f"imagination: {rate:.0f} frames/s at {passes:.2f} passes per frame")
     print(f"cache: {cache_gain(model, batch=arguments.batch):.1f} x faster than showing the window again")

@@ -1,7 +1,8 @@
 """Alarms: the real success of a policy that did not change has changed, so the robot or its scene has.
 
-Each policy is watched at each task on each station. Nothing is kept: the alarms are those that the episodes
-raise, with the verdicts that count today; what an alarm is, is in `change_point`.
+Each policy is watched at each task on each station, and apart where a judge may end episodes early: to end
+them otherwise changes the rate of a policy, and no robot. Nothing is kept: the alarms are those that the
+episodes raise, with the verdicts that count today; what an alarm is, is in `change_point`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,28 +11,31 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from daemon.change_point import Change, changes
-from storage import outcomes
+from storage import end_rules, outcomes
 from storage.outcomes import JudgedEpisode
 from storage.tables import CheckpointRow, IterationRow
 
 Record = dict[str, Any]
-Watched = tuple[str, str, str]  # policy, task, station
+Watched = tuple[str, str, str, bool]  # policy, task, station, whether a judge may end its episodes
 
 
 def alarms_of(
     session: Session, policies: Sequence[CheckpointRow], *, until_iteration: int | None = None
 ) -> list[Record]:
-    """Every alarm of these policies, the newest first, in two queries.
+    """Every alarm of these policies, the newest first, in three queries, four where episodes end early.
 
     Episodes of the trial that promoted a policy are left out: it was promoted for doing well there, and every
     later episode would look like a fall beside them.
     """
     numbers = {row.id: row.number for row in policies}
     promoted = outcomes.promoted_in(session, numbers)
+    judged = outcomes.judged_episodes(session, numbers, until_iteration=until_iteration)
+    rules = end_rules.of_numbers(session, {episode.iteration for episode in judged})
     watched: dict[Watched, list[JudgedEpisode]] = {}
-    for episode in outcomes.judged_episodes(session, numbers, until_iteration=until_iteration):
+    for episode in judged:
         if episode.iteration > promoted.get(episode.policy, 0):
-            watched.setdefault((episode.policy, episode.task, episode.station), []).append(episode)
+            early = rules[episode.iteration].ends_early(episode.task)
+            watched.setdefault((episode.policy, episode.task, episode.station, early), []).append(episode)
     found = [
         {"policy": key[0], "policy_number": numbers[key[0]], "task": key[1], "station": key[2], **alarm}
         for key, episodes in sorted(watched.items())

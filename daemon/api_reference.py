@@ -68,7 +68,8 @@ def route(method: str, path: str, operation: Document) -> str:
         lines += [parameter_row(each) for each in parameters] + [""]
     if "requestBody" in operation:
         (content,) = operation["requestBody"]["content"].values()
-        lines += [f"Body: {kind_of(content['schema'])}.", ""]
+        example = json.dumps(content["example"], ensure_ascii=False)
+        lines += [f"Body: {kind_of(content['schema'])}, such as", "", "```json", example, "```", ""]
     refused = ", ".join(status for status in operation["responses"] if status >= "4")
     return "\n".join([*lines, f"Answers {'; '.join(answers(operation))}. Refuses with {refused}.", ""])
 

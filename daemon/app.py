@@ -4,7 +4,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -15,6 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from daemon.api import (
     alarms,
+    audit,
+    cameras,
     checkpoints,
     episodes,
     estop,
@@ -22,21 +24,30 @@ from daemon.api import (
     health,
     iteration_control,
     iterations,
+    judges,
     labels,
     ledger,
     logs,
     manifests,
     metrics,
+    notes,
+    policies,
+    promotion,
     schedules,
+    standing,
     start_images,
     station_hours,
+    stations,
     success_rates,
+    tasks,
     tokens,
     worlds,
 )
 from daemon.api.answers import Documented
 from daemon.api.callers import Callers
 from daemon.api.doors import Doors, failure_buckets
+from daemon.api.kept_answers import KeptAnswers
+from daemon.api.kept_counts import KeptCounts
 from daemon.api.problems import install_problems, too_large
 from daemon.api.request_counts import CountRequests, RequestCounts
 from daemon.api.security import guarded
@@ -44,23 +55,28 @@ from daemon.api.services import Services
 from daemon.api.sessions import Sessions
 from daemon.binding import address_of, require_locked
 from daemon.dashboard import routes as dashboard
+from daemon.dashboard import what_ifs
 from daemon.data_directory import DataDirectoryLock
 from daemon.deaths import Death
-from daemon.events.feed import MOST_STREAMS, Feed
+from daemon.events.feed import Feed
 from daemon.events.webhooks import Webhooks
-from daemon.jobs import jobs
+from daemon.jobs import jobs, upkeep_job
 from daemon.measurements import Measurements
 from daemon.memory import share_memory_between_threads
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.signals import interrupted_by
+from daemon.station_cameras import StationCameras
 from daemon.station_watch import StationWatch
-from daemon.stores import open_blobs, open_database, utc_now
+from daemon.stores import open_blobs, open_database, require_same_clock, utc_now
 from daemon.supervisor import WORKER_COMMAND, Supervisor
-from daemon.worlds.pictures import MOST_TEXT
+from daemon.tracing import tracing
+from daemon.upkeep import Upkeep
+from daemon.worlds.pictures import MOST_BYTES, MOST_TEXT
 from robot_bridge.body_limit import BodyLimit
 from robot_bridge.http_heads import BoundedHeads
 from storage import run_notes
+from storage.change_marks import ChangeMarks
 from storage.db import Database
 
 log = logging.getLogger(__name__)
@@ -76,20 +92,31 @@ RESOURCES = (
     ledger,
     episodes,
     labels,
+    notes,
     checkpoints,
+    policies,
+    promotion,
+    judges,
+    tasks,
     schedules,
+    stations,
     station_hours,
+    standing,
+    cameras,
     estop,
     worlds,
     start_images,
     events,
     metrics,
     tokens,
+    audit,
 )
-WITH_PICTURES = dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024)  # bytes
-# Python runs one at a time; each more costs a connection and its cache, 3 MB. A stream of events holds one
-# while it waits.
-REQUEST_THREADS = 8 + MOST_STREAMS
+WITH_PICTURES = {  # bytes; a form sends its picture as it is
+    **dict.fromkeys((worlds.ASKED_AT, start_images.ADDED_AT), MOST_TEXT + 64 * 1024),
+    what_ifs.ASKED_AT: MOST_BYTES + 64 * 1024,
+}
+# Python runs one at a time; each more costs a connection and its cache, 3 MB. Streams wait elsewhere.
+REQUEST_THREADS = 6
 
 
 def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> FastAPI:
@@ -98,6 +125,7 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
     Raises (when it is started):
         DataDirectoryBusy: another daemon has the data directory.
         DatabaseNewer: a later release has migrated the database.
+        ClockSkewed: the database keeps another time than this machine.
         BindRefused: others could reach it, and there is no token to ask them for.
     """
 
@@ -133,10 +161,12 @@ def create_app(settings: Settings, *, worker_command: Sequence[str] = WORKER_COM
 def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) -> Iterator[Services]:
     """Everything but HTTP: lock, newest tables, scheduler, workers. Taken down in the opposite order."""
     with ExitStack() as stack:
+        stack.enter_context(tracing(settings, role="serve"))
         stack.enter_context(DataDirectoryLock(settings.data_dir))
         database = open_database(settings)
         stack.callback(database.dispose)
         database.upgrade()
+        require_same_clock(database, settings)
         require_locked(settings, database)
         obituary = partial(note_death, database)
         supervisor = Supervisor(settings=settings, command=worker_command, on_death=obituary)
@@ -145,27 +175,35 @@ def running(settings: Settings, worker_command: Sequence[str] = WORKER_COMMAND) 
         told = Feed(database)
         hooks = Webhooks(settings.webhooks, database, now=utc_now)
         hooks.enter()
-        work = jobs(settings, database, blobs, feed=told, hooks=hooks)
-        scheduler = Scheduler(database, supervisor, now=utc_now, jobs=work)
+        upkeep = Upkeep(settings, database)
+        stack.callback(upkeep.stop)
+        stations = StationWatch(settings)
+        stack.callback(stations.close)
+        work = jobs(settings, database, blobs, feed=told, hooks=hooks, stations=stations)
+        scheduler = Scheduler(database, supervisor, now=utc_now, jobs=[*work, upkeep_job(upkeep)])
         stack.callback(scheduler.stop)
         stack.callback(hooks.stop)
         stack.callback(told.close)
-        stations = StationWatch(settings)
-        stack.callback(stations.close)
+        shown = StationCameras(settings)
+        stack.callback(shown.close)
         callers = Callers(database, now=utc_now)
         stack.callback(callers.close)
         callers.prepare()
+        marks = stack.enter_context(closing(ChangeMarks(database)))
         scheduler.start()
         yield Services(
             settings=settings,
             database=database,
             blobs=blobs,
             callers=callers,
+            answers=KeptAnswers(marks),
+            counts=KeptCounts(),
             sessions=Sessions(),
             supervisor=supervisor,
             feed=told,
             measurements=Measurements(database, now=utc_now, hooks=[hook.name for hook in settings.webhooks]),
             stations=stations,
+            cameras=shown,
             scheduling=scheduler.running,
             now=utc_now,
         )

@@ -18,11 +18,13 @@ from daemon import (
     cli_control,
     cli_exchange,
     cli_hub,
+    cli_lab,
     cli_ledger,
     cli_look,
     cli_manifest,
     cli_offline,
     cli_ops,
+    cli_pictures,
     cli_policy,
     cli_rest,
     cli_schedule,
@@ -53,6 +55,7 @@ for import_command in (
     name = import_command.__name__.removeprefix("import_").replace("_", "-")
     cli_offline.import_commands.command(name)(import_command)
 cli_exchange.export_commands.command("tensorboard")(cli_hub.export_tensorboard)
+cli_exchange.export_commands.command("wandb")(cli_hub.export_wandb)
 cli_exchange.export_commands.command("checkpoint")(cli_hub.export_checkpoint)
 cli_offline.import_commands.command("checkpoint")(cli_hub.import_checkpoint)
 app.add_typer(cli_bench.bench_commands)
@@ -60,9 +63,12 @@ app.add_typer(cli_station.station_commands)
 app.add_typer(cli_token.token_commands)
 app.add_typer(cli_schedule.schedule_commands)
 app.add_typer(cli_schedule.hours_commands)
+app.add_typer(cli_pictures.start_image_commands)
 app.command("clear-estop")(cli_station.clear_estop)
 app.command()(cli_policy.policy_server)
 app.command()(cli_worlds.what_if)
+app.command()(cli_worlds.what_ifs)
+app.command()(cli_pictures.snapshot)
 for operation in (cli_ops.doctor, cli_ops.backup, cli_ops.restore, cli_ops.gc):
     app.command()(operation)
 app.command()(cli_autoeval.autoeval_emulator)
@@ -79,11 +85,12 @@ for control_command in (
     app.command()(control_command)
 for manifest_command in (cli_manifest.manifest, cli_manifest.diff, cli_manifest.rerun):
     app.command()(manifest_command)
-for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label):
+for watch_command in (cli_watch.watch, cli_watch.events, cli_watch.logs, cli_watch.label, cli_watch.note):
     app.command()(watch_command)
 for look_command in (
     cli_look.episodes,
     cli_look.labels,
+    cli_look.notes,
     cli_look.video,
     cli_look.film_strip,
     cli_look.checkpoints,
@@ -93,6 +100,19 @@ for look_command in (
     cli_look.compare,
 ):
     app.command()(look_command)
+for lab_command in (
+    cli_lab.episode,
+    cli_lab.checkpoint,
+    cli_lab.policies,
+    cli_lab.promote,
+    cli_lab.rollback,
+    cli_lab.judges,
+    cli_lab.stations,
+    cli_lab.tasks,
+    cli_lab.audit,
+    cli_lab.metrics,
+):
+    app.command()(lab_command)
 for offline_command in (
     cli_offline.pretrain,
     cli_offline.finetune_world_model,
@@ -133,7 +153,7 @@ def serve(
     gc.enable()
     gc.freeze()  # and no answer waits until a million old objects have been looked through
     settings = load_settings(host=host, port=port, data_dir=data_dir)
-    configure_logging(settings.log_level, secrets_of(settings))
+    configure_logging(settings.log_level, secrets_of(settings), form=settings.log_format)
     serve_daemon(settings, announce=lambda url: announced(f"gymnastd serves {url}", url, announce))
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from daemon.cli_json import aside, tell_kept
+from daemon.cli_rest import AsJson
 from daemon.exit_status import INTERRUPTED
 
 bench_commands = typer.Typer(
@@ -30,6 +32,7 @@ def learning(
     control: Annotated[
         bool, typer.Option(help="Also run the loop without its world model learning.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the loop for K iterations and show real success per task and iteration, with intervals."""
     from daemon.learning_proof import PRESETS, Plan, prove_learning
@@ -38,7 +41,10 @@ def learning(
     asked = PRESETS[preset] if spec is None else read_spec(spec)
     plan = Plan(iterations=iterations, cell_seed=cell_seed, seed=seed, spec=asked)
     with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGINT):
-        raise typer.Exit(prove_learning(plan, out=out, arms=("loop", "control") if control else ("loop",)))
+        with aside(as_json):
+            code = prove_learning(plan, out=out, arms=("loop", "control") if control else ("loop",))
+        tell_kept(out / "learning.json", as_json)
+        raise typer.Exit(code)
     raise typer.Exit(INTERRUPTED)
 
 

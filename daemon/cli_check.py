@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from daemon.cli_json import aside, tell_kept
+from daemon.cli_rest import AsJson
+
 if TYPE_CHECKING:
     from robot_bridge.check.verdicts import CheckReport
 
@@ -24,6 +27,7 @@ def check(  # noqa: PLR0917 - a command's options are its arguments
     out: Annotated[Path, typer.Option(help="Gets check.json and check.md.")] = Path("station-check"),
     yes: Annotated[bool, typer.Option("--yes", help="Move without asking; stand at the arm.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Move nothing; look only.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a robot before it works: limits, motors, camera, small slow motions, rotation, stop, park.
 
@@ -42,23 +46,26 @@ def check(  # noqa: PLR0917 - a command's options are its arguments
 
     opened = open_driver(driver, cell_seed=cell_seed, address=address, tasks=tasks)
     try:
-        report = run_check(
-            opened,
-            clock=time.monotonic,
-            ask=agree if yes else typer.confirm,
-            report=typer.echo,
-            plan=CheckPlan(dry_run=dry_run, task_id=task),
-        )
+        with aside(as_json):
+            report = run_check(
+                opened,
+                clock=time.monotonic,
+                ask=agree if yes else typer.confirm,
+                report=typer.echo,
+                plan=CheckPlan(dry_run=dry_run, task_id=task),
+            )
     finally:
         opened.close()
-    raise typer.Exit(told(report, out))
+    raise typer.Exit(told(report, out, as_json))
 
 
-def told(report: "CheckReport", out: Path) -> int:
+def told(report: "CheckReport", out: Path, as_json: bool) -> int:
     """Leave the report, say where, and give the exit status."""
-    _, text = report.write(out)
+    document, text = report.write(out)
     failed = ", ".join(item.name for item in report.failed)
-    typer.echo(f"{'failed: ' + failed if failed else 'nothing failed'}; the report is {text}")
+    with aside(as_json):
+        typer.echo(f"{'failed: ' + failed if failed else 'nothing failed'}; the report is {text}")
+    tell_kept(document, as_json)
     return report.exit_status
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from daemon.cli_ops import AsJson
-from daemon.cli_rest import tell
+from daemon.cli_rest import AsJson, tell
 
 if TYPE_CHECKING:
-    from daemon.exchange import Advance, Find
+    from daemon.exchange import Find
     from storage.interchange.exchange import Intake
     from storage.interchange.worldgym_clips import ImportReport
+    from storage.interchange.writer import Counted
 
 FORMATS = ("lerobot", "bridge-raw", "worldgym-clips", "rlds")
 
@@ -25,6 +26,14 @@ export_commands = typer.Typer(
 )
 
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="An empty folder, or one that is not there yet.")]
+DatasetTarget = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        help="An empty folder, or one that is not there yet. What the same command began there and did not "
+        "finish goes on.",
+    ),
+]
 Query = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,7 +49,7 @@ Convention = Annotated[
 
 
 @export_commands.command("lerobot")
-def export_lerobot(folder: Target, query: Query = None, as_json: AsJson = False) -> None:
+def export_lerobot(folder: DatasetTarget, query: Query = None, as_json: AsJson = False) -> None:
     """As a LeRobotDataset v3: parquet and mp4."""
     with needs("pyarrow"):
         from storage.interchange.lerobot_write import LeRobotWriter
@@ -48,7 +57,7 @@ def export_lerobot(folder: Target, query: Query = None, as_json: AsJson = False)
 
 
 @export_commands.command("bridge-raw")
-def export_bridge_raw(folder: Target, query: Query = None, as_json: AsJson = False) -> None:
+def export_bridge_raw(folder: DatasetTarget, query: Query = None, as_json: AsJson = False) -> None:
     """As folders of raw BridgeData V2: JPEGs and pickles."""
     from storage.interchange.bridge_raw_write import BridgeRawWriter
 
@@ -56,7 +65,7 @@ def export_bridge_raw(folder: Target, query: Query = None, as_json: AsJson = Fal
 
 
 @export_commands.command("worldgym-clips")
-def export_worldgym_clips(folder: Target, query: Query = None, as_json: AsJson = False) -> None:
+def export_worldgym_clips(folder: DatasetTarget, query: Query = None, as_json: AsJson = False) -> None:
     """As clips that a WorldGym world model is trained on: mp4 and npz."""
     from storage.interchange.worldgym_exchange import WorldGymWriter
 
@@ -64,7 +73,7 @@ def export_worldgym_clips(folder: Target, query: Query = None, as_json: AsJson =
 
 
 @export_commands.command("rlds")
-def export_rlds(folder: Target, query: Query = None, as_json: AsJson = False) -> None:
+def export_rlds(folder: DatasetTarget, query: Query = None, as_json: AsJson = False) -> None:
     """As an RLDS dataset that TFDS reads: TFRecord. TensorFlow is not needed."""
     from storage.interchange.rlds_write import RldsWriter
 
@@ -73,8 +82,6 @@ def export_rlds(folder: Target, query: Query = None, as_json: AsJson = False) ->
 
 def import_lerobot(folder: Source, convention: Convention = None, as_json: AsJson = False) -> None:
     """Bring a LeRobotDataset v3 in. Twice adds nothing; what was broken off goes on."""
-    from functools import partial
-
     with needs("pyarrow"):
         from storage.interchange.lerobot_read import find_lerobot
     import_as("lerobot", folder, partial(find_lerobot, convention=convention), as_json=as_json)
@@ -89,8 +96,6 @@ def import_bridge_raw(folder: Source, as_json: AsJson = False) -> None:
 
 def import_rlds(folder: Source, convention: Convention = None, as_json: AsJson = False) -> None:
     """Bring an RLDS dataset in TFRecord files in. Twice adds nothing; what was broken off goes on."""
-    from functools import partial
-
     from storage.interchange.rlds_read import find_rlds
 
     import_as("rlds", folder, partial(find_rlds, convention=convention), as_json=as_json)
@@ -116,6 +121,7 @@ def import_worldgym_clips(
 ) -> None:
     """Bring real robot clips into the replay store; those in test/ are held out. Twice adds nothing."""
     from daemon.imports import import_clips
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
     from storage.interchange.seal import is_ours
     from storage.interchange.worldgym_exchange import find_worldgym
@@ -123,32 +129,55 @@ def import_worldgym_clips(
     if is_ours(folder):
         import_as("worldgym-clips", folder, find_worldgym, as_json=as_json)
         return
-    report = import_clips(load_settings(), folder)
+    with Bars(shown=not as_json) as bars:
+        advance = partial(bars.count, "import worldgym-clips", unit="clips")
+        report = import_clips(load_settings(), folder, advance=advance)
     tell_imported(report, as_json=as_json)
 
 
 def export_as(make: Any, folder: Path, terms: list[str] | None, *, as_json: bool) -> None:
     """Write what answers, with a bar, and say how much it was."""
     from daemon.exchange import export_episodes
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
+    from storage.interchange.exchange import Watch
     from storage.interchange.query import parse_query
 
     query = parse_query(terms or [])
-    with bar(f"export {make.format}") as advance:
-        count = export_episodes(load_settings(), folder, query=query, make=make, advance=advance)
-    seal = folder / "manifest.json"
-    document = {"episodes": count, "folder": str(folder), "manifest": str(seal)}
-    tell(document, as_json, lambda: typer.echo(f"{count} episodes in {folder}, sealed by {seal}"))
+    with Bars(shown=not as_json) as bars:
+        watch = Watch(
+            done=partial(bars.count, f"export {make.format}", unit="episodes"),
+            checked=partial(bars.count, "check what is there", unit="episodes"),
+            together=partial(bars.count, "put files together", unit="episodes"),
+        )
+        counted = export_episodes(load_settings(), folder, query=query, make=make, watch=watch)
+    document = {**asdict(counted), "folder": str(folder), "manifest": str(folder / "manifest.json")}
+    tell(document, as_json, lambda: typer.echo(exported(counted, folder)))
+
+
+def exported(counted: Counted, folder: Path) -> str:
+    """How much there is, and what was special about it."""
+    said = f"{counted.episodes} episodes in {folder}, sealed by {folder / 'manifest.json'}"
+    if counted.before:
+        said += f"; {counted.before} of them were there already"
+    if counted.later:
+        said += f"; {counted.later} that came since it was begun are not among them"
+    return said
 
 
 def import_as(format_name: str, folder: Path, find: Find, *, as_json: bool) -> None:
     """Bring in what is new, with a bar, and say how much it was."""
     from daemon.exchange import import_episodes
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
 
     settings = load_settings()
-    with bar(f"import {format_name}") as advance:
-        report = import_episodes(settings, folder, format_name=format_name, find=find, advance=advance)
+    with Bars(shown=not as_json) as bars:
+        advance = partial(bars.count, f"import {format_name}", unit="episodes")
+        checked = partial(bars.count, "check digests", unit="files")
+        report = import_episodes(
+            settings, folder, format_name=format_name, find=find, advance=advance, checked=checked
+        )
     tell_imported(report, as_json=as_json)
 
 
@@ -159,31 +188,7 @@ def tell_imported(report: ImportReport | Intake, *, as_json: bool) -> None:
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Advance]:
-    """A progress bar with rate and remaining time, on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=None, rate="")
-
-        def advance(done: int, of: int | None) -> None:
-            speed = progress.tasks[0].speed
-            rate = f"{speed:.1f} episodes/s" if speed else ""
-            progress.update(task, completed=done, total=of, rate=rate)
-
-        yield advance
-
-
-@contextmanager
-def needs(package: str) -> Iterator[None]:
+def needs(package: str, *, extra: str = "interchange") -> Iterator[None]:
     """Tell of a package that an optional extra would have brought, instead of a trace."""
     try:
         yield
@@ -192,4 +197,4 @@ def needs(package: str) -> Iterator[None]:
             raise
         from storage.interchange.errors import ExtraMissing
 
-        raise ExtraMissing(package=package, extra="interchange") from error
+        raise ExtraMissing(package=package, extra=extra) from error

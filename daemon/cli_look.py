@@ -1,4 +1,4 @@
-"""Commands that look at what a running daemon keeps: episodes, labels, checkpoints, trust, alarms."""
+"""Commands that look at what a running daemon keeps: episodes, checkpoints, trust, alarms."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,15 +40,28 @@ def labels(
     tell(answer, as_json, lambda: show_labels(answer["items"]))
 
 
+def notes(
+    episode: Episode, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
+    """Show every note on an episode, oldest first."""
+    from daemon.console_look import show_notes
+
+    answer = client_of(url, token_file).notes(episode)
+    tell(answer, as_json, lambda: show_notes(answer["items"]))
+
+
 def video(
     episode: Episode,
     out: Annotated[Path, typer.Option(help="Gets the film, mp4.")],
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
     """Fetch an episode's film."""
-    out.write_bytes(client_of(url, token_file).video(episode))
-    typer.echo(f"the film of episode {episode} is {out}")
+    film = client_of(url, token_file).video(episode)
+    out.write_bytes(film)
+    document = {"episode": episode, "file": str(out), "bytes": len(film)}
+    tell(document, as_json, lambda: typer.echo(f"the film of episode {episode} is {out}"))
 
 
 def film_strip(
@@ -57,6 +70,7 @@ def film_strip(
     origin: Annotated[Literal["real", "imagined"], typer.Argument(help="Which of the two.")],
     *,
     out: Annotated[Path, typer.Option(help="Gets the strip, JPEG.")],
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -67,7 +81,9 @@ def film_strip(
     if strip is None:
         raise PageNotFound(what=f"{origin} film strip of {task} in iteration", key=number)
     out.write_bytes(strip)
-    typer.echo(f"the {origin} strip of {task} in iteration {number} is {out}")
+    document = {"iteration": number, "task": task, "origin": origin, "file": str(out), "bytes": len(strip)}
+    said = f"the {origin} strip of {task} in iteration {number} is {out}"
+    tell(document, as_json, lambda: typer.echo(said))
 
 
 def checkpoints(

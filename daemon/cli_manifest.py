@@ -1,22 +1,27 @@
 """What an iteration was made from: `gymnastd manifest`, `gymnastd diff`, `gymnastd rerun`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of
+from daemon.cli_json import aside, tell_kept
+from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url, client_of, say_json, tell
 from daemon.exit_status import DIFFERENT
 
 Which = Annotated[int, typer.Argument(min=1, help="The iteration's number.")]
 Other = Annotated[int, typer.Argument(min=1, help="The iteration to compare it with.")]
 
 
-def manifest(number: Which, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
+def manifest(
+    number: Which,
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON with and without.")] = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
     """Print what each phase of an iteration read, and what came of it, as JSON."""
-    typer.echo(json.dumps(client_of(url, token_file).manifest(number), indent=2))
+    say_json(client_of(url, token_file).manifest(number))
 
 
 def diff(
@@ -26,16 +31,14 @@ def diff(
     from daemon.console_diff import show_diff
 
     answer = client_of(url, token_file).diff(number, other)
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2))
-    else:
-        show_diff(answer)
+    tell(answer, as_json, lambda: show_diff(answer))
 
 
 def rerun(
     number: Which,
     out: Annotated[Path, typer.Option(help="A new folder: gets the checkpoints and rerun.json.")],
     data_dir: Annotated[Path | None, typer.Option(help="Of the daemon that ran the iteration.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Do the learning phases of an iteration again and compare the checkpoints bit for bit.
 
@@ -57,8 +60,12 @@ def rerun(
     finally:
         database.dispose()
     os.environ.update(thread_environment(threads))  # torch reads it when imported
+    from daemon.progress_bar import Bars
+    from daemon.rerun.run import REPORT
     from daemon.rerun.run import rerun as do_again
 
-    compared = do_again(settings, number, out=out, report=typer.echo)
+    with aside(as_json), Bars() as bars:
+        compared = do_again(settings, number, out=out, bars=bars)
+    tell_kept(out / REPORT, as_json)
     if not all(each.equal for each in compared):
         raise typer.Exit(DIFFERENT)

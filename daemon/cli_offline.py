@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from daemon.cli_json import aside, tell_kept, tell_made
+from daemon.cli_rest import AsJson
 from daemon.exit_status import INTERRUPTED
+
+AllLineages = Annotated[bool, typer.Option("--all-lineages", help="Also what other lineages have collected.")]
 
 import_commands = typer.Typer(name="import", help="Bring recorded data in.", no_args_is_help=True)
 
@@ -15,13 +19,17 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Where the checkpoints and their card go.")],
     preset: Annotated[Literal["nano"], typer.Option(help="The size of the models.")] = "nano",
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Make the base checkpoints from scratch in the simulated cell. Takes more than an hour on two cores."""
     from daemon.logs import configure_logging
     from daemon.pretrain.run import pretrain as make_base
+    from daemon.progress_bar import Bars
 
     configure_logging("INFO")
-    make_base(out=out, seed=seed, report=typer.echo)
+    with aside(as_json), Bars() as bars:
+        make_base(out=out, seed=seed, bars=bars)
+    tell_kept(out / "card.json", as_json)
 
 
 @import_commands.command("worldgym-checkpoint")
@@ -38,16 +46,24 @@ def worldgym_checkpoint(
     guidance: Annotated[
         float, typer.Option(help="3 for the release trained on Open-X, 1 for the one on Bridge alone.")
     ] = 1.0,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a WorldGym checkpoint into safetensors that diffusers can read; nothing in it is run."""
-    from daemon.learning.world_model.worldgym import import_worldgym, with_autoencoder
+    from daemon.learning.world_model.worldgym import ORIGIN_FILE, import_worldgym, with_autoencoder
 
-    transformer = import_worldgym(file, out, rotary=rotary)
-    typer.echo(f"{transformer.num_parameters() / 1e6:.2f} M parameters in {out}")
-    if autoencoder is not None:
-        world_model = with_autoencoder(transformer, autoencoder, guidance=guidance)
-        world_model.save(out / "world_model.safetensors", {"imported": str(file.name), "guidance": guidance})
-        typer.echo(f"a whole world model in {out / 'world_model.safetensors'}")
+    whole = out / "world_model.safetensors"
+    with aside(as_json):
+        transformer = import_worldgym(file, out, rotary=rotary)
+        typer.echo(f"{transformer.num_parameters() / 1e6:.2f} M parameters in {out}")
+        if autoencoder is not None:
+            world_model = with_autoencoder(transformer, autoencoder, guidance=guidance)
+            world_model.save(whole, {"imported": str(file.name), "guidance": guidance})
+            typer.echo(f"a whole world model in {whole}")
+    parts = {
+        "parameters": transformer.num_parameters(),
+        "world_model": None if autoencoder is None else str(whole),
+    }
+    tell_kept(out / ORIGIN_FILE, as_json, **parts)
 
 
 def finetune_world_model(
@@ -58,6 +74,9 @@ def finetune_world_model(
     film: Annotated[
         Path | None, typer.Option(help="Gets a JPEG: a held-out episode real, imagined before and after.")
     ] = None,
+    lineage: Annotated[str, typer.Option(help="Whose world model, and whose collected episodes.")] = "main",
+    all_lineages: AllLineages = False,
+    as_json: AsJson = False,
 ) -> None:
     """Finetune the world model on stored episodes and show the held-out error before and after."""
     from daemon.logs import configure_logging
@@ -67,8 +86,13 @@ def finetune_world_model(
     settings = load_settings()
     configure_logging("WARNING", secrets_of(settings))
     from daemon.offline import finetune_offline  # brings torch, so wrong settings are told before
+    from daemon.progress_bar import Bars
+    from storage.replay import EpisodeQuery
 
-    finetune_offline(settings, origin=episodes, updates=updates, report=typer.echo, film=film)
+    query = EpisodeQuery(origin=episodes, lineage=None if all_lineages else lineage, unowned=True)
+    with aside(as_json), Bars() as bars:
+        row = finetune_offline(settings, query, lineage=lineage, updates=updates, bars=bars, film=film)
+    tell_made(settings, row.id, as_json)
 
 
 def sft(
@@ -82,7 +106,9 @@ def sft(
     updates: Annotated[int, typer.Option(min=1)] = 200,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    lineage: Annotated[str, typer.Option(help="Whose champion.")] = "main",
+    lineage: Annotated[str, typer.Option(help="Whose champion, and whose collected episodes.")] = "main",
+    all_lineages: AllLineages = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let the champion imitate stored successes; the next iteration tries what comes out of it."""
     from daemon.logs import configure_logging
@@ -93,13 +119,21 @@ def sft(
     configure_logging("WARNING", secrets_of(settings))
     from daemon.learning.sft import SftConfig
     from daemon.offline_sft import Wanted, sft_offline
+    from daemon.progress_bar import Bars
 
     origin = None if episodes == "all" else episodes
     wanted = Wanted(
-        origin=origin, tasks=task or None, failures=failures, keep_only=keep_only, lineage=lineage
+        origin=origin,
+        tasks=task or None,
+        failures=failures,
+        keep_only=keep_only,
+        lineage=lineage,
+        all_lineages=all_lineages,
     )
     config = SftConfig(updates=updates, lr=learning_rate, seed=seed)
-    sft_offline(settings, wanted, config=config, report=typer.echo)
+    with aside(as_json), Bars() as bars:
+        row = sft_offline(settings, wanted, config=config, bars=bars)
+    tell_made(settings, row.id, as_json)
 
 
 def demo(
@@ -111,12 +145,15 @@ def demo(
         Literal["station", "station-callback", "autoeval-emulator"],
         typer.Option(help="Who runs the episodes: the daemon, the station asking the policy, or AutoEval."),
     ] = "station",
+    as_json: AsJson = False,
 ) -> None:
     """Run the whole loop on this machine: station, daemon, two iterations, a report."""
     from daemon.demo import run_demo
     from daemon.signals import interrupted_by
 
     with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGINT):
-        code = run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed, via=via)
+        with aside(as_json):
+            code = run_demo(out=out, cell_seed=cell_seed, iterations=iterations, seed=seed, via=via)
+        tell_kept(out / "summary.json", as_json)
         raise typer.Exit(code)
     raise typer.Exit(INTERRUPTED)

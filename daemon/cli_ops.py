@@ -1,20 +1,18 @@
 """What operators do: doctor, backup, restore, gc, and the database's migrations."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from daemon.operations.progress import Report
+from daemon.cli_json import aside
+from daemon.cli_rest import AsJson, tell
 
 database_commands = typer.Typer(name="db", help="The database.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MARKS = {"ok": "ok     ", "warning": "WARNING", "fault": "FAULT  "}
 
 
@@ -56,10 +54,12 @@ def backup(
 ) -> None:
     """Copy rows, episodes and checkpoints, also while the daemon runs. Exit status 1: not all was whole."""
     from daemon.operations.backup import back_up
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
     from daemon.stores import utc_now
 
-    with progress("backup") as report:
+    with Bars(shown=not as_json) as bars:
+        report = partial(bars.share, "backup")
         done = back_up(load_settings(), folder, keep=keep, verify=verify, report=report, now=utc_now)
     said = (
         f"backup {done.name}: {done.rows} rows, {done.files} files, {done.total_bytes} bytes; "
@@ -78,11 +78,13 @@ def restore(
 ) -> None:
     """Put a backup into an empty data directory and an empty database. Everything is verified before."""
     from daemon.operations.restore import restore as put_back
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
     from daemon.stores import utc_now
 
     settings = load_settings()
-    with progress("restore") as report:
+    with Bars(shown=not as_json) as bars:
+        report = partial(bars.share, "restore")
         done = put_back(settings, folder, name=name, report=report, now=utc_now)
     files = len(done.blobs) + len(done.files)
     counts = {"name": done.name, "rows": done.rows, "files": files, "damaged": list(done.damaged)}
@@ -96,26 +98,41 @@ def gc(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would go.")] = False,
     keep_iterations: Annotated[
-        int, typer.Option(min=1, help="Checkpoints of so many newest iterations stay.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Checkpoints of so many newest iterations stay; else as GYMNASTD_ITERATIONS_KEPT says, "
+            "and without both ten.",
+        ),
+    ] = None,
     grace_hours: Annotated[
         float, typer.Option(min=0.0, help="Between letting a file go and deleting it.")
     ] = 24.0,
     episodes_older_than_days: Annotated[
-        float | None, typer.Option(min=0.0, help="Also let go of episodes; without it none goes.")
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Also let go of episodes; else as GYMNASTD_EPISODE_DAYS_KEPT says; by neither none goes.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let go of files that nobody needs, also while the daemon runs. Rows stay."""
-    from daemon.operations.gc import Retention, collect_garbage
+    from daemon.operations.gc import collect_garbage, retention_of
+    from daemon.progress_bar import Bars
     from daemon.settings import load_settings
     from daemon.stores import utc_now
 
-    retention = Retention(
-        iterations=keep_iterations, grace_s=3600 * grace_hours, episode_days=episodes_older_than_days
+    settings = load_settings()
+    retention = retention_of(
+        settings,
+        iterations=keep_iterations,
+        grace_s=3600 * grace_hours,
+        episode_days=episodes_older_than_days,
     )
-    with progress("gc") as report:
-        done = collect_garbage(load_settings(), retention, dry_run=dry_run, report=report, now=utc_now)
+    with Bars(shown=not as_json) as bars:
+        report = partial(bars.share, "gc")
+        done = collect_garbage(settings, retention, dry_run=dry_run, report=report, now=utc_now)
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
         return
@@ -125,29 +142,36 @@ def gc(
 
 
 @database_commands.command("upgrade")
-def upgrade_database() -> None:
+def upgrade_database(as_json: AsJson = False) -> None:
     """Bring the database to this release's tables; `serve` does so by itself."""
+    from daemon.operations.migrating import revisions
     from daemon.settings import load_settings
     from daemon.stores import open_database
 
-    database = open_database(load_settings())
+    settings = load_settings()
+    database = open_database(settings)
     database.upgrade()
-    typer.echo(f"database is at revision {database.revision()}")
     database.dispose()
+    found, newest = revisions(settings)
+    tell_revisions(found, newest, as_json, said=f"database is at revision {found}")
 
 
 @database_commands.command("downgrade")
 def downgrade_database(
     revision: Annotated[str, typer.Argument(help="Such as 0004; what later revisions added is lost.")],
     yes: Annotated[bool, typer.Option("--yes", help="There is a backup; do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take the database back to an earlier release's tables, while no daemon runs."""
-    from daemon.operations.migrating import downgrade
+    from daemon.operations.migrating import downgrade, revisions
     from daemon.settings import load_settings
 
     if not yes:
-        typer.confirm("What later revisions added is lost. Go on?", abort=True)
-    typer.echo(f"database is at revision {downgrade(load_settings(), revision)}")
+        with aside(as_json):
+            typer.confirm("What later revisions added is lost. Go on?", abort=True)
+    settings = load_settings()
+    found = downgrade(settings, revision)
+    tell_revisions(found, revisions(settings)[1], as_json, said=f"database is at revision {found}")
 
 
 @database_commands.command("current")
@@ -157,27 +181,11 @@ def current_revision(as_json: AsJson = False) -> None:
     from daemon.settings import load_settings
 
     found, newest = revisions(load_settings())
-    if as_json:
-        typer.echo(json.dumps({"database": found, "release": newest}, indent=2))
-    else:
-        typer.echo(f"database is at revision {found or 'none'}, this release has {newest}")
+    said = f"database is at revision {found or 'none'}, this release has {newest}"
+    tell_revisions(found, newest, as_json, said=said)
     raise typer.Exit(0 if found == newest else 1)
 
 
-@contextmanager
-def progress(what: str) -> Iterator["Report"]:
-    """A bar on the terminal, moved by the function that is given."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(what),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task("", total=1.0)
-        yield lambda share, text: bars.update(bar, completed=share, description=text)
+def tell_revisions(found: str | None, newest: str, as_json: bool, *, said: str) -> None:
+    """Where the database is and where this release's is; in words, what is said of it."""
+    tell({"database": found, "release": newest}, as_json, lambda: typer.echo(said))

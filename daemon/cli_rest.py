@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,9 +21,10 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(envvar="GYMNASTD_TOKEN_FILE", help="Holds the token that the daemon asks for."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as it is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OfLineage = Annotated[str | None, typer.Option("--lineage", help="Of this lineage only.")]
 Instant = Annotated[str | None, typer.Option(help="A time with its zone, such as 2026-01-31T08:00:00Z.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 Number = Annotated[
     int | None, typer.Argument(min=1, help="Of this iteration; without it, of the newest ones.")
 ]
@@ -84,7 +86,7 @@ def success_rates(
     lineage: OfLineage = None,
     since: Instant = None,
     until: Instant = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    csv: AsCsv = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -93,8 +95,7 @@ def success_rates(
     from daemon.console import show_success_rates
     from daemon.console_look import show_groups
 
-    if csv and as_json:
-        raise typer.BadParameter("give one of --csv and --json")
+    one_of(csv, as_json)
     client = client_of(url, token_file)
     filters = {"by": by, "lineage": lineage, "from": since, "to": until}
     if csv:
@@ -105,12 +106,28 @@ def success_rates(
     tell(answer, as_json, lambda: show(answer["items"]))
 
 
+def one_of(csv: bool, as_json: bool) -> None:
+    """Refuse to print two things at once."""
+    if csv and as_json:
+        raise typer.BadParameter("give one of --csv and --json")
+
+
 def tell(answer: Any, as_json: bool, words: Callable[[], object]) -> None:
     """Print an answer as JSON, or say it in words."""
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     else:
         words()
+
+
+def say_json(answer: Any) -> None:
+    """Print one JSON document; moments are ISO 8601, as the API writes them."""
+    typer.echo(json.dumps(answer, indent=2, default=moment))
+
+
+def moment(value: datetime) -> str:
+    """A moment in UTC as the API writes it."""
+    return value.isoformat().replace("+00:00", "Z")
 
 
 def client_of(url: str, token_file: Path | None) -> "DaemonClient":

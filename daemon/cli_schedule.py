@@ -115,11 +115,15 @@ def run_schedule(
 
 
 @schedule_commands.command("remove")
-def remove_schedule(name: Name, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
+def remove_schedule(
+    name: Name, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Forget a schedule; its iterations stay."""
     client = client_of(url, token_file)
-    client.remove_schedule(named(client, name)["id"])
-    typer.echo(f"schedule {name} is removed")
+    schedule_id = named(client, name)["id"]
+    client.remove_schedule(schedule_id)
+    document = {"id": schedule_id, "name": name, "removed": True}
+    tell(document, as_json, lambda: typer.echo(f"schedule {name} is removed"))
 
 
 @hours_commands.command("set")
@@ -158,10 +162,13 @@ def show_station_hours(
 
 
 @hours_commands.command("clear")
-def clear_hours(station: Station, url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
+def clear_hours(
+    station: Station, as_json: AsJson = False, url: Url = DEFAULT_URL, token_file: TokenFile = None
+) -> None:
     """Let a robot move at any time."""
     client_of(url, token_file).remove_hours(station)
-    typer.echo(f"{station} may move at any time")
+    document = {"station": station, "removed": True}
+    tell(document, as_json, lambda: typer.echo(f"{station} may move at any time"))
 
 
 def named(client: "DaemonClient", name: str) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 Nothing here speaks with a station over HTTP: the commands of an operator act on the station's own folder.
 """
 
-import json
 import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from daemon.cli_check import check
-from daemon.cli_ops import AsJson
+from daemon.cli_json import aside
+from daemon.cli_rest import AsJson, tell
 
 if TYPE_CHECKING:
     from robot_bridge.station.policy import StationPolicy
-    from robot_bridge.station.tokens import TokenFile
+    from robot_bridge.station.tokens import Token, TokenFile
 
 station_commands = typer.Typer(name="station", invoke_without_command=True)
 token_commands = typer.Typer(name="token", help="Who may call a station.", no_args_is_help=True)
@@ -102,21 +102,25 @@ def create_token(
     name: TokenName,
     scope: Annotated[list[str], typer.Option(help="observe, drive, label, estop, operate; repeat it.")],
     tokens: Tokens,
+    as_json: AsJson = False,
 ) -> None:
     """Make a token. Its secret is printed once and kept nowhere; a running station knows it at once."""
     from robot_bridge.station.tokens import TokenFile
 
-    typer.echo(TokenFile(tokens).create(name, scope))
+    file = TokenFile(tokens)
+    secret = file.create(name, scope)
+    made = next(each for each in file.tokens() if each.name == name)
+    tell({**token_record(made), "token": secret}, as_json, lambda: typer.echo(secret))
     typer.echo(f"token {name} may {', '.join(sorted(set(scope)))}; its secret is not shown again", err=True)
 
 
 @token_commands.command("revoke")
-def revoke_token(name: TokenName, tokens: Tokens) -> None:
+def revoke_token(name: TokenName, tokens: Tokens, as_json: AsJson = False) -> None:
     """Forget a token; a running station refuses it from the next call on."""
     from robot_bridge.station.tokens import TokenFile
 
     TokenFile(tokens).revoke(name)
-    typer.echo(f"token {name} is revoked")
+    tell({"name": name, "revoked": True}, as_json, lambda: typer.echo(f"token {name} is revoked"))
 
 
 @token_commands.command("list")
@@ -125,49 +129,52 @@ def list_tokens(tokens: Tokens, as_json: AsJson = False) -> None:
     from robot_bridge.station.tokens import TokenFile
 
     found = TokenFile(tokens).tokens()
-    if as_json:
-        items = [
-            {"name": each.name, "scopes": sorted(each.scopes), "created_at": each.created_at.isoformat()}
-            for each in found
-        ]
-        typer.echo(json.dumps({"items": items}, indent=2))
-        return
-    for token in found:
-        typer.echo(f"{token.name}\t{', '.join(sorted(token.scopes))}\t{token.created_at:%Y-%m-%d %H:%M} UTC")
-    if not found:
-        typer.echo(f"{tokens} holds no token")
+    lines = [
+        f"{token.name}\t{', '.join(sorted(token.scopes))}\t{token.created_at:%Y-%m-%d %H:%M} UTC"
+        for token in found
+    ]
+    said = "\n".join(lines) if lines else f"{tokens} holds no token"
+    tell({"items": [token_record(each) for each in found]}, as_json, lambda: typer.echo(said))
+
+
+def token_record(token: "Token") -> dict[str, Any]:
+    """What may be known of a station's token."""
+    return {"name": token.name, "scopes": sorted(token.scopes), "created_at": token.created_at}
 
 
 @station_commands.command("human-done")
-def human_done(spool: Spool = Path("spool")) -> None:
+def human_done(spool: Spool = Path("spool"), as_json: AsJson = False) -> None:
     """Say that what the station waited for is done; it goes on by itself."""
     from robot_bridge.station.human import HumanCall
 
     call = HumanCall(spool)
     reason = call.reason()
-    if reason is None:
-        typer.echo(f"the station of {spool} waits for nobody")
-        return
-    typer.confirm(f"it waits for somebody: {reason}. Is that done?", abort=True)
-    call.done()
-    typer.echo("told; the station goes on")
+    said = f"the station of {spool} waits for nobody"
+    if reason is not None:
+        with aside(as_json):
+            typer.confirm(f"it waits for somebody: {reason}. Is that done?", abort=True)
+        call.done()
+        said = "told; the station goes on"
+    document = {"spool": str(spool), "done": reason is not None, "waited_for": reason}
+    tell(document, as_json, lambda: typer.echo(said))
 
 
 @station_commands.command("clear-estop")
-def clear_estop(spool: Spool = Path("spool")) -> None:
+def clear_estop(spool: Spool = Path("spool"), as_json: AsJson = False) -> None:
     """Release an emergency stop, at the station itself, after a look at the arm."""
     from robot_bridge.station.estop import EStopLatch
 
     latch = EStopLatch(spool)
     stopped = latch.read()
-    if stopped is None:
-        typer.echo(f"no emergency stop is latched in {spool}")
-        return
-    typer.confirm(
-        f"stopped since {stopped['since']} ({stopped['reason']}). Is the arm free to move?", abort=True
-    )
-    latch.clear()
-    typer.echo("cleared; the arm may move again")
+    said = f"no emergency stop is latched in {spool}"
+    if stopped is not None:
+        with aside(as_json):
+            question = f"stopped since {stopped['since']} ({stopped['reason']}). Is the arm free to move?"
+            typer.confirm(question, abort=True)
+        latch.clear()
+        said = "cleared; the arm may move again"
+    document = {"spool": str(spool), "cleared": stopped is not None, "stopped": stopped}
+    tell(document, as_json, lambda: typer.echo(said))
 
 
 def _kind(sim: bool, driver: Driver | None) -> Driver:

@@ -1,4 +1,4 @@
-"""Commands for people who look on: watch, events, logs; and label, for who knows better than the judge."""
+"""Commands for people who look on: watch, events, logs; label, for who knows better than the judge; note."""
 
 import getpass
 import json
@@ -24,16 +24,27 @@ class Verdict(StrEnum):
 SUCCESS = {Verdict.success: True, Verdict.failure: False, Verdict.unknown: None}
 
 
-def watch(url: Url = DEFAULT_URL, token_file: TokenFile = None) -> None:
-    """Show running phases and what happens, live, until Ctrl-C."""
+def watch(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per change.")] = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Show robots, running phases with the time that they still take, and what happens, until Ctrl-C."""
     from daemon.event_stream import follow_events
-    from daemon.watching import LAST_EVENTS, View, show
+    from daemon.watching import LAST_EVENTS, Lines, View, looking_at, show
 
     client = client_of(url, token_file)
     items = client.events(limit=LAST_EVENTS)["items"]
     after = items[0]["id"] if items else 0
-    with suppress(KeyboardInterrupt):
-        show(View(reversed(items)), follow_events(client, after=after))
+    asking = client_of(url, token_file)  # a client serves one thread
+    view = Lines(reversed(items), say=typer.echo) if as_json else View(reversed(items))
+    with suppress(KeyboardInterrupt), looking_at(view, lambda: asking.standing()["items"]):
+        stream = follow_events(client, after=after)
+        if isinstance(view, View):
+            show(view, stream)
+        else:
+            for told in stream:
+                view.take(told)
 
 
 def events(
@@ -64,9 +75,11 @@ def events(
 
 def logs(
     number: Annotated[int, typer.Argument(min=1, help="The iteration.")],
+    *,
     phase: Annotated[str | None, typer.Option(help="Of this phase; without it, of the last started.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Without it, the last started.")] = None,
     tail: Annotated[int, typer.Option(min=1, max=5000, help="How many lines of the end.")] = 200,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -79,7 +92,9 @@ def logs(
     if not wanted:
         raise PageNotFound(what="started attempt at a phase of iteration", key=number)
     last = max(wanted, key=lambda run: run["started_at"])
-    typer.echo(client.phase_log(number, last["phase"], last["attempt"], tail=tail), nl=False)
+    text = client.phase_log(number, last["phase"], last["attempt"], tail=tail)
+    document = {"iteration": number, "phase": last["phase"], "attempt": last["attempt"]}
+    tell({**document, "lines": text.splitlines()}, as_json, lambda: typer.echo(text, nl=False))
 
 
 def label(
@@ -99,3 +114,19 @@ def label(
     counts = "it counts" if kept["counts"] else "it does not count"
     said = f"episode {episode}: {verdict.value} by {kept['who']}, {counts}"
     tell(kept, as_json, lambda: typer.echo(said))
+
+
+def note(
+    episode: Annotated[str, typer.Argument(help="The episode's id.")],
+    text: Annotated[str, typer.Argument(help="What you saw.")],
+    *,
+    author: Annotated[str | None, typer.Option(help="Who writes it; without it, your login name.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key adds only once.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Write a note on an episode without judging it: it counts nowhere, and none is ever deleted."""
+    document = {"text": text, "author": author or getpass.getuser()}
+    kept = client_of(url, token_file).note(episode, document, idempotency_key=key)
+    tell(kept, as_json, lambda: typer.echo(f"episode {episode} has a note by {kept['author']}"))

@@ -1,8 +1,9 @@
-"""`gymnastd what-if`: ask a running daemon what would happen from a picture."""
+"""`gymnastd what-if`: ask a running daemon what would happen from a picture; `what-ifs`: what was asked."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from daemon.cli_rest import DEFAULT_URL, AsJson, TokenFile, Url
 from daemon.errors import RequestInvalid
 
 if TYPE_CHECKING:
+    from daemon.progress_bar import Bars
     from daemon.world_client import WorldClient
 
 
@@ -37,6 +39,7 @@ def what_if(
     token_file: TokenFile = None,
 ) -> None:
     """Imagine rollouts from a picture or an episode, and see how they are judged."""
+    from daemon.progress_bar import Bars
     from daemon.world_client import WorldClient
 
     client = WorldClient(url, token=None if token_file is None else read_token(token_file))
@@ -49,7 +52,8 @@ def what_if(
     wish |= {} if episode is None else {"step": step}
     record = client.ask_what_if(wish)
     if wait or out is not None:
-        record = client.wait_what_if(record["id"])
+        with Bars(shown=not as_json) as bars:
+            record = client.wait_what_if(record["id"], on_record=partial(show_what_if, bars))
     if out is not None:
         fetch(client, record, out)
     if as_json:
@@ -59,6 +63,31 @@ def what_if(
     else:
         for line in lines_of(record):
             typer.echo(line)
+
+
+def what_ifs(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many of the newest.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the page before.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """List what was asked so far, newest first."""
+    from daemon.cli_lab import say_all
+    from daemon.console_lab import WHAT_IFS
+    from daemon.world_client import WorldClient
+
+    client = WorldClient(url, token=None if token_file is None else read_token(token_file))
+    answer = client.what_ifs(limit=limit, cursor=cursor)
+    say_all(answer, WHAT_IFS, as_json, empty="nobody has asked what would happen yet")
+
+
+def show_what_if(bars: Bars, record: dict[str, Any]) -> None:
+    """Bring its bar up to date; one that is over has none to wait for."""
+    bars.share("what-if", record["progress"], record["text"] or record["state"])
+    if record["finished_at"] is not None:
+        bars.close("what-if")
 
 
 def encoded(image: Path | None) -> str | None:

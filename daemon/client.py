@@ -16,6 +16,9 @@ from daemon.daemon_http import DaemonHttp, Json
 from daemon.errors import DaemonRefused, IterationFailed, WaitTimedOut
 
 TERMINAL_STATES = frozenset({"finished", "failed", "cancelled"})
+WAIT_S = (
+    7 * 86_400.0
+)  # for an iteration: its robot's hours may leave it a few nights; paused ones have no end
 
 
 class DaemonClient(DaemonHttp):
@@ -95,13 +98,58 @@ class DaemonClient(DaemonHttp):
         """Give what iterations cost and gained; filters are the query parameters of `/v1/ledger`."""
         return self._json("GET", "/v1/ledger", params=filters)
 
+    def ledger_csv(self, **filters: Any) -> str:
+        return self._answer("GET", "/v1/ledger", params={**filters, "format": "csv"}).text
+
     def episodes(self, **filters: Any) -> Json:
         """List episodes; filters are the query parameters of `/v1/episodes`."""
         return self._json("GET", "/v1/episodes", params=filters)
 
+    def episode(self, episode_id: str) -> Json:
+        return self._json("GET", f"/v1/episodes/{episode_id}")
+
     def checkpoints(self, **filters: Any) -> Json:
         """List checkpoints; filters are the query parameters of `/v1/checkpoints`."""
         return self._json("GET", "/v1/checkpoints", params=filters)
+
+    def checkpoint(self, checkpoint_id: str) -> Json:
+        return self._json("GET", f"/v1/checkpoints/{checkpoint_id}")
+
+    def policies(self, **filters: Any) -> Json:
+        """List policies; filters are the query parameters of `/v1/policies`."""
+        return self._json("GET", "/v1/policies", params=filters)
+
+    def policy(self, checkpoint_id: str) -> Json:
+        """Give a policy with the lineages whose champion it is."""
+        return self._json("GET", f"/v1/policies/{checkpoint_id}")
+
+    def promote(self, checkpoint_id: str, **wish: Any) -> Json:
+        """Make a policy the champion of a `lineage`, for a `reason`; gives the policy."""
+        return self._decide(checkpoint_id, "promote", wish)
+
+    def roll_back(self, checkpoint_id: str, **wish: Any) -> Json:
+        """Put the policy before this champion of a `lineage` in its place, for a `reason`; gives that one."""
+        return self._decide(checkpoint_id, "rollback", wish)
+
+    def _decide(self, checkpoint_id: str, act: str, wish: Mapping[str, Any]) -> Json:
+        headers = {"Idempotency-Key": str(wish.get("idempotency_key") or uuid.uuid4())}
+        body = {name: wish[name] for name in wish if name != "idempotency_key"}
+        return self._json("POST", f"/v1/policies/{checkpoint_id}/{act}", body=body, headers=headers)
+
+    def judges(self, **filters: Any) -> Json:
+        """List trained judges; filters are the query parameters of `/v1/judges`."""
+        return self._json("GET", "/v1/judges", params=filters)
+
+    def stations(self) -> Json:
+        """List the stations that were seen."""
+        return self._json("GET", "/v1/stations")
+
+    def tasks(self) -> Json:
+        return self._json("GET", "/v1/tasks")
+
+    def audit(self, **filters: Any) -> Json:
+        """List who did what; needs the scope admin. Filters are the query parameters of `/v1/audit`."""
+        return self._json("GET", "/v1/audit", params=filters)
 
     def curves(self, number: int) -> Json:
         """Give the training curves of an iteration: phase, name, then points [x, y]."""
@@ -127,10 +175,30 @@ class DaemonClient(DaemonHttp):
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._json("POST", f"/v1/episodes/{episode_id}/labels", body=dict(verdict), headers=headers)
 
+    def notes(self, episode_id: str) -> Json:
+        return self._json("GET", f"/v1/episodes/{episode_id}/notes")
+
+    def note(self, episode_id: str, note: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Write a note on an episode without judging it: text, author. A key is made where none is given."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._json("POST", f"/v1/episodes/{episode_id}/notes", body=dict(note), headers=headers)
+
     def phase_log(self, number: int, phase: str, attempt: int, *, tail: int = 200) -> str:
         """Give the last lines of what a worker wrote in one attempt at a phase."""
         path = f"/v1/iterations/{number}/phases/{phase}/{attempt}/log"
         return self._answer("GET", path, params={"tail": tail}).text
+
+    def metrics(self) -> str:
+        """Give the numbers for Prometheus, in its text format."""
+        return self._answer("GET", "/metrics").text
+
+    def cameras(self) -> Json:
+        """Give what each station's camera shows now, with the address of its picture."""
+        return self._json("GET", "/v1/cameras")
+
+    def camera_picture(self, address: str) -> bytes:
+        """Give a camera's picture as JPEG, by the address that `cameras` told of seconds ago."""
+        return self._answer("GET", address).content
 
     def open_events(self, **filters: Any) -> requests.Response:
         """Open the stream of events; filters are the query parameters of `/v1/events/stream`."""
@@ -162,6 +230,10 @@ class DaemonClient(DaemonHttp):
         """Ask for one iteration besides the schedule's times; gives the iteration."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._json("POST", f"/v1/schedules/{schedule_id}/run-now", headers=headers)
+
+    def standing(self) -> Json:
+        """Give how each robot stands now."""
+        return self._json("GET", "/v1/standing")
 
     def hours(self, station: str) -> Json:
         """When a station's robot may move."""
@@ -195,9 +267,9 @@ class DaemonClient(DaemonHttp):
         *,
         on_record: Callable[[Json], None] = lambda record: None,
         poll_s: float = 1.0,
-        timeout_s: float | None = None,
+        timeout_s: float = WAIT_S,
     ) -> Json:
-        """Follow an iteration until it ends, handing every record seen to `on_record`.
+        """Follow an iteration until it ends, a week at most, handing every record seen to `on_record`.
 
         Raises:
             IterationFailed: it ended in another state than finished.
@@ -210,7 +282,7 @@ class DaemonClient(DaemonHttp):
             if record["state"] in TERMINAL_STATES:
                 break
             waited_s = time.monotonic() - begun
-            if timeout_s is not None and waited_s >= timeout_s:
+            if waited_s >= timeout_s:
                 raise WaitTimedOut(number=number, state=record["state"], waited_s=waited_s)
             time.sleep(poll_s)
         if record["state"] != "finished":

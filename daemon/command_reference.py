@@ -24,9 +24,12 @@ Made by `python -m daemon.command_reference`; a test holds this page to the prog
 
 ## Of many commands
 
-- `--json` prints one JSON document on standard output, where a command otherwise prints a table or a
-  sentence. It is what the REST API answered (`docs/api.md`). `gymnastd events --json` prints one document a
-  line. Progress bars go to standard error.
+- `--json` prints one JSON document on standard output and nothing else there; every command has it but those
+  that serve until they are ended. Of a daemon it is what the REST API answered (`docs/api.md`), of work that
+  leaves a report or a card what that file holds, with its `folder`. Moments are ISO 8601 in UTC, ids are
+  whole. `gymnastd events --json` and `gymnastd watch --json` print one document a line. Bars, questions and
+  what work says meanwhile go to standard error. What was refused or failed prints no document: the exit
+  status and the sentence on standard error are those without `--json`.
 - `--url` is the daemon's address, `--token-file` names a file with the token that it asks for;
   `GYMNASTD_TOKEN_FILE` is the same for every command.
 - Commands without `--url` work on the store, the station's folder or a process of their own, with the

@@ -1,13 +1,15 @@
 """What the REST clients show on a terminal: tables, and progress bars while an iteration runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from daemon.client import DaemonClient
+from daemon.progress_bar import Bars
+from daemon.trial import carried_text
 
 Record = Mapping[str, Any]
 
@@ -20,36 +22,17 @@ def follow(
     Raises:
         IterationFailed: it did not finish; and whatever the client raises.
     """
-    columns = (
-        TextColumn("{task.fields[phase]:<22}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars = PhaseBars(progress)
-        return client.wait(number, on_record=bars.show, poll_s=poll_s)
+    with Bars(console=console) as bars:
+        return client.wait(number, on_record=partial(show_phases, bars), poll_s=poll_s)
 
 
-class PhaseBars:
-    """One progress bar per attempt at a phase, brought up to date from iteration records."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bars: dict[tuple[str, int], TaskID] = {}
-
-    def show(self, record: Record) -> None:
-        """Bring every bar up to date; attempts not seen before get one."""
-        for run in record["phases"]:
-            attempt = (run["phase"], run["attempt"])
-            if attempt not in self._bars:
-                label = run["phase"] if run["attempt"] == 1 else f"{run['phase']} #{run['attempt']}"
-                self._bars[attempt] = self._progress.add_task("", total=1.0, phase=label)
-            self._progress.update(self._bars[attempt], completed=run["progress"], description=said(run))
-            if run["finished_at"] is not None:
-                self._progress.stop_task(self._bars[attempt])
+def show_phases(bars: Bars, record: Record) -> None:
+    """Bring the bar of every attempt at a phase up to date; attempts not seen before get one."""
+    for run in record["phases"]:
+        label = run["phase"] if run["attempt"] == 1 else f"{run['phase']} #{run['attempt']}"
+        bars.share(label, run["progress"], said(run))
+        if run["finished_at"] is not None:
+            bars.close(label)
 
 
 def said(run: Record) -> str:
@@ -127,9 +110,14 @@ def learning_lines(record: Record) -> list[str]:
     """What became of the candidate, of the world model, of the judge, and of tasks that were not trusted."""
     return [
         *trial_lines(record["trial"]),
+        *filter(None, [record.get("trial_not_carried")]),
         *trust_lines(record["world_model"]),
         *audit_lines(record["judge_audit"]),
         *alarm_lines(record.get("alarms", ())),
+        *(
+            f"{task} had its full length: {why}"
+            for task, why in sorted(record.get("full_length", {}).items())
+        ),
         *(f"{task} left out: {reason}" for task, reason in sorted(record["tasks_left_out"].items())),
     ]
 
@@ -166,7 +154,12 @@ def trial_lines(trial: Record | None) -> list[str]:
         f"{task} {told(own['candidate'])} against {told(own['champion'])}" for task, own in by_task
     )
     what = "champion rolled back" if trial["decision"] == "rolled_back" else f"candidate {trial['decision']}"
-    return [f"{what}, better with probability {trial['probability_better']:.2f}: {counts}"]
+    lines = [f"{what}, better with probability {trial['probability_better']:.2f}: {counts}"]
+    if trial.get("carried"):
+        lines.append(f"  {carried_text(trial['carried'])}")
+    if trial["decision"] == "undecided" and trial.get("carries_left"):
+        lines.append("  the next iteration of the lineage carries it on")
+    return lines
 
 
 def told(count: Record) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Record = Mapping[str, Any]
@@ -11,7 +12,7 @@ Record = Mapping[str, Any]
 
 def show_ledger(items: Sequence[Record], total: Record, *, console: Console | None = None) -> None:
     """Print one line per iteration and one for all of them."""
-    table = Table("iteration", "episodes", "robot", "workers", "judge", "gain", "per robot hour")
+    table = Table("iteration", "episodes", "robot", "workers", "devices", "judge", "gain", "per robot hour")
     for item in items:
         table.add_row(str(item["iteration"]), *told(item))
     table.add_row("all", *told(total))
@@ -24,6 +25,9 @@ def told(costs: Record) -> tuple[str, ...]:
         str(costs["robot_episodes"]),
         f"{costs['robot_seconds'] / 3600:.2f} h",
         f"{sum(costs['worker_seconds'].values()) / 3600:.2f} h",
+        "\n".join(
+            f"{seconds / 3600:.2f} h {escape(name)}" for name, seconds in costs["device_seconds"].items()
+        ),
         f"{costs['judge_requests']} for ${costs['judge_usd']:.2f}",
         points(costs["gain"]),
         points(costs["gain_per_robot_hour"]),

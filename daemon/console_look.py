@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from daemon.console import alarm_lines, moment, told
 
@@ -21,6 +22,7 @@ EPISODES: Columns = {
     "steps": lambda row: str(row["steps"]),
     "verdict": lambda row: f"{VERDICTS[row['success']]}, {row['label_source'] or 'nobody'}",
     "counts": lambda row: "yes" if row["valid_for_policy_eval"] else "no",
+    "notes": lambda row: str(row["notes"] or ""),
     "recorded": lambda row: moment(row["started_at"]),
 }
 LABELS: Columns = {
@@ -30,6 +32,11 @@ LABELS: Columns = {
     "who": lambda row: row["who"] or "",
     "note": lambda row: row["note"] or "",
     "counts": lambda row: "yes" if row["counts"] else "",
+}
+NOTES: Columns = {
+    "at": lambda row: moment(row["noted_at"]),
+    "who": lambda row: row["author"],
+    "note": lambda row: row["text"],
 }
 CHECKPOINTS: Columns = {
     "checkpoint": lambda row: row["id"],
@@ -70,6 +77,10 @@ def show_episodes(items: Sequence[Record], *, console: Console | None = None) ->
 
 def show_labels(items: Sequence[Record], *, console: Console | None = None) -> None:
     show_table(items, LABELS, empty="nobody has judged it yet", console=console)
+
+
+def show_notes(items: Sequence[Record], *, console: Console | None = None) -> None:
+    show_table(items, NOTES, empty="nobody has written a note on it yet", console=console)
 
 
 def show_checkpoints(items: Sequence[Record], *, console: Console | None = None) -> None:
@@ -124,6 +135,11 @@ def show_difference(answer: Record, *, console: Console | None = None) -> None:
     }
     out = console or Console()
     show_table(rows, columns, empty="neither has a judged episode", console=out)
+    for task in answer.get("ended_early", ()):
+        out.print(f"{task}: of episodes that a judge could end early", markup=False, highlight=False)
+    for task in answer.get("not_comparable", ()):
+        why = "one ended early where a judge saw success, the other never"
+        out.print(f"{task} is left out: {why}", markup=False, highlight=False)
     apart = "they are told apart" if answer["told_apart"] else "they are not told apart"
     if answer["mean"] is not None:
         apart = f"mean over tasks {estimate(answer['mean'])}; {apart}"
@@ -133,10 +149,10 @@ def show_difference(answer: Record, *, console: Console | None = None) -> None:
 def show_table(
     items: Sequence[Record], columns: Columns, *, empty: str, console: Console | None = None
 ) -> None:
-    """Print one line per item, or what is to be said where there is none."""
+    """Print one line per item, its cells as they are, or what is to be said where there is none."""
     table = Table(*columns)
     for item in items:
-        table.add_row(*(cell(item) for cell in columns.values()))
+        table.add_row(*(Text(cell(item)) for cell in columns.values()))
     (console or Console()).print(table if items else empty)
 
 
@@ -151,6 +167,16 @@ def share(part: float | None) -> str:
 def points(part: float | None) -> str:
     """A difference of shares in percentage points."""
     return "" if part is None else f"{100 * part:+.0f}"
+
+
+def part_of(count: int, whole: int) -> str:
+    """A share; "not measured" of nothing."""
+    return share(count / whole) if whole else "not measured"
+
+
+def percentiles(latency: Record | None) -> str:
+    """Half of the steps took at most the first, 99 of 100 at most the second."""
+    return "not measured" if latency is None else f"{latency['p50_ms']:.0f}, {latency['p99_ms']:.0f}"
 
 
 def estimate(found: Record | None) -> str:

@@ -6,8 +6,10 @@ axis, every other number a curve.
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ AXES = ("update", "episode")
 MOST_POINTS = 500  # of one curve; more than any picture of it shows
 
 Points = list[tuple[float, float]]
+PlacedMoment = tuple[float, dict[str, Any]]
 
 
 def curves_path(data_dir: Path, phase_run_id: str) -> Path:
@@ -38,21 +41,45 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 
 def read_curves(path: Path) -> dict[str, Points]:
     """Read every curve of a file that may still grow: no file gives none, a torn line is left out."""
-    curves: dict[str, Points] = {}
-    for index, moment in enumerate(moments(path)):
-        at = next((moment[axis] for axis in AXES if axis in moment), float(index))
-        for name, value in moment.items():
-            if name not in (*AXES, TIME):
-                curves.setdefault(name, []).append((at, value))
-    return {name: thinned(points) for name, points in curves.items()}
+    found = placed_moments(path)
+    return {name: curve(found, name) for name in lengths(found)}
+
+
+def placed_moments(path: Path) -> list[PlacedMoment]:
+    """Every moment of such a file without its time, and where on the axis it is."""
+    return [(_place(moment, index), moment) for index, moment in enumerate(moments(path))]
+
+
+def lengths(found: Sequence[PlacedMoment]) -> Counter[str]:
+    """How many points each curve has, in the order in which they began."""
+    return Counter(chain.from_iterable(moment for _, moment in found))
+
+
+def curve(found: Sequence[PlacedMoment], name: str, *, most: int = MOST_POINTS) -> Points:
+    """One of the curves, thinned to at most `most` points, as `telling`."""
+    return thinned([(at, moment[name]) for at, moment in found if name in moment], most)
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """Keep at most `most` points, evenly spread, the first and the last among them."""
-    if len(points) <= most:
-        return points
-    step = (len(points) - 1) / (most - 1)
-    return [points[round(index * step)] for index in range(most)]
+    """Keep at most `most` points, as `telling`."""
+    return [points[index] for index in telling([y for _, y in points], most)]
+
+
+def telling(values: Sequence[float], most: int) -> Sequence[int]:
+    """Which of these values to draw where only `most` fit, so that no spike is lost.
+
+    Returns:
+        Indices, rising: the first, the last, and the lowest and the highest of each stretch between them.
+    """
+    if len(values) <= most:
+        return range(len(values))
+    inner, stretches = len(values) - 2, max(1, (most - 2) // 2)
+    ends = [1 + inner * place // stretches for place in range(stretches + 1)]
+    kept = {0, len(values) - 1}
+    for begin, end in pairwise(ends):
+        stretch = range(begin, end)
+        kept |= {min(stretch, key=values.__getitem__), max(stretch, key=values.__getitem__)}
+    return sorted(kept)
 
 
 def moments(path: Path) -> list[dict[str, Any]]:
@@ -68,3 +95,10 @@ def moments(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue  # a line that a killed worker did not finish
     return moments
+
+
+def _place(moment: dict[str, Any], index: int) -> float:
+    """Take time and axis out of a moment."""
+    moment.pop(TIME, None)
+    at = [moment.pop(axis) for axis in AXES if axis in moment]
+    return float(at[0]) if at else float(index)

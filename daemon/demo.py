@@ -114,6 +114,7 @@ def summarise(records: Sequence[Record], *, cell_seed: int, seed: int) -> dict[s
         "success",
         "overall",
         "trial",
+        "trial_not_carried",
         "world_model",
         "imagined_success",
         "checkpoints",

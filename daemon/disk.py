@@ -11,6 +11,7 @@ from storage.blobs import OUT_OF_ROOM
 from storage.errors import DiskFull
 
 MB = 1_000_000
+LOW = 3  # times the least free space: below it people are told, and have a while yet
 NO_ROOM = OUT_OF_ROOM - {errno.EFBIG}  # one file too large is no full disk, and waiting does not help
 SAID_OF_A_FULL_DISK = ("no space left on device", "disk is full", "disk quota exceeded")
 

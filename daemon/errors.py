@@ -7,9 +7,10 @@
     ├── DataDirectoryBusy                     a second daemon on the same data
     ├── DataDirectoryUnfinished               a restore was killed in it
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady, DatabaseAway      doors of the REST API
-    ├── PhaseUnknown, PhaseStalled            the worker
+    ├── PhaseUnknown, PhaseStalled, ClockSkewed      the worker
     ├── AssetMissing, NothingCollected        the phases
     ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut, TokenUnusable      the REST client
+    ├── SinkRefused                           export of curves
     └── DemoFailed                            `gymnastd demo`
 
 `daemon/api/problems.py` is the only place where a code becomes an HTTP status.
@@ -140,6 +141,20 @@ class DatabaseAway(DaemonError):
         )
 
 
+class ClockSkewed(DaemonError):
+    """The time on this machine is not that of the database, so its leases could not be believed."""
+
+    code = "clock_skewed"
+
+    def __init__(self, *, ahead_s: float, limit_s: float) -> None:
+        side = "ahead of" if ahead_s > 0 else "behind"
+        super().__init__(
+            f"this machine's clock is {abs(ahead_s):.1f} s {side} the database's; expected at most "
+            f"{limit_s:g} s, a quarter of GYMNASTD_LEASE_TTL_S, or leases would be taken from workers that "
+            "live. Let NTP set the clock of both machines (timedatectl), then start again."
+        )
+
+
 class PhaseUnknown(DaemonError):
     code = "phase_unknown"
 
@@ -234,6 +249,18 @@ class TokenUnusable(DaemonError):
         super().__init__(
             f"the token is not sent to {url}: {reason}. Use an https:// address, or its own machine, "
             "and the token as `gymnastd token create` printed it."
+        )
+
+
+class SinkRefused(DaemonError):
+    """Whoever was to show curves did not take them."""
+
+    code = "sink_refused"
+    retryable = True
+
+    def __init__(self, *, sink: str, reason: str) -> None:
+        super().__init__(
+            f"{sink} does not take the curves: {reason}. Nothing is lost: repeat the export when it answers."
         )
 
 

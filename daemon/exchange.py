@@ -13,41 +13,54 @@ from typing import TypeAlias
 
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
-from storage.interchange.exchange import Intake, Store, Writer, bring_in, send_out
-from storage.interchange.query import ExportQuery, some_episode_ids
+from storage.interchange.exchange import Intake, Store, Watch, bring_in, send_out
+from storage.interchange.query import ExportQuery, wanted_by
 from storage.interchange.record import Found
 from storage.interchange.seal import Seal, unseal
+from storage.interchange.writer import Counted, Writer
 
 Advance: TypeAlias = Callable[[int, int | None], None]  # how many are done, and of how many if that is known
 Find: TypeAlias = Callable[[Path, Seal | None], Iterator[Found]]
 
 
 def export_episodes(
-    settings: Settings, folder: Path, *, query: ExportQuery, make: Callable[[Path], Writer], advance: Advance
-) -> int:
-    """Write every episode that answers the query into an empty folder; how many there are.
+    settings: Settings,
+    folder: Path,
+    *,
+    query: ExportQuery,
+    make: Callable[[Path], Writer],
+    watch: Watch,
+) -> Counted:
+    """Write every episode that answers the query into a folder; what was broken off there goes on.
 
     Raises:
-        NothingToExport: none answers; the folder is not made.
-        TargetNotEmpty, EpisodeUnfit: as `send_out`.
+        NothingToExport, TargetNotEmpty, ExportDiffers, ExportBusy, EpisodeUnfit: as `send_out`.
     """
     with _store(settings) as store:
         with store.database.read() as session:
-            ids = some_episode_ids(session, query)
-        done = Count(advance, of=len(ids))
-        return send_out(store, ids, folder=folder, make=make, now=utc_now(), advance=done.one_more)
+            wanted = wanted_by(session, query)
+        return send_out(store, wanted, folder=folder, make=make, now=utc_now(), watch=watch)
 
 
 def import_episodes(
-    settings: Settings, folder: Path, *, format_name: str, find: Find, advance: Advance
+    settings: Settings,
+    folder: Path,
+    *,
+    format_name: str,
+    find: Find,
+    advance: Advance,
+    checked: Callable[[int, int], None] | None = None,
 ) -> Intake:
     """Bring every episode of a dataset in that is not there yet; an export of ours is checked first.
+
+    Args:
+        checked: is told how many files of an export of ours are checked, and how many there are.
 
     Raises:
         DatasetInvalid, DatasetUnsealed, DatasetChanged, DatasetUndeclared: the dataset is not whole.
         EpisodeConflict: another recording has an episode's id.
     """
-    seal = unseal(folder, expected=format_name)
+    seal = unseal(folder, expected=format_name, advance=checked)
     with _store(settings) as store:
         done = Count(advance, of=None if seal is None else len(seal.places))
         found = find(folder, seal)

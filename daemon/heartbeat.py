@@ -1,7 +1,8 @@
 """Keeps a lease while work goes on, from a thread beside it: that of a phase run, while it makes progress.
 
 A phase that has said nothing for too long is not kept alive: its run is given back as failed and its
-process ends, because a thread that hangs cannot be taken out of a process any other way.
+process ends, because a thread that hangs cannot be taken out of a process any other way. A thread of its own
+watches for that: the one that beats may be waiting for a database that is gone, as may the phase.
 """
 
 import logging
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 BEATS_PER_TTL = 4  # so that three writes may fail before the lease runs out
 LONGEST_INTERVAL_S = 1.0  # people watch the progress bar
 STALLED_EXIT = 70
+GIVE_BACK_S = 10.0  # for the database to take a run that hangs; then the process ends all the same
+JOIN_S = GIVE_BACK_S + 5.0  # for a thread to end after the work
 
 
 class WorkerStopped(BaseException):
@@ -45,39 +48,63 @@ def leave_process() -> None:
 class Beating(ABC):
     """Entered for the time of one attempt: beats until the attempt has ended, or its lease is lost.
 
-    Whoever derives from it says how to `_beat` and when work `_hangs`; `what` names the work in the log.
+    Whoever derives from it says how to `_beat`, when work `_hangs`, and how to `_give_back` what does; `what`
+    names the work in the log, `leave` is called after work that hangs was given back.
     """
 
-    def __init__(self, *, what: str, ttl_s: float) -> None:
+    def __init__(self, *, what: str, ttl_s: float, leave: Callable[[], None]) -> None:
         self._what = what
+        self._leave = leave
         self._interval_s = min(LONGEST_INTERVAL_S, ttl_s / BEATS_PER_TTL)
         self._ended = threading.Event()
         self._lost: LeaseLost | None = None
         self._said = (0.0, "starting")
-        self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
+        self._threads = (_beside("heartbeat", self._beat_until_ended), _beside("stall-watch", self._watch))
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        deadline = time.monotonic() + JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():  # it writes nothing more: the run's fence is used
+                log.warning(
+                    "%s still waits for the database %s waited_s=%.0f", thread.name, self._what, JOIN_S
+                )
 
     @abstractmethod
     def _hangs(self) -> bool:
-        """Whether the work was given up because it hangs; the thread then ends."""
+        """Whether the work has said nothing for too long. It asks nobody, so it cannot hang itself."""
+
+    @abstractmethod
+    def _give_back(self) -> None:
+        """Record that the work hangs."""
 
     @abstractmethod
     def _beat(self, progress: float, text: str) -> None:
         """Renew the lease and tell how far the work is."""
 
+    def _watch(self) -> None:
+        while not self._ended.wait(self._interval_s):
+            if self._hangs():
+                giving = _beside("give-back", self._give_back)
+                giving.start()
+                giving.join(GIVE_BACK_S)
+                if giving.is_alive():
+                    log.error(
+                        "database away, left without giving back %s waited_s=%.0f", self._what, GIVE_BACK_S
+                    )
+                self._leave()
+                return
+
     def _beat_until_ended(self) -> None:
         while self._lost is None and not self._ended.wait(self._interval_s):
-            if self._hangs():
-                return
             try:
                 self._beat(*self._said)
             except LeaseLost as lost:
@@ -87,10 +114,15 @@ class Beating(ABC):
                 log.warning("heartbeat missed %s reason=%s", self._what, failed.orig)
 
 
+def _beside(name: str, work: Callable[[], None]) -> threading.Thread:
+    """A thread that keeps no process from ending."""
+    return threading.Thread(target=work, name=name, daemon=True)
+
+
 class Heartbeat(Beating):
     """The beating of a phase run; `report` is what the phase is given.
 
-    `stop` is looked at whenever the phase reports; `leave` is called after a stalled run was given back.
+    `stop` is looked at whenever the phase reports.
     """
 
     def __init__(
@@ -103,13 +135,12 @@ class Heartbeat(Beating):
         now: Callable[[], datetime],
         leave: Callable[[], None] = leave_process,
     ) -> None:
-        super().__init__(what=f"phase={claimed.phase}", ttl_s=claimed.ttl_s)
+        super().__init__(what=f"phase={claimed.phase}", ttl_s=claimed.ttl_s, leave=leave)
         self._database = database
         self._claimed = claimed
         self._stop = stop
         self._stall_after_s = stall_after_s
         self._now = now
-        self._leave = leave
         self._pause = False
         self._said_at = time.monotonic()
 
@@ -131,11 +162,10 @@ class Heartbeat(Beating):
         self._said_at = time.monotonic()
 
     def _hangs(self) -> bool:
-        silent_s = time.monotonic() - self._said_at
-        if silent_s < self._stall_after_s:
-            return False
-        self._give_back(PhaseStalled(phase=self._claimed.phase, silent_s=silent_s))
-        return True
+        return self._silent_s() >= self._stall_after_s
+
+    def _silent_s(self) -> float:
+        return time.monotonic() - self._said_at
 
     def _beat(self, progress: float, text: str) -> None:
         with self._database.write() as session:
@@ -143,7 +173,8 @@ class Heartbeat(Beating):
                 session, self._claimed, progress=progress, text=text, now=self._now()
             )
 
-    def _give_back(self, stalled: PhaseStalled) -> None:
+    def _give_back(self) -> None:
+        stalled = PhaseStalled(phase=self._claimed.phase, silent_s=self._silent_s())
         log.error("phase stalled phase=%s reason=%s", self._claimed.phase, stalled)
         try:
             with self._database.write() as session:
@@ -157,4 +188,3 @@ class Heartbeat(Beating):
                 )
         except (LeaseLost, OperationalError) as failed:
             log.warning("stalled run not given back phase=%s reason=%s", self._claimed.phase, failed)
-        self._leave()

@@ -14,8 +14,10 @@ from sqlalchemy.orm import Session
 from daemon.alarms import alarms_of_iteration
 from daemon.errors import PageNotFound
 from daemon.ledger import ledger_of
-from daemon.scheduling.waiting import collect_waits
-from daemon.spec import phases_of
+from daemon.scheduling.budgets import UNLIMITED, Budgets
+from daemon.scheduling.device_budget import just_given_back, tell_spent
+from daemon.scheduling.robot_budget import tell_episodes_spent
+from daemon.scheduling.waiting import next_phase, phase_waits
 from daemon.statistics import wilson_interval
 from daemon.success import success_of
 from storage import iterations, lineages, metrics, phase_runs
@@ -26,12 +28,12 @@ from storage.tables import IterationRow, PhaseRunRow
 Record = dict[str, Any]
 
 
-def advance(session: Session, *, now: datetime, episodes_per_day: int | None = None) -> str | None:
+def advance(session: Session, *, now: datetime, budgets: Budgets = UNLIMITED) -> str | None:
     """Take one iteration whose turn it is one step on; those after it wait, also while it is paused.
 
     The next iteration must act with the policy that this one makes, so of a lineage there is never more than
-    one running; other lineages do not wait for it. Collecting is not begun while no robot may move, or
-    `episodes_per_day` episodes are recorded.
+    one running; other lineages do not wait for it. Collecting is not begun while no robot may move, and
+    nothing while what `budgets` allow it is used up.
 
     Returns:
         What was done, as a phrase for the log, or None when there was nothing to do in any lineage.
@@ -39,23 +41,22 @@ def advance(session: Session, *, now: datetime, episodes_per_day: int | None = N
     serialise(session, iterations.TURNS)
     phase_runs.abandon_expired(session, now=now)
     for row in iterations.turns(session):
-        done = _step(session, row, now=now, episodes_per_day=episodes_per_day)
+        done = _step(session, row, now=now, budgets=budgets)
         if done is not None:
             return done
     return None
 
 
-def _step(session: Session, row: IterationRow, *, now: datetime, episodes_per_day: int | None) -> str | None:
+def _step(session: Session, row: IterationRow, *, now: datetime, budgets: Budgets) -> str | None:
     """One step of the iteration whose turn it is in its lineage."""
     if row.state == "paused":
         return None
     if row.state == "requested":
         move(row, "running", now=now)
-    for phase in phases_of(row.spec):
-        run = phase_runs.latest(session, row.id, phase=phase)
-        if run is None or run.state not in {"finished", "skipped"}:
-            most = episodes_per_day
-            return _advance_phase(session, row, phase=phase, run=run, now=now, episodes_per_day=most)
+    left = next_phase(session, row)
+    if left is not None:
+        phase, run = left
+        return _advance_phase(session, row, phase=phase, run=run, now=now, budgets=budgets)
     move(row, "finished", now=now)
     return f"iteration finished iteration={row.number}"
 
@@ -67,7 +68,7 @@ def _advance_phase(
     phase: str,
     run: PhaseRunRow | None,
     now: datetime,
-    episodes_per_day: int | None,
+    budgets: Budgets,
 ) -> str | None:
     """What follows from the last attempt at the phase that is not done yet."""
     if run is not None and run.state == "running":
@@ -79,7 +80,25 @@ def _advance_phase(
         return f"iteration paused iteration={row.number} phase={phase}"
     if run is not None and run.state == "queued":
         return None
-    if phase == "collect" and collect_waits(session, episodes_per_day=episodes_per_day, now=now):
+    return _queue(session, row, phase=phase, run=run, now=now, budgets=budgets)
+
+
+def _queue(
+    session: Session,
+    row: IterationRow,
+    *,
+    phase: str,
+    run: PhaseRunRow | None,
+    now: datetime,
+    budgets: Budgets,
+) -> str | None:
+    """Ask for a phase, unless it has to wait; `run` is the last attempt at it, which is over."""
+    waits = phase_waits(session, row.id, phase=phase, budgets=budgets, now=now)
+    if waits is not None:
+        if phase == "collect":
+            return tell_episodes_spent(session, row.id, found=waits, now=now)
+        return tell_spent(session, row, phase=phase, found=waits, now=now)
+    if just_given_back(run, now=now):
         return None
     phase_runs.queue(session, row, phase=phase, now=now)
     return f"phase queued iteration={row.number} phase={phase}"
@@ -168,6 +187,8 @@ def iteration_standing(session: Session, row: IterationRow) -> Record:
         "world_model": {name: _last(outcomes, name) for name in ("held_out_error", "gate", "trust")},
         "imagined_success": _last(outcomes, "imagined_success") or {},
         "trial": _last(outcomes, "trial"),
+        "trial_not_carried": _last(outcomes, "trial_not_carried"),
+        "full_length": _last(outcomes, "full_length") or {},
         "judge_audit": _last(outcomes, "judge_audit"),
         "tasks_left_out": _last(outcomes, "tasks_left_out") or {},
         "checkpoints": {
@@ -223,6 +244,7 @@ def _phase_record(session: Session, run: PhaseRunRow) -> Record:
         "progress": run.progress,
         "text": run.progress_text,
         "worker": run.worker,
+        "device": run.device,
         "queued_at": run.queued_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,

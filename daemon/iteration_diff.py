@@ -1,6 +1,7 @@
 """What differs between two iterations: what was asked for, with what it was done, and what was measured."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,24 +12,42 @@ from storage.phase_runs import PHASES
 from storage.tables import IterationRow
 
 MOST_LISTED = 200  # episodes that are named, per list; their number is told in any case
+REAL = "real success"
 APART = ("episodes", "checkpoints", "iteration", "phase", "format", "spec_digest", "seed")
 
 Document = dict[str, Any]
 Change = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two iterations: its manifest, and how it stands, as `daemon.iteration` tells it."""
+
+    manifest: Document
+    standing: Mapping[str, Any]
+
+
+def side_of(session: Session, row: IterationRow) -> Side:
+    """An iteration, ready to be compared."""
+    return Side(manifest=iteration_manifest(session, row), standing=iteration_standing(session, row))
+
+
 def iteration_diff(session: Session, before: IterationRow, after: IterationRow) -> Document:
     """Everything that the manifests of two iterations disagree on, and what each of them measured."""
-    old, new = (iteration_manifest(session, row) for row in (before, after))
-    records = [iteration_standing(session, row) for row in (before, after)]
+    return difference(side_of(session, before), side_of(session, after))
+
+
+def difference(old: Side, new: Side) -> Document:
+    """The same of two that were read before: manifests name thousands of episodes, so each is read once."""
+    manifests = old.manifest, new.manifest
     return {
-        "from": before.number,
-        "to": after.number,
-        "spec": changes(old["spec"], new["spec"]),
-        "circumstances": circumstances(old, new),
-        "data": episodes_changed(old, new),
-        "checkpoints": checkpoints_changed(old, new),
-        "measured": measured(records[0], records[1]),
+        "from": old.manifest["number"],
+        "to": new.manifest["number"],
+        "spec": changes(old.manifest["spec"], new.manifest["spec"]),
+        "circumstances": circumstances(*manifests),
+        "data": episodes_changed(*manifests),
+        "checkpoints": checkpoints_changed(*manifests),
+        "measured": measured(old.standing, new.standing),
     }
 
 
@@ -87,17 +106,18 @@ def checkpoints_changed(old: Document, new: Document) -> list[Change]:
 
 
 def measured(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What both measured, side by side: equal or not, since equal is news as well."""
+    """What both measured, side by side, real success first: equal or not, since equal is news as well."""
     before, after = (dict(_measurements(record)) for record in (old, new))
-    names = [*before, *(name for name in after if name not in before)]
+    names = sorted({**before, **after}, key=lambda name: not name.startswith(REAL))
     return [{"what": name, "from": before.get(name), "to": after.get(name)} for name in names]
 
 
 def _measurements(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if record["overall"]["episodes"]:
-        yield "real success", record["overall"]
+        every = {_ended(record, task) for task in record["success"]}
+        yield f"{REAL}{every.pop() if len(every) == 1 else ', ended by two rules'}", record["overall"]
     for task, rate in record["success"].items():
-        yield f"real success, {task}", rate
+        yield f"{REAL}, {task}{_ended(record, task)}", rate
     yield from _of_the_world_model(record["world_model"])
     for task, own in sorted((record["judge_audit"] or {}).items()):
         yield f"judge agrees with labels, {task}", own.get("agreement")
@@ -108,6 +128,14 @@ def _measurements(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if record["trial"]:
         yield "trial", record["trial"].get("decision")
         yield "candidate better with probability", record["trial"].get("probability_better")
+        if carried := record["trial"].get("carried"):
+            yield "trial carried on from iteration", carried["from"]
+
+
+def _ended(record: Mapping[str, Any], task: str) -> str:
+    """What the name of a rate adds where a judge could end its episodes: it is another quantity then."""
+    early = record["spec"].get("stop_on_success") and task not in record["full_length"]
+    return ", ended on success" if early else ""
 
 
 def _of_the_world_model(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -59,10 +59,14 @@ def outputs_of(session: Session, row: IterationRow, *, kept: KeptManifest) -> Do
     outcome: Mapping[str, Any] = kept.run.outcome or {}
     found: Document = {what: _made(session, outcome.get(what) or {}) for what in ("made", "rejected")}
     if kept.run.phase == "collect":
-        query = sa.select(EpisodeRow).where(EpisodeRow.iteration_id == row.id)
+        query = sa.select(EpisodeRow.id, EpisodeRow.manifest_sha256, EpisodeRow.held_out).where(
+            EpisodeRow.iteration_id == row.id
+        )
         found["episodes"] = [
-            {"id": episode.id, "sha256": episode.manifest_sha256, "held_out": episode.held_out}
-            for episode in session.scalars(query.order_by(EpisodeRow.committed_at, EpisodeRow.id))
+            {"id": id_, "sha256": sha256, "held_out": held_out}
+            for id_, sha256, held_out in session.execute(
+                query.order_by(EpisodeRow.committed_at, EpisodeRow.id)
+            )
         ]
     return found
 

@@ -133,7 +133,9 @@ def episodes_of(record: Record) -> int:
     by_task = (record["trial"] or {}).get("by_task")
     if not by_task:
         return int(record["overall"]["episodes"])
-    return sum(own[arm]["episodes"] for own in by_task.values() for arm in ("champion", "candidate"))
+    before = (record["trial"].get("carried") or {}).get("before", 0)  # those are of the iterations before
+    every = sum(own[arm]["episodes"] for own in by_task.values() for arm in ("champion", "candidate"))
+    return int(every - before)
 
 
 def learning_table(arm: Record, *, title: str) -> Table:

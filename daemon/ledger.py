@@ -1,8 +1,10 @@
-"""What iterations cost and what they gained: robot hours, workers' hours, judges' money, success.
+"""What iterations cost and what they gained: hours of robots, workers and devices, judges' money, success.
 
 The gain of an iteration is its success minus that of the one of its lineage before it that was judged, as the
-mean over the tasks that both were judged at. It is owed to what was collected before, so it is told per robot
-hour of the lineage's iterations that it is compared across: from the one before up to, and without, this one.
+mean over the tasks that both were judged at; a task whose episodes a judge could end early in the one and not
+in the other is left out (`storage.end_rules`). It is owed to what was collected before, so it is told per
+robot hour of the lineage's iterations that it is compared across: from the one before up to, and without,
+this one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +16,15 @@ from sqlalchemy.orm import Session
 from daemon.comparison import mean_difference
 from daemon.statistics import Estimate
 from daemon.success import Counts, success_of
-from storage import ledger, lineages
+from storage import end_rules, ledger, lineages
+from storage.end_rules import EndRule, same_rule
 from storage.ledger import Spent
 
 Record = dict[str, Any]
 Named = tuple[str, int]  # an iteration's id and number
 
 HOUR_S = 3600.0
+ESTIMATE = ("value", "low", "high")
 
 
 NO_GAIN: Record = {"compared_with": None, "gain": None, "gain_per_robot_hour": None}
@@ -34,6 +38,7 @@ class Books:
     lineages: Mapping[str, str]
     spent: Mapping[str, Spent]
     success: Mapping[str, Counts]
+    rules: Mapping[str, EndRule]
 
     @property
     def judged(self) -> list[Named]:
@@ -48,7 +53,9 @@ class Books:
     def gain(self, before: Named, after: Named) -> Record:
         """What the one has over the other."""
         old, new = self.success[before[0]], self.success[after[0]]
-        gain = mean_difference([(old[task], new[task]) for task in sorted(old.keys() & new.keys())])
+        rules = self.rules[before[0]], self.rules[after[0]]
+        alike = [task for task in sorted(old.keys() & new.keys()) if same_rule(*rules, task=task)]
+        gain = mean_difference([(old[task], new[task]) for task in alike])
         between = [id_ for id_, number in self._beside(after) if before[1] <= number < after[1]]
         hours = sum(self.spent[id_].robot_seconds for id_ in between) / HOUR_S
         return {
@@ -83,17 +90,42 @@ def total_of(session: Session, iterations: Sequence[Named]) -> Record:
     books = _books(session, iterations)
     every, judged = list(books.spent.values()), books.judged
     compared = len(judged) > 1 and len(set(books.lineages.values())) == 1
-    phases = sorted({phase for one in every for phase in one.worker_seconds})
     return {
         "robot_episodes": sum(one.robot_episodes for one in every),
         "robot_seconds": sum(one.robot_seconds for one in every),
-        "worker_seconds": {
-            phase: sum(one.worker_seconds.get(phase, 0.0) for one in every) for phase in phases
-        },
+        "worker_seconds": _added([one.worker_seconds for one in every]),
+        "device_seconds": _added([one.device_seconds for one in every]),
         "judge_requests": sum(one.judge_requests for one in every),
         "judge_usd": sum(one.judge_usd for one in every),
         **(books.gain(judged[-1], judged[0]) if compared else NO_GAIN),
     }
+
+
+def flattened(records: Sequence[Record]) -> list[Record]:
+    """The same as rows of plain columns, all alike: what nests becomes `worker_seconds.collect`, `gain.low`.
+
+    Phases and devices that are in none of the records have no column.
+    """
+    inner: dict[str, Sequence[str]] = dict.fromkeys(("gain", "gain_per_robot_hour"), ESTIMATE)
+    for name in ("worker_seconds", "device_seconds"):
+        inner[name] = sorted({key for record in records for key in record[name]})
+    return [_row(record, inner) for record in records]
+
+
+def _row(record: Record, inner: Mapping[str, Sequence[str]]) -> Record:
+    row: Record = {}
+    for name, value in record.items():
+        if name in inner:
+            row |= {f"{name}.{key}": (value or {}).get(key) for key in inner[name]}
+        else:
+            row[name] = value
+    return row
+
+
+def _added(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sum for each name, by name."""
+    names = sorted({name for one in seconds for name in one})
+    return {name: sum(one.get(name, 0.0) for one in seconds) for name in names}
 
 
 def _books(session: Session, iterations: Sequence[Named]) -> Books:
@@ -103,6 +135,7 @@ def _books(session: Session, iterations: Sequence[Named]) -> Books:
         lineages=lineages.of_iterations(session, ids),
         spent=ledger.spent(session, ids),
         success=success_of(session, ids),
+        rules=end_rules.of_iterations(session, ids),
     )
 
 

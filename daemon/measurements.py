@@ -1,4 +1,4 @@
-"""What the database says to Prometheus: counts by state, the last success rates, queues, webhooks.
+"""What the database says to Prometheus: counts by state, the last success rates, queues, stations, webhooks.
 
 Every number is one query over an index, so it costs milliseconds with a hundred thousand episodes; and the
 numbers are kept for some seconds, however many ask.
@@ -6,7 +6,7 @@ numbers are kept for some seconds, however many ask.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,10 +15,11 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from daemon.exposition import Family, Labels, Sample, gauge
 from daemon.iteration import success_rate
 from daemon.success import success_of
-from storage import events, iterations, lineages, webhooks
+from storage import events, iterations, lineages, station_health, webhooks
 from storage.db import Database
 from storage.event_tables import WebhookRow
 from storage.phase_runs import ATTEMPTS_EXHAUSTED, LEASE_EXPIRED
+from storage.station_health import StationHealth
 from storage.tables import EpisodeRow, IterationRow, PhaseRunRow
 
 KEPT_S = 5.0
@@ -56,6 +57,7 @@ def measure(session: Session, *, now: datetime, hooks: Collection[str]) -> list[
         *_phases(session, now=now),
         _episodes(session),
         *_success(session),
+        *_stations(station_health.of_stations(session)),
         *_telling(session, hooks),
     ]
 
@@ -135,6 +137,46 @@ def _success(session: Session) -> list[Family]:
         ),
     )
     return [*families, numbers]
+
+
+def _stations(stations: Sequence[StationHealth]) -> list[Family]:
+    """The newest episodes of each station; what was not measured has no sample."""
+    told = {
+        "contact_timestamp_seconds": "When a station was last heard of.",
+        "episodes": "Newest collected episodes that the other numbers of a station are of.",
+        "invalid_share": "Share of them that say nothing about the policy.",
+        "cut_share": "Share of their steps that the safety pipeline cut, by stage; any is all together.",
+        "inference_ms": "How long a policy took to answer, in milliseconds, by quantile.",
+        "step_ms": "From one observation to the next, in milliseconds, by quantile.",
+    }
+    samples: dict[str, list[Sample]] = {name: [] for name in told}
+    for one in stations:
+        for name, found in _station(one).items():
+            samples[name] += found
+    return [
+        Family(name=f"gymnastd_station_{name}", kind="gauge", meaning=meaning, samples=tuple(samples[name]))
+        for name, meaning in told.items()
+    ]
+
+
+def _station(one: StationHealth) -> dict[str, list[Sample]]:
+    """Samples of one station, by the name of their family."""
+
+    def sample(value: float, **labels: str) -> Sample:
+        return Sample(value=value, labels={"station": one.station_id, **labels})
+
+    cuts = {"any": one.cut_steps, **one.cuts}
+    found = {
+        "contact_timestamp_seconds": [sample(one.last_contact_at.timestamp())],
+        "episodes": [sample(one.episodes)],
+        "invalid_share": [sample(one.invalid / one.episodes)] if one.episodes else [],
+        "cut_share": [sample(n / one.steps, stage=stage) for stage, n in cuts.items()] if one.steps else [],
+    }
+    for name, latency in (("inference_ms", one.inference), ("step_ms", one.step)):
+        if latency is not None:
+            half, most = sample(latency.p50_ms, quantile="0.5"), sample(latency.p99_ms, quantile="0.99")
+            found[name] = [half, most]
+    return found
 
 
 def _telling(session: Session, hooks: Collection[str]) -> list[Family]:

@@ -6,13 +6,13 @@ model that was taught another robot's clips must not slip under the policy of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from daemon.errors import NothingCollected
+from daemon.iteration import require_lineage
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device
 from daemon.learning.drift import measure_drift
@@ -20,75 +20,93 @@ from daemon.learning.finetune import finetune_world_model
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.learning.world_model.windows import Pool
-from daemon.phases.checkpoints import CANDIDATE, Made, bring_in, current
+from daemon.phases.checkpoints import Made, bring_in, current
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.film import EVERY, imagined, strip_jpeg
 from daemon.phases.gating import HORIZONS, held_out_record
 from daemon.phases.material import Episodes
+from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
+from storage.adoption import CANDIDATE
 from storage.array_cache import ArrayCache
 from storage.db import Database
 from storage.lineages import MAIN
+from storage.replay import EpisodeQuery
+from storage.tables import CheckpointRow
 
 PHASE = "finetune-world-model"
 CONFIG = TrainingConfig(updates=0, batch=16, learning_rate=3e-4, ema=0.98)
-TOLD_EVERY = 50  # updates between two lines of progress
 
 
 def finetune_offline(
     settings: Settings,
+    query: EpisodeQuery,
     *,
-    origin: str,
     updates: int,
-    report: Callable[[str], None],
+    bars: Bars,
     film: Path | None = None,
-) -> dict[str, object]:
-    """Finetune the current world model on episodes of `origin`; held-out ones are only measured on.
+    lineage: str = MAIN,
+) -> CheckpointRow:
+    """Finetune the current world model on the episodes of a query; held-out ones are only measured on.
 
     Args:
+        lineage: whose world model.
         film: gets the first held-out episode as a JPEG of three rows: real, imagined before and after.
 
     Returns:
-        the error on held-out episodes before and after, as an iteration records it.
+        the candidate; its card has the error on held-out episodes before and after.
 
     Raises:
-        NothingCollected: no episode of this origin to train on, or none held out.
+        PageNotFound: no iteration is of this lineage.
+        NothingCollected: no such episode to train on, or none held out.
         StorageError, LearningError: an episode or checkpoint is damaged, or training diverged.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database, blobs = open_database(settings), open_blobs(settings)
     try:
         database.upgrade()
-        parent = current(database, blobs, "world_model", lineage=MAIN, preset=settings.preset, now=utc_now())
+        with database.read() as session:
+            require_lineage(session, lineage)
+        of, preset = lineage, settings.preset
+        parent = current(database, blobs, "world_model", lineage=of, preset=preset, now=utc_now())
         before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
-        train, held_out = episodes_of(database, shelf, origin, size=before.image_size)
-        report(f"{len(train)} episodes to train on, {len(held_out)} held out")
-        config = replace(CONFIG, updates=updates, frames=window_of(before, train.clips))
-        latents = load_latents(before, shelf, clips=train.clips, rows=train.rows)
-        pools, tell = [Pool(name=origin, clips=latents)], partial(told, report)
-        after = finetune_world_model(before, pools, config=config, on_update=tell).world_model
+        train, held_out = episodes_of(database, shelf, query, size=before.image_size)
+        bars.say(f"{len(train)} episodes to train on, {len(held_out)} held out")
+        after = finetuned(before, train, shelf=shelf, updates=updates, bars=bars)
         errors = [measure_drift(m, held_out.clips, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
         if film is not None:
             film.write_bytes(filmed(held_out.clips[0], before, after))
         card = {"held_out_error": record, CANDIDATE: True}
         ids = [clip.episode_id for clip in train.clips]
-        made = Made(kind="world_model", parent=parent, card=card, episode_ids=ids)
+        made = Made(kind="world_model", parent=parent, card=card, lineage=of, episode_ids=ids)
         row = bring_in(after, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()
     for line in error_lines(record):
-        report(line)
-    report(f"kept as world model {row.number} (candidate, id {row.id})")
-    return record
+        bars.say(line)
+    bars.say(f"kept as world model {row.number} (candidate, id {row.id})")
+    return row
+
+
+def finetuned(before: WorldModel, train: Episodes, *, shelf: Shelf, updates: int, bars: Bars) -> WorldModel:
+    """A copy of a world model that has learned from these episodes alone."""
+    config = replace(CONFIG, updates=updates, frames=window_of(before, train.clips))
+    latents = load_latents(before, shelf, clips=train.clips, rows=train.rows)
+    pools = [Pool(name="episodes", clips=latents)]
+
+    def told(update: int, metrics: Mapping[str, float]) -> None:
+        bars.count(PHASE, update + 1, updates, unit="updates", text=f"loss {metrics['loss']:.4f}")
+
+    return finetune_world_model(before, pools, config=config, on_update=told).world_model
 
 
 def filmed(clip: Clip, *models: WorldModel) -> bytes:
     """A clip as a JPEG: real in the first row, imagined by each model in the next ones."""
-    rows = [imagined(model, clip, seed=0) for model in models]
+    rows = [imagined(model, clip, seed=0, every=EVERY) for model in models]
     return strip_jpeg(clip.frames[::EVERY], *rows)
 
 
@@ -97,8 +115,10 @@ def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
     return min(int(world_model.transformer.config.max_frames), min(clip.steps for clip in clips) + 1)
 
 
-def episodes_of(database: Database, shelf: Shelf, origin: str, *, size: int) -> tuple[Episodes, Episodes]:
-    """Training and held-out episodes of an origin.
+def episodes_of(
+    database: Database, shelf: Shelf, query: EpisodeQuery, *, size: int
+) -> tuple[Episodes, Episodes]:
+    """Training and held-out episodes of a query.
 
     Raises:
         NothingCollected: one of the two is empty.
@@ -106,17 +126,13 @@ def episodes_of(database: Database, shelf: Shelf, origin: str, *, size: int) -> 
     found = []
     with database.read() as session:
         for held_out in (False, True):
-            rows = replay.select(session, replay.EpisodeQuery(origin=origin, held_out=held_out))
+            rows = replay.select(session, replace(query, held_out=held_out))
             if not rows:
-                wanted = f"{'held-out' if held_out else 'training'} episodes of origin {origin}"
+                kind, whose = "held-out" if held_out else "training", query.lineage or "any"
+                wanted = f"{kind} episodes of origin {query.origin or 'any'} and lineage {whose}"
                 raise NothingCollected(phase=PHASE, wanted=wanted)
             found.append(Episodes(rows=rows, clips=load_clips(session, shelf, rows, size=size)))
     return found[0], found[1]
-
-
-def told(report: Callable[[str], None], update: int, metrics: Mapping[str, float]) -> None:
-    if update % TOLD_EVERY == 0:
-        report(f"update {update}, loss {metrics['loss']:.4f}")
 
 
 def error_lines(record: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ any other. Held-out episodes are only measured on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,19 @@ from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, demonstrations_of, train_policy
 from daemon.phases.arms import champion_of
-from daemon.phases.checkpoints import CANDIDATE, Made, bring_in
+from daemon.phases.checkpoints import Made, bring_in
 from daemon.phases.clips import Shelf, load_clips
+from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
+from storage.adoption import CANDIDATE
 from storage.array_cache import ArrayCache
 from storage.db import Database
 from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 PHASE = "sft"
-TOLD_EVERY = 50  # updates between two lines of progress
 AT_ONCE = 256  # decisions of one forward pass where loss is measured
 
 
@@ -46,6 +47,7 @@ class Wanted:
         failures: also those that failed or that nobody judged.
         keep_only: the policy is stored and never tried.
         lineage: whose champion imitates, and whose next iteration tries what comes out of it.
+        all_lineages: also what others than this lineage collected.
     """
 
     origin: str | None
@@ -53,11 +55,10 @@ class Wanted:
     failures: bool = False
     keep_only: bool = False
     lineage: str = MAIN
+    all_lineages: bool = False
 
 
-def sft_offline(
-    settings: Settings, wanted: Wanted, *, config: SftConfig, report: Callable[[str], None]
-) -> CheckpointRow:
+def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: Bars) -> CheckpointRow:
     """Let a copy of the champion imitate stored episodes and keep it.
 
     Raises:
@@ -85,12 +86,17 @@ def sft_offline(
         if not train:
             asked = f"{'an episode' if wanted.failures else 'a success'} of origin {wanted.origin or 'any'}"
             raise NothingCollected(phase=PHASE, wanted=f"{asked} to imitate")
-        report(f"{len(train)} episodes to imitate, {len(held_out)} held out")
+        bars.say(f"{len(train)} episodes to imitate, {len(held_out)} held out")
         before = imitation_loss(policy, held_out) if held_out else None
-        train_policy(policy, train, config=config, on_update=lambda at, found: told(report, at, found))
+
+        def told(update: int, metrics: Mapping[str, float]) -> None:
+            found = f"loss {metrics['loss']:.4f}, accuracy {metrics['token_accuracy']:.2f}"
+            bars.count(PHASE, update, config.updates, unit="updates", text=found)
+
+        train_policy(policy, train, config=config, on_update=told)
         after = imitation_loss(policy, held_out) if held_out else None
         if before is not None and after is not None:
-            report(f"held-out loss {before:.4f} before, {after:.4f} after, nats per token")
+            bars.say(f"held-out loss {before:.4f} before, {after:.4f} after, nats per token")
         card: dict[str, Any] = {"sft": {"before": before, "after": after, "updates": config.updates}}
         card |= {CANDIDATE: True} if wanted.keep_only else {}
         ids = [clip.episode_id for clip in train]
@@ -99,14 +105,19 @@ def sft_offline(
     finally:
         database.dispose()
     said = "kept, and not tried" if wanted.keep_only else "the next iteration tries it against the champion"
-    report(f"policy {row.number} (id {row.id}): {said}")
+    bars.say(f"policy {row.number} (id {row.id}): {said}")
     return row
 
 
 def imitable(database: Database, shelf: Shelf, wanted: Wanted, *, size: int, held_out: bool) -> list[Clip]:
     """The clips that are asked for, oldest first."""
     query = replay.EpisodeQuery(
-        origin=wanted.origin, tasks=wanted.tasks, held_out=held_out, newest_first=False
+        origin=wanted.origin,
+        tasks=wanted.tasks,
+        lineage=None if wanted.all_lineages else wanted.lineage,
+        unowned=True,
+        held_out=held_out,
+        newest_first=False,
     )
     with database.read() as session:
         clips = load_clips(session, shelf, replay.select(session, query), size=size)
@@ -126,8 +137,3 @@ def imitation_loss(policy: Policy, clips: Sequence[Clip]) -> float:
         by_token = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
         losses.append(by_token.view(len(targets), -1).mean(1).cpu())
     return float((torch.cat(losses).double() * found.weights).sum() / found.weights.sum())
-
-
-def told(report: Callable[[str], None], update: int, metrics: dict[str, float]) -> None:
-    if update % TOLD_EVERY == 0:
-        report(f"update {update}, loss {metrics['loss']:.4f}, accuracy {metrics['token_accuracy']:.2f}")

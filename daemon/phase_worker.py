@@ -20,17 +20,20 @@ from daemon.curves import append_moment, curves_path, finite
 from daemon.disk import DiskGuard, free_bytes, is_disk_full
 from daemon.errors import PhaseUnknown
 from daemon.heartbeat import Heartbeat, PauseAsked, WorkerStopped, leave_process
+from daemon.iteration_spans import phase_span
 from daemon.judge_costs import judge_costs
 from daemon.phases.context import PhaseContext
 from daemon.redaction import redactor_of
 from daemon.retrying import may_retry
 from daemon.run_log import phase_log
-from daemon.scheduling.deadlines import deadline_of, within
+from daemon.scheduling.deadlines import Report, in_time
+from daemon.scheduling.device_budget import DeviceHoursSpent, budgeted, hours_looked_at
 from daemon.settings import Settings
-from daemon.spec import parse_spec
-from daemon.stores import open_blobs, open_database, utc_now
+from daemon.spec import IterationSpec, parse_spec
+from daemon.stores import open_blobs, open_database, require_same_clock, utc_now
 from daemon.worlds.turn import Imagine, WhatIfTurn
-from storage import metrics, phase_runs, run_notes
+from robot_bridge.spans import mark_failed
+from storage import device_time, metrics, phase_runs, run_notes
 from storage.blobs import BlobStore
 from storage.claims import ClaimedRun
 from storage.db import Database
@@ -47,6 +50,11 @@ def nothing_else() -> bool:
     return False
 
 
+def no_device() -> str | None:
+    """The device of phases that compute nothing."""
+    return None
+
+
 def run_worker(
     settings: Settings,
     *,
@@ -54,12 +62,13 @@ def run_worker(
     stop: threading.Event,
     phases: Mapping[str, Phase],
     imagine: Imagine | None = None,
+    device: Callable[[], str | None] = no_device,
 ) -> None:
     """Work until `stop` is set: at phases, and at what-ifs (with `imagine`) while no phase waits.
 
     Raises:
         WorkerStopped: it was asked to stop in the middle of a phase; the run is given back.
-        DatabaseOutdated: the daemon has not migrated the database yet.
+        DatabaseOutdated, ClockSkewed: it is not migrated yet, or keeps another time than we do.
     """
     database = open_database(settings)
     try:
@@ -77,6 +86,7 @@ def run_worker(
             database=database,
             blobs=blobs,
             between=between,
+            device=device,
         ).work()
     finally:
         database.dispose()
@@ -87,7 +97,7 @@ class Worker:
     """One worker. `now` is the wall clock, `leave` ends a process whose phase hangs.
 
     `measure` gives the free bytes of a folder's disk; `between` does one small thing while no phase run
-    waits, and says whether there was one.
+    waits, and says whether there was one; `device` names what phases compute on, asked once one runs.
     """
 
     settings: Settings
@@ -101,6 +111,7 @@ class Worker:
     measure: Callable[[Path], int] = free_bytes
     retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
     between: Callable[[], bool] = nothing_else
+    device: Callable[[], str | None] = no_device
     short: str | None = None
     last_values: dict[str, float] = field(default_factory=dict)
 
@@ -108,6 +119,7 @@ class Worker:
         """Do phase runs one after the other; wait a little when there is none."""
         log.info("worker ready name=%s phases=%s", self.name, ",".join(self.phases))
         while not self.stop.is_set():
+            require_same_clock(self.database, self.settings, now=self.now)
             if self.work_once() or (self.short is None and self.between()):
                 continue  # phase runs are looked for again before anything else
             self.stop.wait(self.settings.poll_s)
@@ -129,7 +141,7 @@ class Worker:
             now=self.now,
             leave=self.leave,
         )
-        with phase_log(self.settings, claimed.phase_run_id), heartbeat:
+        with phase_log(self.settings, claimed.phase_run_id), heartbeat, phase_span(claimed):
             log.info(
                 "phase started phase=%s iteration=%d attempt=%d fence=%d",
                 claimed.phase, claimed.iteration_number, claimed.attempt, claimed.fence,
@@ -177,12 +189,15 @@ class Worker:
                 phase_runs.finish(session, claimed, outcome=outcome, now=self.now())
                 metrics.record(session, claimed.phase_run_id, self._values(claimed), now=self.now())
         except LeaseLost as lost:
+            mark_failed(lost.code)
             log.warning("phase given up phase=%s iteration=%d reason=%s", *_which(claimed), lost)
         except WorkerStopped:
             self._release(claimed, why="the worker was asked to stop")
             raise
         except PauseAsked:
             self._release(claimed, why="the iteration is to be paused")
+        except DeviceHoursSpent as spent:
+            self._release(claimed, why=str(spent), code=phase_runs.DEVICE_BUDGET_SPENT)
         except Exception as error:  # whatever a phase did, the worker goes on and the row says what it was
             self._fail(claimed, error)
         else:
@@ -193,9 +208,9 @@ class Worker:
         run = self.phases.get(claimed.phase)
         if run is None:
             raise PhaseUnknown(phase=claimed.phase, known=tuple(self.phases))
+        self._note_device(claimed)
         self.last_values = {}
         spec = parse_spec(claimed.spec)
-        limit_s = deadline_of(spec, claimed.phase)
         curves = curves_path(self.settings.data_dir, claimed.phase_run_id)
 
         def record(values: Mapping[str, float]) -> None:
@@ -214,12 +229,25 @@ class Worker:
                     phase_run_id=claimed.phase_run_id,
                     fence=claimed.fence,
                     work_dir=work_dir,
-                    report=within(heartbeat.report, phase=claimed.phase, limit_s=limit_s),
+                    report=self._report(claimed, heartbeat, spec=spec),
                     record=record,
                     now=self.now,
                     shortage=self._room().shortage,
                 )
             )
+
+    def _note_device(self, claimed: ClaimedRun) -> None:
+        if (name := self.device()) is not None:
+            with self.database.write() as session:
+                device_time.note_device(session, claimed, name)
+
+    def _report(self, claimed: ClaimedRun, heartbeat: Heartbeat, *, spec: IterationSpec) -> Report:
+        """What a phase reports through: it ends there when it is late, or device hours are spent."""
+        report = in_time(heartbeat.report, claimed, spec=spec, database=self.database)
+        if claimed.phase not in device_time.LEARNING:
+            return report
+        spent = hours_looked_at(self.database, claimed, settings=self.settings, now=self.now)
+        return budgeted(report, spent=spent)
 
     def _values(self, claimed: ClaimedRun) -> dict[str, float]:
         """The last values of the phase, and what its judge has cost the iteration until now."""
@@ -238,14 +266,14 @@ class Worker:
         """Record the failure; before another attempt the cause gets a moment to go away."""
         retry, code = may_retry(error), str(getattr(error, "code", type(error).__name__))
         message = redactor_of(self.settings).clean(str(error))
+        mark_failed(code)
         log.error("phase failed phase=%s iteration=%d code=%s", *_which(claimed), code, exc_info=error)
         if is_disk_full(error):
             self._release(claimed, why=message, code=phase_runs.DISK_FULL)
             self.stop.wait(self.retry_pauses_s[-1])
             return
         if retry:
-            pause = self.retry_pauses_s[min(claimed.attempt, len(self.retry_pauses_s)) - 1]
-            self.stop.wait(pause)
+            self.stop.wait(self.retry_pauses_s[min(claimed.attempt, len(self.retry_pauses_s)) - 1])
         try:
             with self.database.write() as session:
                 phase_runs.fail(

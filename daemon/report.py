@@ -13,6 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from daemon.trial import carried_text
+
 CURVE_WIDTH = 260.0  # user units of the SVG
 CURVE_HEIGHT = 80.0
 
@@ -96,6 +98,7 @@ def render_report(summary: Mapping[str, Any], *, strips: Sequence[FilmStrip], cu
     environment.filters["data_url"] = lambda jpeg: (
         "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
     )
+    environment.filters["carried_text"] = carried_text
     environment.globals["drift_of"] = drift_of
     page = environment.get_template("report.html")
     return page.render(

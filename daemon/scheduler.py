@@ -9,9 +9,11 @@ from functools import partial
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import OperationalError
 
-from daemon.errors import DaemonError
+from daemon.errors import ClockSkewed, DaemonError
 from daemon.iteration import advance
+from daemon.scheduling.budgets import budgets_of
 from daemon.scheduling.due import anything_due, run_due
+from daemon.stores import require_same_clock
 from daemon.supervisor import Supervisor
 from storage import iterations
 from storage.db import Database
@@ -52,6 +54,7 @@ class Scheduler:
         self._database = database
         self._supervisor = supervisor
         self._now = now
+        self._is_skewed = False
         look = Job(name="schedules", run=self.ask_for_due, every_s=LOOK_AT_SCHEDULES_EVERY_S)
         self._own = (look, *jobs)
         self._jobs = BackgroundScheduler(timezone=UTC)
@@ -103,20 +106,29 @@ class Scheduler:
         return bool(self._jobs.running)
 
     def advance(self) -> None:
-        """Take iterations as far as they go now; a busy database is tried again at the next run."""
+        """Take iterations as far as they go now; a busy database is tried again at the next run.
+
+        While the database keeps another time than we do nothing is done: live workers would lose their runs.
+        """
         try:
+            require_same_clock(self._database, self._supervisor.settings, now=self._now)
+            self._is_skewed = False
             while self._advance_once():
                 pass
         except OperationalError as failed:
             log.warning("advance failed reason=%s", failed.orig)
+        except ClockSkewed as skewed:
+            if not self._is_skewed:
+                log.error("iterations stand still code=%s reason=%s", skewed.code, skewed)
+            self._is_skewed = True
 
     def _advance_once(self) -> bool:
         with self._database.read() as session:  # most runs find nothing, and then nobody is held up
             if not iterations.unfinished(session):
                 return False
         with self._database.write() as session:
-            limit = self._supervisor.settings.robot_episodes_per_day
-            done = advance(session, now=self._now(), episodes_per_day=limit)
+            budgets = budgets_of(self._supervisor.settings)
+            done = advance(session, now=self._now(), budgets=budgets)
         if done is not None:
             log.info("%s", done)
         return done is not None

@@ -7,19 +7,24 @@ misspelt one would otherwise be a silent default. What an iteration does is in `
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from daemon.errors import SettingInvalid, SettingUnknown
-from daemon.events.hooks import Webhook
+from daemon.setting_types import (
+    DeviceNames,
+    HostAndPort,
+    HttpAddress,
+    HttpAddresses,
+    LogLevel,
+    WebhookList,
+)
 from robot_bridge.addresses import is_loopback
 from robot_bridge.autoeval.tasks import ENDPOINT, REPO, Corner, Rotation
 
 PREFIX = "GYMNASTD_"
-MAX_PORT = 65535
 
 
 class Settings(BaseSettings):
@@ -57,7 +62,7 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(
         default=None, description="holds the token that commands show the REST API"
     )
-    station_url: str = Field(
+    station_url: HttpAddresses = Field(
         default="http://127.0.0.1:8401",
         description="the robot station to collect from; several, separated by commas, share the work",
     )
@@ -71,19 +76,24 @@ class Settings(BaseSettings):
         default="stepped",
         description="who runs the episodes: we, step by step, the station, asking our policy, or AutoEval",
     )
+    human_wait_s: Annotated[float, Field(gt=0.0)] = Field(
+        default=259_200.0,
+        description="how long a robot waits for somebody at a stretch, seconds; then its phase fails. Three "
+        "days: a weekend, and a while to get there",
+    )
     robot_episodes_per_day: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="robots record so many episodes in any 24 hours, all together; then they wait",
     )
-    policy_bind: str = Field(
+    policy_bind: HostAndPort = Field(
         default="127.0.0.1:0",
         description="where callback stations find our policy; port 0: a free one",
     )
-    policy_public_url: str | None = Field(
+    policy_public_url: HttpAddress | None = Field(
         default=None, description="the same as stations see it, when it differs (a tunnel, another interface)"
     )
-    autoeval_url: str | None = Field(default=None, description="AutoEval's job scheduler")
-    autoeval_hub: str = Field(
+    autoeval_url: HttpAddress | None = Field(default=None, description="AutoEval's job scheduler")
+    autoeval_hub: HttpAddress = Field(
         default=ENDPOINT, description="the hub that AutoEval publishes its recordings on"
     )
     autoeval_dataset: str = Field(default=REPO, description="the dataset there, as owner/name")
@@ -105,13 +115,13 @@ class Settings(BaseSettings):
     autoeval_join_wait_s: Annotated[float, Field(ge=0.0)] = Field(
         default=1800.0, description="how long recordings are waited for after a job"
     )
-    gateway_bind: str = Field(
+    gateway_bind: HostAndPort = Field(
         default="127.0.0.1:8402", description="where AutoEval asks for actions; the same after a restart"
     )
-    gateway_public_url: str | None = Field(
+    gateway_public_url: HttpAddress | None = Field(
         default=None, description="the same as AutoEval sees it: a tunnel or a reverse proxy"
     )
-    judge_url: str | None = Field(
+    judge_url: HttpAddress | None = Field(
         default=None,
         description="OpenAI-compatible endpoint, up to and with /v1, for specs whose judge is a model there",
     )
@@ -128,12 +138,25 @@ class Settings(BaseSettings):
     judge_usd_per_day: Annotated[float, Field(ge=0.0)] | None = Field(
         default=None, description="US dollars for judges in a day (UTC), all iterations of data_dir together"
     )
+    device_hours_per_day: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None,
+        description="hours that learning phases keep accelerators, or processors, busy in a day (UTC), all "
+        "together; then they wait",
+    )
+    device_hours_per_iteration: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="the same of one iteration; then it waits until this is raised"
+    )
     preset: Literal["nano"] = Field(default="nano", description="the size of the models that are learned")
     imagination_engine: Literal["eager", "compiled", "graphs"] = Field(
         default="eager", description="how rollouts run; graphs needs an NVIDIA GPU, compiled a compiler"
     )
     worker_count: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="worker processes that serve starts; 0 when they are started by hand"
+    )
+    worker_devices: DeviceNames = Field(
+        default="",
+        description="which accelerator each of these workers sees, as CUDA_VISIBLE_DEVICES names them, "
+        "separated by commas; more workers begin with the first again. Empty: all see all",
     )
     threads_per_worker: Annotated[int, Field(ge=1, le=256)] = Field(
         default=2, description="CPU threads of torch"
@@ -148,16 +171,35 @@ class Settings(BaseSettings):
         default=0.5, description="how often an idle worker asks for a phase run"
     )
     min_free_disk_mb: Annotated[int, Field(ge=0)] = Field(
-        default=500, description="with less room under data_dir no phase is begun and no episode collected"
+        default=500,
+        description="with less room under data_dir no phase is begun and no episode collected; with less "
+        "than three times as much, disk_low is told",
     )
-    webhooks: tuple[Webhook, ...] = Field(
+    backup_dir: Path | None = Field(
+        default=None, description="serve backs up to it every day; unset: nobody does by itself"
+    )
+    upkeep_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
+        default="03:00", description="when backup and gc are due, hour and minute (UTC)"
+    )
+    backups_kept: Annotated[int, Field(ge=1)] = Field(
+        default=14, description="so many backups stay in backup_dir"
+    )
+    iterations_kept: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="serve lets go of what older iterations left, daily after the backup; unset: no gc by "
+        "itself, and `gymnastd gc` keeps ten",
+    )
+    episode_days_kept: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="gc lets go of older episodes too; unset: of none"
+    )
+    webhooks: WebhookList = Field(
         default=(),
         description="who is told of events: a JSON list of {name, url, events, secret_file}",
     )
-    disk_low_gb: Annotated[float, Field(ge=0.0)] = Field(
-        default=2.0, description="less than this free under data_dir is told as disk_low"
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="lines of daemon and workers: for people, or one JSON object each"
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @model_validator(mode="before")
     @classmethod
@@ -169,45 +211,15 @@ class Settings(BaseSettings):
             raise SettingUnknown(names=unknown, known=known)
         return values
 
-    @field_validator("log_level")
-    @classmethod
-    def _level_exists(cls, level: str) -> str:
-        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise ValueError("expected DEBUG, INFO, WARNING or ERROR")
-        return level.upper()
-
-    @field_validator("webhooks")
-    @classmethod
-    def _each_webhook_once(cls, hooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
-        if len({hook.name for hook in hooks}) != len(hooks):
-            raise ValueError("expected each webhook's name once")
-        return hooks
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The accelerators of the workers, in their order; none where nobody says."""
+        return tuple(self.worker_devices.split(",")) if self.worker_devices else ()
 
     @property
     def stations(self) -> tuple[str, ...]:
         """The addresses of all stations."""
         return tuple(self.station_url.split(","))
-
-    @field_validator("station_url")
-    @classmethod
-    def _stations_are_http(cls, urls: str) -> str:
-        found = [_http(url.strip()) for url in urls.split(",")]
-        if len(set(found)) != len(found):
-            raise ValueError("expected each station once")
-        return ",".join(found)
-
-    @field_validator("policy_public_url", "gateway_public_url", "autoeval_url", "autoeval_hub", "judge_url")
-    @classmethod
-    def _address_is_http(cls, url: str | None) -> str | None:
-        return None if url is None else _http(url)
-
-    @field_validator("policy_bind", "gateway_bind")
-    @classmethod
-    def _bind_is_host_and_port(cls, bind: str) -> str:
-        host, _, port = bind.rpartition(":")
-        if not host or not port.isdigit() or int(port) > MAX_PORT:
-            raise ValueError("expected host:port, like 127.0.0.1:8402")
-        return bind
 
     @field_validator("autoeval_boxes")
     @classmethod
@@ -233,15 +245,6 @@ class Settings(BaseSettings):
                 "and make a token, or set GYMNASTD_TRUST_NETWORK=true if something else keeps strangers out"
             )
         return self
-
-
-def _http(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("expected an address like http://127.0.0.1:8401")
-    if parts.username is not None:
-        raise ValueError("expected an address without a password in it")
-    return url.rstrip("/")
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -28,6 +28,7 @@ YOUNGER = {  # fields that came later, and what they are by default
     "stop_on_success": False,
     "lineage": MAIN,
 }
+CARRIES = 1  # of an undecided trial; left out of documents too, for the same reason
 
 Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -169,8 +170,8 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 class TrialSpec(SpecModel):
     """When a candidate takes the champion's place, by the probability that it is the better one.
 
-    Each policy acts `collect.episodes_per_task` times at most; see `benchmarks/trial_errors.py` for how often
-    these numbers decide wrongly.
+    In an iteration each policy acts `collect.episodes_per_task` times at most; `benchmarks/trial_errors.py`
+    says how often these numbers decide wrongly.
     """
 
     enabled: bool = Field(default=True, description="false adopts every candidate untried")
@@ -178,6 +179,11 @@ class TrialSpec(SpecModel):
     reject: Probability = Field(default=0.01, description="at this little, at once")
     settle_promote: Probability = Field(default=0.9, description="suffices once all episodes are there")
     settle_reject: Probability = Field(default=0.5, description="so little too; between, nobody knows")
+    carries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
+        default=CARRIES,
+        exclude_if=lambda carries: carries == CARRIES,
+        description="of an undecided trial into the next iteration; 1 - settle_promote is shared out",
+    )
 
     @model_validator(mode="after")
     def _thresholds_are_in_order(self) -> Self:
@@ -225,7 +231,7 @@ Deadline = Annotated[float, Field(gt=0.0)] | None
 
 
 class DeadlineSpec(SpecModel):
-    """How long an attempt at a phase may take; waiting for a robot's hours counts. One that is late fails."""
+    """Seconds that all attempts at a phase may take; null: 30 days to collect, else 7. Who is late fails."""
 
     collect_s: Deadline = None
     finetune_world_model_s: Deadline = None
@@ -304,7 +310,7 @@ class IterationSpec(SpecModel):
     def document(self) -> dict[str, Any]:
         """Give the JSON document that is stored, every default written out.
 
-        Only those of `YOUNGER` are left out: specs keep the digest that they had before these existed.
+        Only those of `YOUNGER`, and `trial.carries`, are left out: specs keep the digest of before these.
         """
         left_out = {name for name, default in YOUNGER.items() if getattr(self, name) == default}
         return self.model_dump(mode="json", exclude=left_out)

@@ -3,14 +3,14 @@
 A station that does not answer is left alone for a while, so that nothing is slow because a robot is off.
 """
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass
 
 from daemon.settings import Settings
+from daemon.shared_questions import SharedQuestions
 from daemon.station_clients import station_client
 from robot_bridge.description import StatusAnswer
 from robot_bridge.errors import RobotBridgeError
@@ -30,52 +30,37 @@ class Standing:
     failure: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    answer: "Future[Standing]"
-    asked_at: float
-
-
 class StationWatch:
     """The stations of the settings; none where AutoEval has them. Threads may share it."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._clock = clock
-        self._addresses = () if settings.collect_via == "autoeval" else settings.stations
-        self._threads = ThreadPoolExecutor(
-            max_workers=max(1, len(self._addresses)), thread_name_prefix="stations"
+        self._addresses = watched_addresses(settings)
+        self._questions = SharedQuestions(
+            self._addresses, ask=self._standing, lasts_s=_lasts_s, clock=clock, name="stations"
         )
-        self._lock = threading.Lock()
-        self._questions: dict[str, _Question] = {}
 
-    def look(self) -> list[Standing]:
-        """How each station stands, in the order of the settings."""
-        answers = [(address, self._ask(address)) for address in self._addresses]
-        wait([answer for _, answer in answers], timeout=PATIENCE_S)
+    def look(self, *, patience_s: float | None = None) -> list[Standing]:
+        """How each station stands, in the order of the settings; with PATIENCE_S, unless told otherwise."""
+        answers = [(address, self._questions.ask(address).answer) for address in self._addresses]
+        patience_s = PATIENCE_S if patience_s is None else patience_s
+        wait([answer for _, answer in answers], timeout=patience_s)
         return [
             answer.result() if answer.done() else Standing(address=address, failure="has not answered yet")
             for address, answer in answers
         ]
 
+    def name_of(self, address: str) -> str:
+        """What a station calls itself; its address when it does not say."""
+        try:
+            with closing(station_client(self._settings, address, tries=1)) as client:
+                return client.station().station_id
+        except (RobotBridgeError, OSError):
+            return address
+
     def close(self) -> None:
         """Ask nobody any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _ask(self, address: str) -> "Future[Standing]":
-        with self._lock:
-            before = self._questions.get(address)
-            if before is not None and self._holds(before):
-                return before.answer
-            answer = self._threads.submit(self._standing, address)
-            self._questions[address] = _Question(answer=answer, asked_at=self._clock())
-            return answer
-
-    def _holds(self, question: _Question) -> bool:
-        if not question.answer.done():
-            return True
-        lasts_s = FRESH_S if question.answer.result().failure is None else LEFT_ALONE_S
-        return self._clock() - question.asked_at < lasts_s
+        self._questions.close()
 
     def _standing(self, address: str) -> Standing:
         try:
@@ -83,3 +68,12 @@ class StationWatch:
                 return Standing(address=address, status=client.status(timeout_s=ANSWER_S))
         except (RobotBridgeError, OSError) as error:
             return Standing(address=address, failure=str(error))
+
+
+def watched_addresses(settings: Settings) -> tuple[str, ...]:
+    """The stations that this daemon may ask itself, in the order of the settings."""
+    return () if settings.collect_via == "autoeval" else tuple(settings.stations)
+
+
+def _lasts_s(standing: Standing) -> float:
+    return FRESH_S if standing.failure is None else LEFT_ALONE_S

@@ -17,7 +17,8 @@ from daemon.statistics import (
     stratified_rate,
     wilson_interval,
 )
-from storage import success_counts, trials
+from storage import end_rules, success_counts, trials
+from storage.end_rules import EndRule
 from storage.success_counts import Counted, PolicyCount
 
 Record = dict[str, Any]
@@ -77,6 +78,37 @@ def rate_record(counted: Counted, *, z: float = Z_95) -> Record:
         "mean_low": mean.low if mean else None,
         "mean_high": mean.high if mean else None,
     }
+
+
+def alike_counts(session: Session, one: str, other: str) -> tuple[Counts, Counts, list[str], list[str]]:
+    """Successes and judged episodes of two policies that may be compared, task by task.
+
+    Episodes of full length are compared where both have some, else those that a judge could end early.
+
+    Returns:
+        The counts of the one and of the other, tasks of which those are compared that could end early, and
+        tasks that both were judged at by different rules alone, which are left out.
+    """
+    counts = success_counts.by_iteration(session, (one, other))
+    rules = end_rules.of_iterations(session, {count.iteration_id for count in counts})
+    by_rule: dict[tuple[str | None, bool], Counts] = {
+        (policy, early): {} for policy in (one, other) for early in (False, True)
+    }
+    for count in counts:
+        if count.judged:
+            own = by_rule[
+                count.checkpoint_id, rules.get(count.iteration_id, EndRule()).ends_early(count.task_id)
+            ]
+            successes, judged = own.get(count.task_id, (0, 0))
+            own[count.task_id] = (successes + count.successes, judged + count.judged)
+    whole = by_rule[one, False].keys() & by_rule[other, False].keys()
+    early = (by_rule[one, True].keys() & by_rule[other, True].keys()) - whole
+    seen = [by_rule[policy, False].keys() | by_rule[policy, True].keys() for policy in (one, other)]
+    alike = [
+        {task: by_rule[policy, task in early][task] for task in sorted(whole | early)}
+        for policy in (one, other)
+    ]
+    return alike[0], alike[1], sorted(early), sorted((seen[0] & seen[1]) - whole - early)
 
 
 def difference_record(one: Mapping[str, Count], other: Mapping[str, Count]) -> Record:

@@ -32,6 +32,7 @@ class Slot:
     """One worker's place: the process in it, if any, and when the next may start."""
 
     name: str
+    device: str | None = None  # the accelerator that the worker sees; None: what the daemon sees
     child: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     next_start_at: float = 0.0
@@ -58,8 +59,10 @@ class Supervisor:
     stopping: bool = False
 
     def __post_init__(self) -> None:
+        devices = self.settings.devices or (None,)
         self.slots = [
-            Slot(name=f"{os.uname().nodename}-{os.getpid()}-{i}") for i in range(self.settings.worker_count)
+            Slot(name=f"{os.uname().nodename}-{os.getpid()}-{i}", device=devices[i % len(devices)])
+            for i in range(self.settings.worker_count)
         ]
 
     def check(self) -> None:
@@ -90,7 +93,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            env=worker_environment(self.settings, os.environ),
+            env=worker_environment(self.settings, os.environ, device=slot.device),
         )
         slot.started_at, slot.kills_before = self.clock(), self.count_kills()
         slot.starts += 1
@@ -121,15 +124,18 @@ class Supervisor:
             self.on_death(slot.name, death)
 
 
-def worker_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give a worker the daemon's own settings, and torch as many threads as they say."""
+def worker_environment(
+    settings: Settings, environ: Mapping[str, str], *, device: str | None = None
+) -> dict[str, str]:
+    """Give a worker the daemon's own settings, its accelerator, and torch as many threads as they say."""
     ours = {name: value for name, value in environ.items() if not name.upper().startswith(PREFIX)}
     chosen = {
         PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
         for name, value in settings.model_dump(mode="json").items()
         if value is not None
     }
-    return {**ours, **chosen, **thread_environment(settings.threads_per_worker)}
+    seen = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+    return {**ours, **chosen, **seen, **thread_environment(settings.threads_per_worker)}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

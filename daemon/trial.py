@@ -6,16 +6,20 @@ of candidate minus champion; its posterior, a sum of independent betas, is taken
 mean and variance. `decide` may be asked after every episode: early stops want much, the end of the budget
 settles for less. What that costs in wrong decisions is simulated (`benchmarks/trial_errors.py`).
 
-Source: Brown, Cai and DasGupta 2001 (DOI 10.1214/ss/1009213286), section 4.3, for Jeffreys' prior.
+An undecided trial may be carried on with another budget. Each end of a budget is another chance to settle for
+a candidate that is no better, so what settling allows is shared out among them (`Thresholds.shared`).
+
+Source: Brown, Cai and DasGupta 2001 (DOI 10.1214/ss/1009213286), section 4.3, for Jeffreys' prior;
+Dunn 1961 (DOI 10.1080/01621459.1961.10482090) for sharing a chance of error out (Bonferroni's inequality).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
 from daemon.errors import CountsInvalid
 
@@ -61,6 +65,14 @@ class Thresholds:
     reject: float = 0.01
     settle_promote: float = 0.9
     settle_reject: float = 0.5
+
+    def shared(self, *, carries: int) -> Thresholds:
+        """Those of a trial that may be carried on so often: settling for promotion takes more at every end.
+
+        Early stops stay as they are, and so does what settles a rejection: to try a bad candidate no longer
+        errs on the safe side.
+        """
+        return replace(self, settle_promote=1 - (1 - self.settle_promote) / (1 + carries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +125,14 @@ def decide(evidence: Evidence, thresholds: Thresholds, *, spent: bool) -> Decisi
     if (early and better <= thresholds.reject) or (spent and better <= thresholds.settle_reject):
         return "rejected"
     return "undecided" if spent else None
+
+
+def carried_text(carried: Mapping[str, Any]) -> str:
+    """What a trial's record has under `carried`: `carried on from iteration 3, 48 of 96 episodes so far`."""
+    return (
+        f"carried on from iteration {carried['from']}, "
+        f"{carried['episodes']} of {carried['of']} episodes so far"
+    )
 
 
 def _above_zero(differences: list[tuple[float, float]]) -> float:

@@ -6,15 +6,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
 from daemon.errors import DaemonError
 from daemon.heartbeat import WorkerStopped
 from daemon.logs import configure_logging
-from daemon.phase_worker import Phase, run_worker
+from daemon.phase_worker import Phase, no_device, run_worker
 from daemon.redaction import secrets_of
 from daemon.settings import load_settings
+from daemon.tracing import tracing
 from daemon.worlds.turn import Imagine
 from storage.errors import StorageError
 
@@ -25,7 +26,11 @@ ORPHAN_GRACE_S = 5.0
 
 
 def run_worker_process(
-    phases: Mapping[str, Phase], arguments: Sequence[str], *, imagine: Imagine | None = None
+    phases: Mapping[str, Phase],
+    arguments: Sequence[str],
+    *,
+    imagine: Imagine | None = None,
+    device: Callable[[], str | None] = no_device,
 ) -> int:
     """Be a worker until told to stop. SIGTERM and SIGINT give the phase run back, unfinished.
 
@@ -36,11 +41,12 @@ def run_worker_process(
     stop = threading.Event()
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, secrets_of(settings))
+        configure_logging(settings.log_level, secrets_of(settings), form=settings.log_format)
         _stop_on_signals(stop)
         if parsed.supervised:
             threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
-        run_worker(settings, name=parsed.name, stop=stop, phases=phases, imagine=imagine)
+        with tracing(settings, role="worker"):
+            run_worker(settings, name=parsed.name, stop=stop, phases=phases, imagine=imagine, device=device)
     except WorkerStopped:
         log.info("worker stopped name=%s", parsed.name)
     except (DaemonError, StorageError) as error:

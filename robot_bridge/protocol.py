@@ -16,12 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from robot_bridge.episode import Outcome, PolicyRef
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 2
+PROTOCOL_MINOR: Final = 3
 EARLY_END_MINOR: Final = 2  # the first version whose episodes may end before their last step
+SNAPSHOT_MINOR: Final = 3  # the first version that shows its camera to who looks
 PROTOCOL_HEADER: Final = "Station-Protocol"
 FENCE_HEADER: Final = "Fence"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 DIGEST_HEADER: Final = "Manifest-Sha256"
+PICTURE_NUMBER_HEADER: Final = "Picture-Number"
+PICTURE_AGE_HEADER: Final = "Picture-Age-Ms"
+PICTURE_TIME_HEADER: Final = "Picture-Captured-At"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 AUTHORIZATION_HEADER: Final = "Authorization"

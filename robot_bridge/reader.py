@@ -17,16 +17,19 @@ import requests
 from robot_bridge.calls import READ_TIMEOUT_S, StationCalls
 from robot_bridge.description import HealthAnswer, StationAnswer, StatusAnswer
 from robot_bridge.episode import FRAMES_BLOB, STEPS_BLOB, Episode, Manifest, episode_of_bytes, parse_manifest
-from robot_bridge.errors import DigestMismatch
+from robot_bridge.errors import DigestMismatch, UnknownCall
 from robot_bridge.events import EVENTS_MAX, EventAnswer, EventsAnswer, LabelAnswer, LabelRequest, LabelsAnswer
 from robot_bridge.protocol import (
     DIGEST_HEADER,
     IDEMPOTENCY_HEADER,
+    PROTOCOL_MAJOR,
+    SNAPSHOT_MINOR,
     AckRequest,
     EpisodeStateAnswer,
     SpoolAnswer,
     SpooledEpisode,
 )
+from robot_bridge.snapshot import SNAPSHOT_PATH, Snapshot, SnapshotUnsupported, read_snapshot
 from robot_bridge.transport import Transport, require_same_major
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,20 @@ class StationReader(StationCalls):
     def status(self, *, timeout_s: float = READ_TIMEOUT_S) -> StatusAnswer:
         """What the station does now."""
         return self._get("/v1/status", StatusAnswer, timeout_s=timeout_s)
+
+    def snapshot(self, *, timeout_s: float = READ_TIMEOUT_S) -> Snapshot:
+        """What the camera showed last; it waits for no motion and disturbs none.
+
+        Raises:
+            SnapshotUnsupported: the station is older than robot-station/v1.3.
+            NoPicture: the camera has shown nothing yet; ask again.
+        """
+        try:
+            answer = self._transport.call("GET", SNAPSHOT_PATH, timeout_s=timeout_s)
+        except UnknownCall as cause:
+            expected = f"robot-station/v{PROTOCOL_MAJOR}.{SNAPSHOT_MINOR}"
+            raise SnapshotUnsupported(url=self.base_url, expected=expected) from cause
+        return read_snapshot(answer, url=self.base_url)
 
     def events(self, after: int = 0, *, wait_s: float = 0.0, limit: int = EVENTS_MAX) -> EventsAnswer:
         """Events after a cursor, oldest first; when there is none, the station waits `wait_s` s for one.

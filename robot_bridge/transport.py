@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import requests
+from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from robot_bridge.addresses import is_loopback
@@ -35,8 +36,10 @@ from robot_bridge.protocol import (
     PROTOCOL_MINOR,
     Problem,
 )
+from robot_bridge.spans import span
 
 CONNECT_TIMEOUT_S: Final = 3.05
+WORD: Final = re.compile(r"v1|[a-z_]{1,20}")  # in a path; whatever else is there is an id
 TOKEN: Final = re.compile(r"[\x21-\x7e]{1,500}")
 FIRST_PAUSE_S: Final = 0.1  # before the second try; doubles with every further one
 RETRY_AFTER: Final = "retry_after_s"  # the part of an error that says when to ask again
@@ -111,9 +114,22 @@ class Transport:
             StationMisbehaved: the answer is neither a success nor a problem.
             RobotBridgeError: what the station refused, as the class it raised itself.
         """
+        facts = {
+            "http.request.method": method,
+            "url.path": path.partition("?")[0],
+            "server.address": urlsplit(self.base_url).hostname or "",
+        }
         sent = {**self._headers, **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
+        with span(f"station {method} {template_of(path)}", facts, kind=SpanKind.CLIENT) as told:
+            answer = self._answered(method, path, body=body, headers=sent, timeout_s=timeout_s)
+            told.set_attribute("http.response.status_code", answer.status_code)
+            return self._checked(answer, f"{method} {path}")
+
+    def _answered(
+        self, method: str, path: str, *, body: str | None, headers: dict[str, str], timeout_s: float
+    ) -> requests.Response:
         reason = ""
         for _ in self._tries():
             try:
@@ -121,7 +137,7 @@ class Transport:
                     method,
                     self.base_url + path,
                     data=None if body is None else body.encode(),
-                    headers=sent,
+                    headers=headers,
                     timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
                     allow_redirects=False,
                     verify=self._verify,
@@ -131,7 +147,7 @@ class Transport:
                 continue
             reason = _incomplete(answer)
             if not reason:
-                return self._checked(answer, f"{method} {path}")
+                return answer
         raise StationUnreachable(
             url=self.base_url, call=f"{method} {path}", tries=self._retries.tries, reason=reason
         )
@@ -162,6 +178,12 @@ class Transport:
             parts = {**problem.parts, RETRY_AFTER: int(retry_after)}
             problem = problem.model_copy(update={"parts": parts})
         return error_of_problem(problem)
+
+
+def template_of(path: str) -> str:
+    """What calls of the same kind have in common: a path without its query, ids as `{id}`."""
+    parts = path.partition("?")[0].split("/")
+    return "/".join(part if not part or WORD.fullmatch(part) else "{id}" for part in parts)
 
 
 def error_of_problem(problem: Problem) -> RobotBridgeError:

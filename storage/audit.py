@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.canonical import as_json
+from storage.cursors import number_of
 from storage.tables import AuditEventRow
 
 
@@ -37,3 +38,27 @@ def read(session: Session, *, subject: str | None = None, limit: int = 100) -> l
     if subject is not None:
         query = query.where(AuditEventRow.subject == subject)
     return list(session.scalars(query))
+
+
+def list_acts(
+    session: Session,
+    *,
+    actor: str | None = None,
+    subject: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> tuple[list[AuditEventRow], str | None]:
+    """A page of acts, newest first, by one actor or all, and the cursor of the page after it.
+
+    Raises:
+        CursorInvalid: the cursor is not one that this function returned.
+    """
+    query = sa.select(AuditEventRow).order_by(AuditEventRow.id.desc()).limit(limit + 1)
+    if actor is not None:
+        query = query.where(AuditEventRow.actor == actor)
+    if subject is not None:
+        query = query.where(AuditEventRow.subject == subject)
+    if cursor is not None:
+        query = query.where(AuditEventRow.id < number_of(cursor, digits=18))
+    rows = list(session.scalars(query))
+    return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None

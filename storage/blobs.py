@@ -100,7 +100,7 @@ class BlobStore:
         """The names of all blobs of some age, folder by folder."""
         oldest = now.timestamp() - older_than_s
         for folder in sorted(self.root.glob("??")):
-            yield [path.name for path in sorted(folder.iterdir()) if _is_older(path, oldest)]
+            yield [path.name for path in sorted(folder.iterdir()) if is_older(path, oldest)]
 
     def remove(self, unnamed: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
         """Remove blobs that nobody names, and unfinished writes, if they are old enough.
@@ -127,7 +127,7 @@ class BlobStore:
     def stale(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[Path]:
         """The files that `sweep` would remove now."""
         kept, oldest = set(keep), now.timestamp() - older_than_s
-        return [p for p in sorted(self.root.glob("*/*")) if p.name not in kept and _is_older(p, oldest)]
+        return [p for p in sorted(self.root.glob("*/*")) if p.name not in kept and is_older(p, oldest)]
 
     def sweep(self, keep: Iterable[str], *, older_than_s: float, now: datetime) -> list[str]:
         """Remove every blob but these, and unfinished writes, if they are old enough.
@@ -226,13 +226,13 @@ def _flush_folder(folder: Path) -> None:
 
 def _remove_old(path: Path, oldest: float) -> bool:
     """Remove a file unless it is young, also if it became so a moment ago."""
-    if not _is_older(path, oldest):
+    if not is_older(path, oldest):
         return False
     path.unlink(missing_ok=True)
     return True
 
 
-def _is_older(path: Path, oldest: float) -> bool:
+def is_older(path: Path, oldest: float) -> bool:
     with suppress(FileNotFoundError):
         found = path.stat()
         return stat.S_ISREG(found.st_mode) and found.st_mtime < oldest

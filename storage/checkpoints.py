@@ -3,7 +3,7 @@
 The file is a blob; what is in it is the business of `daemon.learning.state`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -118,16 +118,27 @@ def path(row: CheckpointRow, blobs: BlobStore) -> Path:
     return place
 
 
-def ancestry(session: Session, checkpoint_id: str) -> list[CheckpointRow]:
-    """The checkpoint, its parent, the parent's parent, … to the first.
+def ancestry(session: Session, checkpoint_id: str, *, limit: int | None = None) -> list[CheckpointRow]:
+    """The checkpoint, its parent, the parent's parent, … to the first, or `limit` of them, in one query.
 
     Raises:
         RowMissing: there is none with this id.
     """
-    rows = [get(session, checkpoint_id)]
-    while (parent_id := rows[-1].parent_id) is not None:
-        rows.append(get(session, parent_id))
-    return rows
+    line = _line(checkpoint_id)
+    query = sa.select(CheckpointRow).join(line, line.c.id == CheckpointRow.id)
+    rows = list(session.scalars(query.order_by(line.c.place).limit(limit)))
+    return rows or [get(session, checkpoint_id)]
+
+
+def generations(session: Session, checkpoint_id: str) -> int:
+    """How many checkpoints `ancestry` would give; 0 where there is none with this id."""
+    return session.scalars(sa.select(sa.func.count()).select_from(_line(checkpoint_id))).one()
+
+
+def children(session: Session, checkpoint_ids: Collection[str]) -> list[CheckpointRow]:
+    """Everything that was made of these checkpoints, the highest number first."""
+    query = sa.select(CheckpointRow).where(CheckpointRow.parent_id.in_(checkpoint_ids))
+    return list(session.scalars(query.order_by(CheckpointRow.number.desc())))
 
 
 def episode_ids(session: Session, checkpoint_id: str) -> list[str]:
@@ -172,6 +183,15 @@ def list_checkpoints(
 def may_be_of(lineage: str) -> sa.ColumnElement[bool]:
     """The condition that a checkpoint is a lineage's, or anybody's."""
     return sa.or_(CheckpointRow.lineage.is_(None), CheckpointRow.lineage == lineage)
+
+
+def _line(checkpoint_id: str) -> sa.CTE:
+    """Ids of a checkpoint and those before it, each with its place; the checkpoint's own is 0."""
+    parent, row = sa.orm.aliased(CheckpointRow), CheckpointRow
+    first = sa.select(row.id, row.parent_id, sa.literal(0).label("place")).where(row.id == checkpoint_id)
+    line = first.cte("line", recursive=True)
+    before = sa.select(parent.id, parent.parent_id, line.c.place + 1)
+    return line.union_all(before.join(line, parent.id == line.c.parent_id))
 
 
 def _lineage(session: Session, new: NewCheckpoint) -> str | None:

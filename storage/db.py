@@ -27,12 +27,15 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage import events
 from storage.errors import DatabaseNewer, DatabaseOutdated, DatabaseUrlInvalid
+from storage.postgres import LOCK_WAIT_S, SILENCE_S, postgres_engine, take_time
 
 log = logging.getLogger(__name__)
 
 SQLITE_NAME = "gymnastd.sqlite3"
-BUSY_TIMEOUT_MS = 15_000  # how long a writer waits for the writer before it
+BUSY_TIMEOUT_MS = round(1000 * LOCK_WAIT_S)  # how long a writer waits for the writer before it
 WAL_RETRY_S = 0.02  # between two tries at switching a new database to write-ahead logging
+CACHE_KIB = 512  # of each connection; the system's own cache has the rest
+KEPT_CONNECTIONS = 8  # those beyond are opened for one transaction each, which costs more than most of these
 MIGRATION_LOCK = "migrations"
 EVENT_LOCK = "events"
 
@@ -45,15 +48,22 @@ def default_url(data_dir: Path) -> str:
 class Database:
     """One database of the daemon; share it between threads, never between processes.
 
+    Nothing waits for it without an end; what that is, of PostgreSQL, is in `postgres`.
+
+    Args:
+        silence_s: of PostgreSQL's server, after which a connection is given up.
+
     Raises:
         DatabaseUrlInvalid: the url names neither a SQLite file nor PostgreSQL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, silence_s: float = SILENCE_S) -> None:
         self.url = _checked_url(url)
         if self.is_sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self.engine = (
+            _sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url, silence_s=silence_s)
+        )
         self._readers = self.engine.execution_options(**_reading(self.is_sqlite))
         self._writers = self.engine.execution_options(gymnastd_mode="write")
 
@@ -64,7 +74,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session on one snapshot; writing in it is an error of the database."""
-        with Session(self._readers, expire_on_commit=False) as session:
+        with _pool_that_errs(), Session(self._readers, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -74,7 +84,11 @@ class Database:
         It takes SQLite's write lock at its first statement, so what is done before (files, hashes) holds
         nobody up. Rows stay readable after the block. Events that were noted are written last.
         """
-        with Session(self._writers, expire_on_commit=False) as session, session.begin():
+        with (
+            _pool_that_errs(),
+            Session(self._writers, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
             _write_events(session)
 
@@ -119,6 +133,7 @@ class Database:
             self._without_foreign_keys(connection),
             connection.begin(),
         ):
+            take_time(connection)
             _lock(connection, MIGRATION_LOCK)
             found = MigrationContext.configure(connection).get_current_revision()
             _refuse_newer(found, _scripts())
@@ -140,6 +155,15 @@ class Database:
             yield
         finally:
             driver.execute("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
+def _pool_that_errs() -> Iterator[None]:
+    """A pool whose connections all stay away is the database's failure, as one connection that does."""
+    try:
+        yield
+    except sa.exc.TimeoutError as waited:
+        raise sa.exc.OperationalError("waiting for a connection", None, waited) from waited
 
 
 def _write_events(session: Session) -> None:
@@ -187,12 +211,10 @@ def _reading(is_sqlite: bool) -> dict[str, Any]:
     return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
-def _postgres_engine(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(url, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
-
-
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url, json_serializer=partial(json.dumps, allow_nan=False))
+    engine = sa.create_engine(
+        url, json_serializer=partial(json.dumps, allow_nan=False), pool_size=KEPT_CONNECTIONS
+    )
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -203,7 +225,7 @@ def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     _switch_to_wal(cursor)
-    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", f"cache_size = -{CACHE_KIB}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -6,10 +6,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from storage.tables import EpisodeRow
+from storage.tables import CheckpointRow, EpisodeRow
 from storage.verdict_order import effective_success
 
 LABELS: Final = ("success", "failure", "unlabelled")
+SHORT_ID: Final = 8  # letters of an id that lists show; fewer are a number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class EpisodeFilter:
 
     Attributes:
         label: one of LABELS: what the verdict that counts says.
-        policy: the checkpoint that acted.
+        policy: the checkpoint that acted: its number, its id, or at least `SHORT_ID` first letters of it.
         valid: whether they count when policies are judged.
         since, until: they began in [since, until).
     """
@@ -36,13 +37,14 @@ class EpisodeFilter:
         """What a query of episodes has to hold."""
         equal = {
             EpisodeRow.task_id: self.task,
-            EpisodeRow.checkpoint_id: self.policy,
             EpisodeRow.station_id: self.station,
             EpisodeRow.iteration_id: self.iteration_id,
         }
         found: list[sa.ColumnElement[bool]] = [
             column == value for column, value in equal.items() if value is not None
         ]
+        if self.policy is not None:
+            found.append(_acted(self.policy))
         if self.valid is not None:
             found.append(EpisodeRow.valid_for_policy_eval.is_(self.valid))
         if self.label is not None:
@@ -52,6 +54,15 @@ class EpisodeFilter:
         if self.until is not None:
             found.append(EpisodeRow.started_at < self.until)
         return found
+
+
+def _acted(policy: str) -> sa.ColumnElement[bool]:
+    named = CheckpointRow.id.startswith(policy, autoescape=True)
+    if len(policy) < SHORT_ID:
+        number = int(policy) if policy.isascii() and policy.isdecimal() else 0  # they count from 1
+        named = CheckpointRow.number == number
+    ids = sa.select(CheckpointRow.id).where(CheckpointRow.kind == "policy", named)
+    return EpisodeRow.checkpoint_id.in_(ids)
 
 
 def _labelled(label: str) -> sa.ColumnElement[bool]:

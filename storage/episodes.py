@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from robot_bridge.episode import FRAMES_BLOB, STEPS_BLOB, Episode, Manifest, episode_of_bytes
 from robot_bridge.frames import FrameBlob
-from storage import labels, stations, tasks
+from storage import labels, station_health, stations, tasks
 from storage.blobs import BlobStore
 from storage.db import serialise
 from storage.errors import (
@@ -28,7 +28,7 @@ from storage.errors import (
     RowMissing,
     UnknownTask,
 )
-from storage.labels import effective_label, success_counts
+from storage.labels import effective_label
 from storage.tables import EpisodeBlobRow, EpisodeRow
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "get",
     "list_episodes",
     "load",
-    "success_counts",
 ]
 
 ORIGINS: Final = ("collect", "imported", "base")
@@ -98,6 +97,8 @@ def commit(
     session.flush()
     for name, (sha256, size) in kept.items():
         session.add(EpisodeBlobRow(episode_id=row.id, name=name, sha256=sha256, size_bytes=size))
+    if row.origin == "collect":
+        station_health.keep(session, episode)
     labels.append_all(session, row.id, _verdicts(manifest), now=now)
     return row, True
 
@@ -167,8 +168,8 @@ def list_episodes(
     Raises:
         CursorInvalid: the cursor is not one that this function returned.
     """
-    query = sa.select(EpisodeRow).where(*which)
-    query = query.order_by(EpisodeRow.committed_at.desc(), EpisodeRow.id.desc())
+    order = EpisodeRow.committed_at.desc(), EpisodeRow.id.desc()
+    query = sa.select(EpisodeRow.id).where(*which).order_by(*order).limit(limit + 1)
     if iteration_id is not None:
         query = query.where(EpisodeRow.iteration_id == iteration_id)
     if cursor is not None:
@@ -177,7 +178,10 @@ def list_episodes(
         query = query.where(
             place < sa.tuple_(sa.literal(committed_at, EpisodeRow.committed_at.type), episode_id)
         )
-    rows = list(session.scalars(query.limit(limit + 1)))
+    found = query.subquery()  # ids alone are sorted: with their manifests, rows of a year take three times
+    rows = list(
+        session.scalars(sa.select(EpisodeRow).join(found, found.c.id == EpisodeRow.id).order_by(*order))
+    )
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]

@@ -94,9 +94,13 @@ def newest_position(session: Session) -> int:
     return session.scalars(sa.select(sa.func.max(EventRow.id))).one() or 0
 
 
-def newest_of(session: Session, kinds: Collection[str]) -> EventRow | None:
-    """The newest event of these kinds."""
+def newest_of(
+    session: Session, kinds: Collection[str], *, facts: Mapping[str, str] | None = None
+) -> EventRow | None:
+    """The newest event of these kinds, among those whose facts say this."""
     query = _of_kinds(sa.select(EventRow), kinds).order_by(EventRow.id.desc())
+    for name, said in (facts or {}).items():
+        query = query.where(EventRow.facts[name].as_string() == said)
     return session.scalars(query.limit(1)).first()
 
 

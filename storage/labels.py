@@ -11,9 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.errors import LabelSourceInvalid, RowMissing
-from storage.lineages import in_lineage
 from storage.success_counts import refresh
-from storage.tables import EpisodeRow, IterationRow, LabelRow
+from storage.tables import EpisodeRow, LabelRow
 from storage.verdict_order import SOURCES, best_first
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "effective_label",
     "effective_labels",
     "history",
-    "success_counts",
 ]
 
 
@@ -113,63 +111,6 @@ def ids_of(session: Session, episode_ids: Iterable[str]) -> dict[str, list[int]]
     for episode_id, label_id in session.execute(query.order_by(LabelRow.id)):
         found.setdefault(episode_id, []).append(label_id)
     return found
-
-
-def success_counts(
-    session: Session,
-    iteration_id: str | None = None,
-    *,
-    checkpoint_id: str | None = None,
-    after: int | None = None,
-    lineage: str | None = None,
-) -> dict[str, tuple[int, int]]:
-    """Real success by task: task id to (successes, episodes).
-
-    Counts episodes that were collected, that are valid for judging a policy and that have a verdict. Held-out
-    episodes count too: they are kept from training, not from the robot.
-
-    Args:
-        iteration_id: of this iteration alone.
-        checkpoint_id: of episodes that this policy acted in alone.
-        after: of iterations with a higher number alone.
-        lineage: of iterations of this lineage alone.
-    """
-    which = _counted(iteration_id, checkpoint_id=checkpoint_id, after=after)
-    if lineage is not None:
-        which.append(in_lineage(EpisodeRow.iteration_id, lineage))
-    ranked = _ranked(LabelRow.episode_id == EpisodeRow.id, *which)
-    query = (
-        sa.select(
-            EpisodeRow.task_id,
-            sa.func.sum(sa.case((LabelRow.success.is_(True), 1), else_=0)),
-            sa.func.count(),
-        )
-        .join(LabelRow, LabelRow.episode_id == EpisodeRow.id)
-        .join(ranked, ranked.c.id == LabelRow.id)
-        .where(
-            *which,
-            EpisodeRow.origin == "collect",
-            EpisodeRow.valid_for_policy_eval.is_(True),
-            ranked.c.rank == 1,
-        )
-        .group_by(EpisodeRow.task_id)
-        .order_by(EpisodeRow.task_id)
-    )
-    return {task: (int(successes), int(episodes)) for task, successes, episodes in session.execute(query)}
-
-
-def _counted(
-    iteration_id: str | None, *, checkpoint_id: str | None, after: int | None
-) -> list[sa.ColumnElement[bool]]:
-    which: list[sa.ColumnElement[bool]] = []
-    if iteration_id is not None:
-        which.append(EpisodeRow.iteration_id == iteration_id)
-    if checkpoint_id is not None:
-        which.append(EpisodeRow.checkpoint_id == checkpoint_id)
-    if after is not None:
-        later = sa.select(IterationRow.id).where(IterationRow.number > after)
-        which.append(EpisodeRow.iteration_id.in_(later))
-    return which
 
 
 def _ranked(*which: sa.ColumnElement[bool]) -> sa.Subquery:

@@ -1,4 +1,4 @@
-"""What iterations have used: robot time, workers' time by phase, judges' requests and money."""
+"""What iterations have used: time of robots, of workers by phase, of devices; judges' requests and money."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage.device_time import LEARNING, UNKNOWN_DEVICE, ended
 from storage.durations import seconds_between
-from storage.phase_runs import ATTEMPTS_EXHAUSTED
 from storage.success_tables import SuccessCountRow
 from storage.tables import IterationRow, MetricSummaryRow, PhaseRunRow
 
@@ -18,11 +18,16 @@ JUDGE_USD: Final = "judge_usd"
 
 @dataclass(slots=True, kw_only=True)
 class Spent:
-    """One iteration's use. Worker seconds are those of every attempt, by phase."""
+    """One iteration's use. Worker seconds are those of every attempt, by phase.
+
+    Device seconds are the same of the learning phases alone, by the device's name; those of attempts that
+    nobody noted a device of are `UNKNOWN_DEVICE`'s.
+    """
 
     robot_episodes: int = 0
     robot_seconds: float = 0.0
     worker_seconds: dict[str, float] = field(default_factory=dict)
+    device_seconds: dict[str, float] = field(default_factory=dict)
     judge_requests: int = 0
     judge_usd: float = 0.0
 
@@ -67,18 +72,20 @@ def _add_robot(session: Session, found: dict[str, Spent]) -> None:
 
 def _add_workers(session: Session, found: dict[str, Spent]) -> None:
     run = PhaseRunRow
-    silent = (run.state == "abandoned") | (run.error_code == ATTEMPTS_EXHAUSTED)  # ended by others, later
-    ended = sa.case(
-        (silent, sa.func.coalesce(run.heartbeat_at, run.started_at)),
-        else_=sa.func.coalesce(run.finished_at, run.heartbeat_at),
-    )
+    seconds = sa.func.sum(seconds_between(run.started_at, ended()))
     query = (
-        sa.select(run.iteration_id, run.phase, sa.func.sum(seconds_between(run.started_at, ended)))
+        sa.select(run.iteration_id, run.phase, run.device, seconds)
         .where(run.iteration_id.in_(found), run.started_at.is_not(None))
-        .group_by(run.iteration_id, run.phase)
+        .group_by(run.iteration_id, run.phase, run.device)
     )
-    for iteration_id, phase, seconds in session.execute(query):
-        found[iteration_id].worker_seconds[phase] = float(seconds or 0.0)
+    for iteration_id, phase, device, took_s in session.execute(query):
+        _add(found[iteration_id].worker_seconds, phase, took_s)
+        if phase in LEARNING:
+            _add(found[iteration_id].device_seconds, device or UNKNOWN_DEVICE, took_s)
+
+
+def _add(seconds: dict[str, float], name: str, more: float | None) -> None:
+    seconds[name] = seconds.get(name, 0.0) + float(more or 0.0)
 
 
 def _add_judges(session: Session, found: dict[str, Spent]) -> None:

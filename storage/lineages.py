@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from storage.columns import MAIN
 from storage.tables import IterationRow
 
-__all__ = ["MAIN", "in_lineage", "lineage_of", "names", "of_iterations"]
+__all__ = ["MAIN", "in_lineage", "lineage_of", "names", "of_iterations", "with_main"]
 
 
 def lineage_of(spec: Mapping[str, Any]) -> str:
@@ -24,6 +24,11 @@ def lineage_of(spec: Mapping[str, Any]) -> str:
 def names(session: Session) -> list[str]:
     """Every lineage that has an iteration, by name."""
     return list(session.scalars(sa.select(IterationRow.lineage).distinct().order_by(IterationRow.lineage)))
+
+
+def with_main(session: Session) -> list[str]:
+    """The same and main, which is there before its first iteration."""
+    return sorted({MAIN, *names(session)})
 
 
 def of_iterations(session: Session, iteration_ids: Collection[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from storage import trials
 from storage.cursors import number_of
 from storage.success_tables import SuccessCountRow
-from storage.tables import CheckpointRow, EpisodeRow, IterationRow, TrialRow
+from storage.tables import CheckpointRow, EpisodeRow, IterationRow, LabelRow, TrialRow
 from storage.verdict_order import effective_success
 
 MOST_EPISODES = 20_000  # the newest ones that one question looks at
@@ -72,6 +72,17 @@ def judged_episodes(
         for row in reversed(rows)
         if row.success is not None
     ]
+
+
+def newest_verdict(session: Session) -> tuple[int, int, int]:
+    """Three numbers that are the same again only while no verdict and no judged episode has come or gone."""
+    counted = sa.select(
+        sa.func.coalesce(sa.func.sum(SuccessCountRow.judged), 0),
+        sa.func.coalesce(sa.func.sum(SuccessCountRow.successes), 0),
+    )
+    judged, successes = session.execute(counted).one()
+    newest = session.scalars(sa.select(sa.func.max(LabelRow.id))).one()
+    return int(judged), int(successes), newest or 0
 
 
 def policies_that_stayed(

@@ -1,4 +1,4 @@
-"""What is shown of many iterations at once, in one query each; of one, see `phase_runs`."""
+"""What is shown of many iterations or checkpoints at once, in one query each; of one, see `phase_runs`."""
 
 from collections.abc import Collection
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage import trials, trust_reports
 from storage.phase_runs import PHASES
 from storage.tables import PhaseRunRow, TrialRow, TrustReportRow
 
@@ -32,3 +33,14 @@ def trust_of(session: Session, iteration_ids: Collection[str]) -> list[TrustRepo
     """What these iterations measured of world models, the oldest first."""
     query = sa.select(TrustReportRow).where(TrustReportRow.iteration_id.in_(iteration_ids))
     return list(session.scalars(query.order_by(TrustReportRow.measured_at, TrustReportRow.id)))
+
+
+def rejected_among(session: Session, checkpoint_ids: Collection[str]) -> set[str]:
+    """Those of these checkpoints that do not go on: policies by their trial, world models by their gate."""
+    by_trial = sa.select(TrialRow.candidate_id).where(
+        TrialRow.candidate_id.in_(checkpoint_ids), TrialRow.decision == trials.REJECTED
+    )
+    by_gate = sa.select(TrustReportRow.checkpoint_id).where(
+        TrustReportRow.checkpoint_id.in_(checkpoint_ids), TrustReportRow.verdict == trust_reports.REJECTED
+    )
+    return set(session.scalars(by_trial.union(by_gate)))

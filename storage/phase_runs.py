@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage import events, leases
+from storage import attempts, events, leases
 from storage.canonical import as_json
 from storage.claims import ClaimedRun
 from storage.db import serialise
@@ -26,7 +26,9 @@ LEASE_EXPIRED = "lease_expired"
 ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 RELEASED = "released"  # it was asked to stop or to pause; such an attempt does not count against the phase
 DISK_FULL = "disk_full"  # waited for like a worker: nobody's fault, and it passes
-UNCOUNTED = (RELEASED, DISK_FULL)
+MOST_DISK_FULL = 20  # attempts that a full disk ended, per phase: what fills it each time does not pass
+DEVICE_BUDGET_SPENT = "device_budget_spent"  # the next attempt is asked for once there are hours again
+UNCOUNTED = (RELEASED, DISK_FULL, DEVICE_BUDGET_SPENT)
 CANCELLED = "cancelled"
 OPEN = ("queued", "running")
 PAUSE = "pause"  # the wish of an iteration whose running phase is asked to stop
@@ -183,30 +185,35 @@ def release(
     now: datetime,
     why: str = "the worker was asked to stop",
     code: str = RELEASED,
-) -> PhaseRunRow:
+) -> PhaseRunRow | None:
     """Give a run back unfinished, as a worker does that is asked to stop or to pause, or whose disk is full.
 
     Args:
-        code: one of UNCOUNTED.
+        code: one of UNCOUNTED; such an attempt does not count against MAX_ATTEMPTS.
 
     Returns:
-        The next attempt, queued; this one does not count against MAX_ATTEMPTS.
+        The next attempt, queued; after DEVICE_BUDGET_SPENT none is. The last of MOST_DISK_FULL fails.
 
     Raises:
         LeaseLost: somebody else has the run already.
     """
     run = _let_go(session, claimed, now=now)
     run.error_code, run.error_message = code, f"given back by worker {run.worker}: {why}"
-    move(run, "abandoned", now=now)
     session.flush()
+    if code == DISK_FULL and attempts.ended_by(session, run, code=code) >= MOST_DISK_FULL:
+        run.error_message = attempts.NO_END_OF_FULL_DISKS.format(most=MOST_DISK_FULL) + run.error_message
+        move(run, "failed", now=now)
+        return None
+    move(run, "abandoned", now=now)
+    if code == DEVICE_BUDGET_SPENT:
+        return None
     return _add(session, run.iteration_id, phase=run.phase, attempt=run.attempt + 1, now=now)
 
 
 def cancel(session: Session, iteration_id: str, *, now: datetime) -> list[PhaseRunRow]:
     """End every queued and running run of an iteration; whoever runs one loses its lease.
 
-    Returns:
-        The runs that were ended.
+    Returns: the runs that were ended.
     """
     newest = (latest(session, iteration_id, phase=phase, lock=True) for phase in PHASES)
     ended = [run for run in newest if run is not None and run.state in OPEN]
@@ -287,14 +294,4 @@ def _let_go(session: Session, claimed: ClaimedRun, *, now: datetime) -> PhaseRun
 
 def _attempts_left(session: Session, run: PhaseRunRow) -> int:
     """How many more attempts the phase has; the given run counts as one that ended badly."""
-    counted = sa.select(sa.func.count()).where(
-        PhaseRunRow.iteration_id == run.iteration_id,
-        PhaseRunRow.phase == run.phase,
-        PhaseRunRow.forgiven.is_(False),
-        sa.or_(
-            PhaseRunRow.state != "abandoned",  # what failed counts, whatever it calls itself
-            PhaseRunRow.error_code.is_(None),
-            PhaseRunRow.error_code.not_in(UNCOUNTED),
-        ),
-    )
-    return MAX_ATTEMPTS - session.scalars(counted).one()
+    return MAX_ATTEMPTS - attempts.counted(session, run, uncounted=UNCOUNTED)

@@ -14,13 +14,15 @@ from storage.tables import EpisodeRow
 class EpisodeQuery:
     """What to take; None means "any". Runs that teach a world model nothing are left out by default.
 
-    Retired episodes are never taken: their files are gone.
+    Retired episodes are never taken: their files are gone. With `unowned` a lineage also gets what no
+    iteration collected, as imported episodes; without, only main does.
     """
 
     origin: str | None = None
     tasks: Sequence[str] | None = None
     iteration_ids: Sequence[str] | None = None
     lineage: str | None = None
+    unowned: bool = False
     held_out: bool | None = None
     valid_for_world_model: bool | None = True
     limit: int | None = None
@@ -44,7 +46,8 @@ def _conditions(query: EpisodeQuery) -> list[sa.ColumnElement[bool]]:
     if query.iteration_ids is not None:
         wanted.append(EpisodeRow.iteration_id.in_(list(query.iteration_ids)))
     if query.lineage is not None:
-        wanted.append(in_lineage(EpisodeRow.iteration_id, query.lineage))
+        own = in_lineage(EpisodeRow.iteration_id, query.lineage)
+        wanted.append(sa.or_(own, EpisodeRow.iteration_id.is_(None)) if query.unowned else own)
     if query.held_out is not None:
         wanted.append(EpisodeRow.held_out.is_(query.held_out))
     if query.valid_for_world_model is not None:

@@ -11,6 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage.note_tables import EpisodeNoteRow
 from storage.reflection import reflected
 from storage.states import OVER
 from storage.tables import CheckpointRow, EpisodeBlobRow, EpisodeRow, IterationRow, LabelRow
@@ -74,12 +75,14 @@ def retire_checkpoints(
 def old_episodes(session: Session, *, committed_before: datetime) -> list[EpisodeRow]:
     """Episodes of ended iterations that nobody measures with and no human has looked at, oldest first."""
     by_human = sa.select(LabelRow.episode_id).where(LabelRow.source == "human")
+    noted = sa.select(EpisodeNoteRow.episode_id)
     unfinished = sa.select(IterationRow.id).where(IterationRow.state.not_in(OVER))
     query = sa.select(EpisodeRow).where(
         EpisodeRow.retired_at.is_(None),
         EpisodeRow.committed_at < committed_before,
         EpisodeRow.held_out.is_(False),
         EpisodeRow.id.not_in(by_human),
+        EpisodeRow.id.not_in(noted),
         sa.or_(EpisodeRow.iteration_id.is_(None), EpisodeRow.iteration_id.not_in(unfinished)),
     )
     return list(session.scalars(query.order_by(EpisodeRow.committed_at)))

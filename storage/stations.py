@@ -32,6 +32,11 @@ def ensure(
     return row
 
 
+def find(session: Session, station_id: str) -> StationRow | None:
+    """One station, or None when nobody has seen it."""
+    return session.get(StationRow, station_id)
+
+
 def list_stations(session: Session) -> list[StationRow]:
     """Every station, by name."""
     return list(session.scalars(sa.select(StationRow).order_by(StationRow.id)))

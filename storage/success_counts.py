@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage.db import serialise
 from storage.durations import seconds_between
 from storage.errors import CursorInvalid
 from storage.lineages import in_lineage
+from storage.success_marks import begin_change
 from storage.success_tables import SuccessCountRow
 from storage.tables import CheckpointRow, EpisodeRow, IterationRow
 from storage.verdict_order import effective_success
@@ -76,7 +76,7 @@ class Counted:
 
 def refresh(session: Session, *, iteration_id: str | None, task_id: str) -> None:
     """Count the episodes of one task of one iteration again; callers at once wait for each other."""
-    serialise(session, "success_counts")
+    begin_change(session)
     kept = [_equal(SuccessCountRow.iteration_id, iteration_id), SuccessCountRow.task_id == task_id]
     session.execute(sa.delete(SuccessCountRow).where(*kept).execution_options(synchronize_session=False))
     _count_into_table(session, _equal(EpisodeRow.iteration_id, iteration_id), EpisodeRow.task_id == task_id)
@@ -84,7 +84,7 @@ def refresh(session: Session, *, iteration_id: str | None, task_id: str) -> None
 
 def rebuild(session: Session) -> None:
     """Count everything again, as after rows were brought in past this module."""
-    serialise(session, "success_counts")
+    begin_change(session)
     session.execute(sa.delete(SuccessCountRow).execution_options(synchronize_session=False))
     _count_into_table(session)
 
@@ -111,6 +111,25 @@ def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[Poli
     ]
 
 
+def by_iteration(
+    session: Session, checkpoint_ids: Collection[str], *, lineage: str | None = None
+) -> list[PolicyCount]:
+    """What each of these policies did in each iteration of a lineage, or of all, task by task.
+
+    What no iteration collected has the empty iteration_id.
+    """
+    table = SuccessCountRow
+    keys = (table.iteration_id, table.checkpoint_id, table.task_id)
+    sums = (sa.func.sum(table.successes), sa.func.sum(table.judged))
+    query = sa.select(*keys, *sums).where(table.checkpoint_id.in_(checkpoint_ids))
+    if lineage is not None:
+        query = query.where(in_lineage(table.iteration_id, lineage))
+    return [
+        PolicyCount(iteration_id or "", policy, task, int(successes), int(judged))
+        for iteration_id, policy, task, successes, judged in session.execute(query.group_by(*keys))
+    ]
+
+
 def of_policies(session: Session, checkpoint_ids: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
     """Policy to task to successes and judged episodes; every policy that is asked for has an entry."""
     found: dict[str, dict[str, tuple[int, int]]] = {policy: {} for policy in checkpoint_ids}
@@ -120,6 +139,23 @@ def of_policies(session: Session, checkpoint_ids: Collection[str]) -> dict[str, 
     for checkpoint_id, task_id, successes, judged in session.execute(query):
         found[str(checkpoint_id)][task_id] = (int(successes), int(judged))
     return found
+
+
+def by_task(
+    session: Session, *, iteration_id: str, checkpoint_id: str | None = None
+) -> dict[str, tuple[int, int]]:
+    """Task to successes and judged episodes of an iteration; a task without a judged episode has no entry.
+
+    Args:
+        checkpoint_id: of episodes that this policy acted in alone.
+    """
+    table = SuccessCountRow
+    which = [table.iteration_id == iteration_id]
+    which += [table.checkpoint_id == checkpoint_id] if checkpoint_id is not None else []
+    judged = sa.func.sum(table.judged)
+    query = sa.select(table.task_id, sa.func.sum(table.successes), judged).where(*which)
+    found = session.execute(query.group_by(table.task_id).having(judged > 0).order_by(table.task_id))
+    return {task: (int(successes), int(episodes)) for task, successes, episodes in found}
 
 
 def grouped(

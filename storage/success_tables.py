@@ -1,4 +1,4 @@
-"""The table of counted successes: kept, so that no request has to count every episode."""
+"""The table of counted successes, kept so that no request has to count every episode, and of its changes."""
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,3 +30,13 @@ class SuccessCountRow(Row):
     unlabelled: Mapped[int]
     invalid: Mapped[int]
     robot_seconds: Mapped[float] = mapped_column(sa.Double)
+
+
+class SuccessCountMarkRow(Row):
+    """How often the counts of success were changed: one row, or none before the first change."""
+
+    __tablename__ = "success_count_marks"
+    __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    changes: Mapped[int] = mapped_column(sa.BigInteger)

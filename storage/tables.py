@@ -100,6 +100,7 @@ class PhaseRunRow(Row):
     state: Mapped[str] = mapped_column(sa.String(16))
     forgiven: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     worker: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
+    device: Mapped[str | None] = mapped_column(sa.String(NAME_LENGTH))
     fence: Mapped[int | None] = mapped_column(sa.BigInteger)
     progress: Mapped[float] = mapped_column(sa.Double)
     progress_text: Mapped[str] = mapped_column(sa.Text)
@@ -237,6 +238,7 @@ class EpisodeRow(Row):
         sa.CheckConstraint("steps > 0", name="steps_is_positive"),
         sa.Index(None, "committed_at", "id"),
         sa.Index(None, "origin", "held_out"),
+        sa.Index(None, "station_id", "origin", "committed_at"),
         sa.Index(None, "task_id", "valid_for_policy_eval", "valid_for_world_model"),
     )
 

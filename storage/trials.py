@@ -7,6 +7,7 @@ business. The champion is what the newest decision of the lineage's iterations s
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,11 @@ from storage.tables import TrialRow
 
 PROMOTED, REJECTED, UNDECIDED = "promoted", "rejected", "undecided"
 ROLLED_BACK, ADOPTED = "rolled_back", "adopted"
+OF_TRIALS = (PROMOTED, REJECTED, UNDECIDED)  # what a trial on the robot comes to
 CHANGES = (PROMOTED, ROLLED_BACK, ADOPTED)  # after these the candidate goes on
+
+BY = "by"  # in the evidence of what people decided: who did
+LONGEST_TRIAL = 100  # iterations that are looked back over; a spec carries a trial on ten times at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +72,23 @@ def save(session: Session, new: NewTrial, *, now: datetime) -> TrialRow:
     return row
 
 
-def latest(session: Session, lineage: str) -> TrialRow | None:
-    """The decision that is in force in a lineage."""
-    query = sa.select(TrialRow).where(in_lineage(TrialRow.iteration_id, lineage))
-    return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
+def latest(session: Session, lineage: str, *, besides: str | None = None) -> TrialRow | None:
+    """The decision that is in force in a lineage, or was before the iteration `besides` decided anything."""
+    return session.scalars(_newest_first(lineage, besides=besides).limit(1)).first()
+
+
+def undecided(session: Session, lineage: str, *, besides: str) -> list[TrialRow]:
+    """The undecided decisions that a lineage's newest trial consists of, one an iteration, oldest first.
+
+    Empty where the newest trial was decided. A rollback or an adoption since is no trial.
+
+    Args:
+        besides: what this iteration decided is left out, so that it finds the same before and after.
+    """
+    query = _newest_first(lineage, besides=besides).where(TrialRow.decision.in_(OF_TRIALS))
+    rows = session.scalars(query.limit(LONGEST_TRIAL)).all()
+    found = takewhile(lambda row: row.decision == UNDECIDED and _pair(row) == _pair(rows[0]), rows)
+    return [row for row in found if row.iteration_id is not None][::-1]
 
 
 def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
@@ -82,7 +100,7 @@ def of_iteration(session: Session, iteration_id: str) -> list[TrialRow]:
 def policies_that_went_on(session: Session, iteration_ids: Collection[str]) -> dict[str, str]:
     """By iteration, the policy that its trial let go on; where nothing was decided, none."""
     query = sa.select(TrialRow.iteration_id, TrialRow.goes_on_id).where(
-        TrialRow.iteration_id.in_(iteration_ids), TrialRow.decision.in_((PROMOTED, REJECTED, UNDECIDED))
+        TrialRow.iteration_id.in_(iteration_ids), TrialRow.decision.in_(OF_TRIALS)
     )
     first: dict[str, str] = {}
     for iteration_id, goes_on_id in session.execute(query.order_by(TrialRow.number)):
@@ -100,9 +118,38 @@ def crowning(session: Session, champion_id: str, *, lineage: str) -> TrialRow | 
     return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
 
 
+def before(session: Session, champion_id: str, *, lineage: str) -> str | None:
+    """The champion whose place this policy took in a lineage; None where it took nobody's.
+
+    That it came back itself when another was rolled back does not count: its own predecessor is asked for.
+    """
+    query = sa.select(TrialRow.champion_id).where(
+        TrialRow.goes_on_id == champion_id,
+        TrialRow.decision.in_((PROMOTED, ADOPTED)),
+        in_lineage(TrialRow.iteration_id, lineage),
+    )
+    return session.scalars(query.order_by(TrialRow.number.desc()).limit(1)).first()
+
+
+def by_people(row: TrialRow) -> bool:
+    """Whether somebody decided this, and not what a policy did on the robot."""
+    return BY in row.evidence
+
+
 def was_tried(session: Session, checkpoint_id: str, *, lineage: str) -> bool:
     """Whether a lineage decided something about this policy as a candidate."""
     query = sa.select(TrialRow.id).where(
         TrialRow.candidate_id == checkpoint_id, in_lineage(TrialRow.iteration_id, lineage)
     )
     return session.scalars(query.limit(1)).first() is not None
+
+
+def _pair(row: TrialRow) -> tuple[str, str]:
+    return row.champion_id, row.candidate_id
+
+
+def _newest_first(lineage: str, *, besides: str | None) -> sa.Select[TrialRow]:
+    query = sa.select(TrialRow).where(in_lineage(TrialRow.iteration_id, lineage))
+    if besides is not None:
+        query = query.where(sa.or_(TrialRow.iteration_id.is_(None), TrialRow.iteration_id != besides))
+    return query.order_by(TrialRow.number.desc())

@@ -6,6 +6,7 @@ tables and no rows.
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,6 +24,12 @@ from storage.every_table import METADATA
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--station-url", default=None, help="a station to hold against the protocol's suite")
     parser.addoption("--station-token", default=None, help="the bearer token it asks for")
+
+
+def pytest_configure() -> None:
+    """Tests that a shell runs in the background find SIGINT ignored, and so would what they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

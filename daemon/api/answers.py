@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
+from daemon.api.body_examples import show_body
 from daemon.api.errors import Forbidden, RateLimited, StationsNotStopped, Unauthorized
 from daemon.api.problems import PROBLEM_TYPE, Ours, problem_of
 from daemon.errors import DatabaseAway, PageNotFound, RequestInvalid, RequestTooLarge
@@ -42,11 +43,22 @@ OWN: Mapping[str, tuple[int, ...]] = {
     "GET /v1/iterations/{number}/phases/{phase}/{attempt}/log": (404,),
     "GET /v1/success-rates": (304,),
     "GET /v1/success-rates/difference/{one}/{other}": (304, 404),
-    "GET /v1/episodes": (404,),
-    "GET /v1/episodes/{episode_id}/video.mp4": (404, 410),
+    "GET /v1/episodes": (304, 404),
+    "GET /v1/episodes/{episode_id}": (304, 404),
+    "GET /v1/episodes/{episode_id}/video.mp4": (304, 404, 410),
     "GET /v1/episodes/{episode_id}/labels": (404,),
     "POST /v1/episodes/{episode_id}/labels": (AGAIN, 404, 409),
-    "GET /v1/checkpoints/{checkpoint_id}/trust": (404,),
+    "GET /v1/episodes/{episode_id}/notes": (404,),
+    "POST /v1/episodes/{episode_id}/notes": (AGAIN, 404, 409),
+    "GET /v1/checkpoints": (304,),
+    "GET /v1/checkpoints/{checkpoint_id}": (304, 404),
+    "GET /v1/checkpoints/{checkpoint_id}/trust": (304, 404),
+    "GET /v1/policies/{checkpoint_id}": (404,),
+    "POST /v1/policies/{checkpoint_id}/promote": (404, 409, 410),
+    "POST /v1/policies/{checkpoint_id}/rollback": (404, 409, 410),
+    "GET /v1/judges/{checkpoint_id}": (404,),
+    "GET /v1/tasks/{task_id}": (404,),
+    "GET /v1/stations/{station_id}": (404,),
     "POST /v1/schedules": (AGAIN, 409),
     "GET /v1/schedules/{schedule_id}": (404,),
     "PATCH /v1/schedules/{schedule_id}": (404, 409, 412, 428),
@@ -54,6 +66,7 @@ OWN: Mapping[str, tuple[int, ...]] = {
     "POST /v1/schedules/{schedule_id}/run-now": (AGAIN, 404, 409),
     "PUT /v1/stations/{station_id}/hours": (412,),
     "DELETE /v1/stations/{station_id}/hours": (412,),
+    "GET /v1/cameras/{place}/pictures/{name}.jpg": (404,),
     "POST /v1/estop": (424,),
     "POST /v1/worlds/what-if": (AGAIN, 404, 409, 410, 507),
     "GET /v1/worlds/what-ifs/{what_if_id}": (404,),
@@ -91,7 +104,9 @@ class Documented(FastAPI):
             document = super().openapi()
             for path, methods in document["paths"].items():
                 for method, operation in methods.items():
-                    declare(operation, f"{method.upper()} {path}")
+                    call = f"{method.upper()} {path}"
+                    declare(operation, call)
+                    show_body(operation, call)
             components = document["components"]
             components["responses"] = {f"Problem{status}": answer for status, answer in problems()}
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

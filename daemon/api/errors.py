@@ -10,6 +10,7 @@ DaemonError
     └── MakerUnknown        a token is to be made by nobody knows whom
     LastToken               `tokens.py`
     StationsNotStopped      `estop.py`
+    PolicyUnfit, NotChampion, NoChampionBefore, LineageBusy      `promotion.py`
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -97,3 +98,47 @@ class StationsNotStopped(DaemonError):
         told = "; ".join(f"{address}: {reason}" for address, reason in failed.items())
         others = f" Stopped: {', '.join(stopped)}." if stopped else ""
         super().__init__(f"NOT STOPPED: {told}. Press the red button at the robot now.{others}")
+
+
+class PolicyUnfit(DaemonError):
+    code = "policy_unfit"
+
+    def __init__(self, *, checkpoint_id: str, lineage: str, why: str) -> None:
+        super().__init__(
+            f"checkpoint {checkpoint_id} cannot be the champion of lineage {lineage}: {why}. "
+            "Nothing was changed. `gymnastd policies` lists what there is."
+        )
+
+
+class NotChampion(DaemonError):
+    code = "not_champion"
+
+    def __init__(self, *, checkpoint_id: str, lineage: str, champion: str | None) -> None:
+        found = "it has none yet" if champion is None else f"policy {champion} is"
+        super().__init__(
+            f"policy {checkpoint_id} is not the champion of lineage {lineage}: {found}. Nothing was changed. "
+            "Look again with `gymnastd policies`, and decide again."
+        )
+
+
+class NoChampionBefore(DaemonError):
+    code = "no_champion_before"
+
+    def __init__(self, *, checkpoint_id: str, lineage: str) -> None:
+        super().__init__(
+            f"policy {checkpoint_id} is the first champion of lineage {lineage}, so there is none to go back "
+            "to. Make another one champion with `gymnastd promote`."
+        )
+
+
+class LineageBusy(DaemonError):
+    """What an iteration has begun with stays until its end."""
+
+    code = "lineage_busy"
+    retryable = True
+
+    def __init__(self, *, lineage: str, number: int, state: str) -> None:
+        super().__init__(
+            f"iteration {number} of lineage {lineage} is {state}, and what comes of it could undo another "
+            f"decision about the champion. Wait until it is over, or `gymnastd cancel {number}`."
+        )

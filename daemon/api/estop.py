@@ -18,7 +18,7 @@ from daemon.api.errors import StationsNotStopped
 from daemon.api.security import Actor
 from daemon.api.services import Services, services_of
 from daemon.estop import Stop, stop_stations
-from storage import audit
+from storage import audit, events
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 500  # that the protocol takes
@@ -65,7 +65,7 @@ async def stop_everything(services: Services, actor: str, *, reason: str) -> lis
     said = f"{who}: {reason}" if reason else f"{who} pressed the emergency stop"
     do = partial(stop_stations, services.settings, reason=said[:LONGEST_REASON])
     stops = await to_thread.run_sync(do, limiter=CapacityLimiter(1))
-    write = partial(_write_down, services, actor, stops)
+    write = partial(_write_down, services, actor, stops, said=(who, reason))
     with move_on_after(WRITING_S):
         await to_thread.run_sync(write, limiter=CapacityLimiter(1), abandon_on_cancel=True)
     failed = {stop.address: stop.failure for stop in stops if stop.failure is not None}
@@ -76,10 +76,16 @@ async def stop_everything(services: Services, actor: str, *, reason: str) -> lis
     return stops
 
 
-def _write_down(services: Services, actor: str, stops: list[Stop]) -> None:
+def _write_down(services: Services, actor: str, stops: list[Stop], *, said: tuple[str, str]) -> None:
+    """Write who stopped which stations into the audit, and tell people of it; `said` is who, and why."""
     facts = {stop.address: stop.failure or "stopped" for stop in stops}
+    who, reason = said
+    outcome = ", ".join(f"{stop.address} {'NOT STOPPED' if stop.failure else 'stopped'}" for stop in stops)
+    told = {"who": who, "reason": reason or "no reason given", "outcome": outcome, "stations": facts}
     try:
         with services.database.write() as session:
-            audit.write(session, actor, action="estop", subject="stations", facts=facts, now=services.now())
+            now = services.now()
+            audit.write(session, actor, action="estop", subject="stations", facts=facts, now=now)
+            events.note(session, "estop_pressed", at=now, facts=told)
     except OperationalError as failed:  # the robot stands all the same
         log.warning("stop not written down reason=%s", failed.orig)

@@ -1,37 +1,55 @@
 """ETags: answers that are not sent again to somebody who has them, and changes that name what they change."""
 
 import hashlib
-from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Request, Response
 from fastapi.routing import APIRoute
 
+from daemon.api.kept_answers import Answering, KeptAnswers, is_kept
 from daemon.scheduling.errors import PreconditionFailed, PreconditionRequired
 
-Answering = Callable[[Request], Coroutine[Any, Any, Response]]
 IfMatch = Annotated[
     str | None, Header(max_length=200, description="the ETag of what was read, so that no change is lost")
 ]
 
 
 class TaggedRoute(APIRoute):
-    """A route whose good GET answers have an `ETag`, the digest of their body, and honour `If-None-Match`."""
+    """A route whose good GET answers have an `ETag`, the digest of their body, and honour `If-None-Match`.
+
+    An answer that has its own tag keeps it. Those of a route that `keeps()` are kept with their tags.
+    """
 
     def get_route_handler(self) -> Answering:
         answering = super().get_route_handler()
 
         async def tagged(request: Request) -> Response:
             answer = await answering(request)
-            if request.method != "GET" or answer.status_code != HTTPStatus.OK:
-                return answer
-            tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
-            answer.headers["ETag"] = tag
-            answer.headers.setdefault("Cache-Control", "no-cache")  # keep it, and ask whether it still holds
-            return _not_modified(answer) if knows(request.headers.get("If-None-Match", ""), tag) else answer
+            if _is_good(request, answer):
+                if "ETag" not in answer.headers:
+                    answer.headers["ETag"] = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
+                answer.headers.setdefault("Cache-Control", "no-cache")  # keep it, and ask if it still holds
+            return answer
 
-        return tagged
+        async def remembered(request: Request) -> Response:
+            answers: KeptAnswers = request.app.state.services.answers
+            return await answers.answer(request, tagged)
+
+        answer_to = remembered if is_kept(self.dependencies) else tagged
+
+        async def answered(request: Request) -> Response:
+            answer = await answer_to(request)
+            known = _is_good(request, answer) and knows(
+                request.headers.get("If-None-Match", ""), answer.headers["ETag"]
+            )
+            return _not_modified(answer) if known else answer
+
+        return answered
+
+
+def _is_good(request: Request, answer: Response) -> bool:
+    return request.method == "GET" and answer.status_code == HTTPStatus.OK
 
 
 def knows(said: str, tag: str) -> bool:

@@ -1,9 +1,11 @@
-"""What the API answers about events and labels, field by field."""
+"""What the API answers about events, labels and notes, field by field."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from storage.note_tables import MOST_CHARACTERS
 
 
 class Event(BaseModel):
@@ -25,19 +27,19 @@ class EventPage(BaseModel):
 Words = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00]+$")
 ]
-Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=r"^[^\x00]*$")]
+Note = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=MOST_CHARACTERS, pattern=r"^[^\x00]*$")
+]
+NoteText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MOST_CHARACTERS, pattern=r"^[^\x00]+$"),
+]
 
 
 class NewLabel(BaseModel):
     """What a human says of an episode. `success` null: they cannot tell; that hides no other verdict."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={
-            "examples": [{"success": False, "labeller": "ann", "note": "the drawer came back open"}]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     success: bool | None
     labeller: Words = Field(description="who says so")
@@ -63,3 +65,28 @@ class Labels(BaseModel):
     """Every verdict on one episode, in the order they came in."""
 
     items: list[Label]
+
+
+class NewNote(BaseModel):
+    """What somebody writes about an episode without judging it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: NoteText = Field(description="without the space around it")
+    author: Words = Field(description="who writes it")
+
+
+class EpisodeNote(BaseModel):
+    """One note, as it is kept. It is no verdict, and counts nowhere."""
+
+    id: int
+    episode_id: str
+    text: str
+    author: str
+    noted_at: datetime
+
+
+class EpisodeNotes(BaseModel):
+    """Every note on one episode, in the order they came in."""
+
+    items: list[EpisodeNote]

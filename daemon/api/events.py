@@ -1,7 +1,7 @@
 """What happened: in pages, and live as server-sent events that can be resumed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import anyio
@@ -72,7 +72,7 @@ class EventStream(StreamingResponse):
 
     def __init__(self, content: Iterator[bytes], *, feed: Feed) -> None:
         super().__init__(
-            content,
+            _on_a_thread_of_its_own(content),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -89,3 +89,10 @@ class EventStream(StreamingResponse):
             log.warning("event stream left reason=slow_reader slow_s=%.0f", self._feed.slow_s)
         finally:
             self._feed.leave()
+
+
+async def _on_a_thread_of_its_own(frames: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The frames, waited for on a thread that no call is done on."""
+    alone = anyio.CapacityLimiter(1)
+    while (frame := await anyio.to_thread.run_sync(next, frames, None, limiter=alone)) is not None:
+        yield frame

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Response
 
 from daemon.api.etags import TaggedRoute
+from daemon.api.kept_answers import keeps
 from daemon.api.pages import Cursor, Limit, Number, OfLineage
 from daemon.api.schemas import IterationPage, IterationRecord
 from daemon.api.security import Actor
@@ -20,6 +21,7 @@ from daemon.iteration import (
     iteration_standing,
     iteration_summary,
 )
+from daemon.scheduling.budgets import budgets_of
 from daemon.scheduling.waiting import waiting_for
 from daemon.spec import IterationSpec
 from storage import audit, iterations, phase_runs
@@ -61,7 +63,7 @@ def request_iteration(
     return record
 
 
-@router.get("", response_model=IterationPage)
+@router.get("", response_model=IterationPage, dependencies=[keeps()])
 def list_iterations(
     services: Wired, limit: Limit = 50, cursor: Cursor = None, lineage: OfLineage = None
 ) -> Response:
@@ -78,9 +80,7 @@ def get_iteration(number: Number, services: Wired) -> dict[str, Any]:
     """Give everything that is known of one iteration."""
     with services.database.read() as session:
         row = find_iteration(session, number)
-        waits = waiting_for(
-            session, row, episodes_per_day=services.settings.robot_episodes_per_day, now=services.now()
-        )
+        waits = waiting_for(session, row, budgets=budgets_of(services.settings), now=services.now())
         return {**iteration_record(session, row), "waiting_for": waits}
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class GroupedRate(BaseModel):
@@ -70,7 +70,10 @@ class PolicyDifference(BaseModel):
     """Two policies by task, and the mean difference over the tasks that both were judged at.
 
     The intervals of the tasks are widened by Bonferroni's inequality to hold at once, for `corrected_for`
-    tasks. `told_apart` says whether the mean's interval leaves out zero.
+    tasks. `told_apart` says whether the mean's interval leaves out zero. Where a judge ends episodes early
+    (`stop_on_success`) a rate is another quantity: tasks of `ended_early` are compared by such episodes
+    alone, all others by those of full length. Where the policies share no kind, the task is
+    `not_comparable`.
     """
 
     one: str
@@ -79,6 +82,8 @@ class PolicyDifference(BaseModel):
     mean: EstimateRecord | None
     told_apart: bool
     corrected_for: int
+    ended_early: list[str]
+    not_comparable: list[str]
 
 
 class Alarm(BaseModel):
@@ -114,13 +119,19 @@ class Alarms(BaseModel):
 class Costs(BaseModel):
     """What was used, and the success that was gained over `compared_with`, an iteration before.
 
-    `worker_seconds` by phase, every attempt; `gain` is a difference of mean success over tasks; per robot
-    hour, of the iterations from `compared_with` on and before this one.
+    `worker_seconds` by phase, every attempt; `device_seconds` the same of the learning phases, by the name of
+    the accelerator or processor, which is what budgets of device hours count; `gain` is a difference of mean
+    success over tasks; per robot hour, of the iterations from `compared_with` on and before this one.
     """
 
     robot_episodes: int
     robot_seconds: float
-    worker_seconds: dict[str, float]
+    worker_seconds: dict[str, float] = Field(
+        examples=[{"collect": 2400.0, "finetune_world_model": 1800.0, "update_policy": 3600.0}]
+    )
+    device_seconds: dict[str, float] = Field(
+        examples=[{"NVIDIA GeForce RTX 4090": 5100.0, "AMD EPYC 7763 64-Core Processor": 300.0}]
+    )
     judge_requests: int
     judge_usd: float
     compared_with: int | None

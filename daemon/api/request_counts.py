@@ -1,4 +1,4 @@
-"""Counts requests by route and status, and measures how long the first byte of an answer takes.
+"""Counts requests by route and status, measures how long the first byte of an answer takes, and traces them.
 
 Routes are told by their template, so that the numbers of iterations do not become names of series.
 """
@@ -10,14 +10,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from opentelemetry.trace import Span, SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.exposition import Family, Sample
+from robot_bridge.spans import mark_failed, span
 
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNKNOWN = "other"
 NO_ANSWER = "none"  # the client left, or the answer never began
+FAULT = 500  # this status and those above it are ours
 
 Series = tuple[str, str]  # method, route
 
@@ -99,6 +102,10 @@ class CountRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with span(UNKNOWN, {}, kind=SpanKind.SERVER) as told:
+            await self._watched(scope, receive, send, told=told)
+
+    async def _watched(self, scope: Scope, receive: Receive, send: Send, *, told: Span) -> None:
         began = time.perf_counter()
         status, took_s = NO_ANSWER, 0.0
 
@@ -111,7 +118,21 @@ class CountRequests:
         try:
             await self._app(scope, receive, noting)
         finally:
-            self._counts.add(series_of(scope), status, took_s=took_s or time.perf_counter() - began)
+            series = series_of(scope)
+            self._counts.add(series, status, took_s=took_s or time.perf_counter() - began)
+            tell(told, series, status=status)
+
+
+def tell(told: Span, series: Series, *, status: str) -> None:
+    """What the span of a request says: its route and not its path, because anything can stand in one."""
+    method, route = series
+    told.update_name(f"{method} {route}")
+    told.set_attribute("http.request.method", method)
+    told.set_attribute("http.route", route)
+    if status.isdecimal():
+        told.set_attribute("http.response.status_code", int(status))
+    if not status.isdecimal() or int(status) >= FAULT:
+        mark_failed(status, told)
 
 
 def series_of(scope: Scope) -> Series:

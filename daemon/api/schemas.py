@@ -23,7 +23,10 @@ class ErrorRecord(BaseModel):
 
 
 class PhaseRecord(BaseModel):
-    """One attempt at one phase; one that is `forgiven` failed before a retry and counts no more."""
+    """One attempt at one phase; one that is `forgiven` failed before a retry and counts no more.
+
+    `device` is the accelerator's name, or else the processor's model; null until a worker has said so.
+    """
 
     phase: str
     attempt: int
@@ -32,6 +35,7 @@ class PhaseRecord(BaseModel):
     progress: float
     text: str
     worker: str | None
+    device: str | None
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -80,10 +84,14 @@ class IterationRecord(IterationSummary):
     """Everything that is known of one iteration. `success` is real, `imagined_success` is not.
 
     Where a candidate was tried against the champion, `success` is that of the policy that goes on, and
-    `trial` has the counts of both and what was decided; `alarms` are those that its episodes raised,
-    `ledger` says what it cost and gained. `judge_audit` holds the judge against labels of real held-out
-    episodes, by task; `tasks_left_out` those that the policy update did not trust, each with why.
-    `waiting_for` says why collecting has not begun: outside of robot hours, or a day's episodes are recorded.
+    `trial` has the counts of both and what was decided; `carried` in it says from which iteration it was
+    carried on, with how many episodes, and `trial_not_carried` why one that was undecided was not. `alarms`
+    are those that its episodes raised, `ledger` says what it cost and gained. `judge_audit` holds the judge
+    against labels of real held-out episodes, by task; `tasks_left_out` those that the policy update did not
+    trust, each with why, and `full_length` those whose real episodes were not ended early, although the spec
+    has `stop_on_success`.
+    `waiting_for` says why the next phase has not begun: outside of robot hours, a day's episodes are
+    recorded, or device hours are used up.
     """
 
     waiting_for: str | None = None
@@ -93,6 +101,8 @@ class IterationRecord(IterationSummary):
     world_model: WorldModelRecord
     imagined_success: dict[str, Any]
     trial: dict[str, Any] | None
+    trial_not_carried: str | None
+    full_length: dict[str, str]
     alarms: list[Alarm]
     ledger: IterationCosts
     judge_audit: dict[str, Any] | None
@@ -163,10 +173,15 @@ class IterationDiff(BaseModel):
 
 
 class TaskSuccess(SuccessRate):
-    """Success of one task in one iteration; task null is all tasks of that iteration together."""
+    """Success of one task in one iteration; task null is all tasks of that iteration together.
+
+    Where `may_end_early` differs, rates are not comparable: a judge could end the episodes of the one where
+    it saw success. It is null where the tasks of an iteration differ in it.
+    """
 
     iteration: int
     task: str | None
+    may_end_early: bool | None
 
 
 class SuccessRates(BaseModel):
@@ -186,6 +201,7 @@ class EpisodeSummary(BaseModel):
     outcome: str
     success: bool | None
     label_source: str | None
+    notes: int = Field(description="how many were written on it")
     valid_for_policy_eval: bool
     policy_checkpoint: str | None
     started_at: datetime

@@ -29,14 +29,20 @@ TELLS_MORE = "/readyz"  # the open path that says more to those with the scope `
 bearer = HTTPBearer(auto_error=False, description="a token of `gymnastd token create`")
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """Marks a route; `guard` reads it."""
+class Mark:
+    """Stands among a route's dependencies, to be read by whoever serves the route."""
 
-    scope: Scope
+    __slots__ = ()
 
     def __call__(self) -> None:
-        """Does nothing: the framework calls whatever stands among a route's dependencies."""
+        """Does nothing: the framework calls whatever stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs(Mark):
+    """The scope of a route; `guard` reads it."""
+
+    scope: Scope
 
 
 def needs(scope: Scope) -> Any:

@@ -8,10 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from daemon.api.callers import Callers
+from daemon.api.kept_answers import KeptAnswers
+from daemon.api.kept_counts import KeptCounts
 from daemon.api.sessions import Sessions
 from daemon.events.feed import Feed
 from daemon.measurements import Measurements
 from daemon.settings import Settings
+from daemon.station_cameras import StationCameras
 from daemon.station_watch import StationWatch
 from daemon.supervisor import Supervisor
 from storage.blobs import BlobStore
@@ -26,11 +29,14 @@ class Services:
     database: Database
     blobs: BlobStore
     callers: Callers
+    answers: KeptAnswers
+    counts: KeptCounts
     sessions: Sessions
     supervisor: Supervisor
     feed: Feed
     measurements: Measurements
     stations: StationWatch
+    cameras: StationCameras
     scheduling: Callable[[], bool]
     now: Callable[[], datetime]
 

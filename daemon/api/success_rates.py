@@ -1,15 +1,15 @@
 """Real success rates with intervals: of iterations, tasks, policies and stations; two policies compared."""
 
-import csv
-import io
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
+from daemon.api.comma_separated import CSV_OR_JSON, CSV_TOO, Format, csv_answer, wants_csv
 from daemon.api.etags import TaggedRoute
+from daemon.api.kept_answers import keeps
 from daemon.api.pages import LONGEST_PAGE
 from daemon.api.rate_schemas import GroupedRates, PolicyDifference
 from daemon.api.schemas import SuccessRates
@@ -18,15 +18,15 @@ from daemon.errors import PageNotFound, RequestInvalid
 from daemon.iteration import overall_success, success_rate
 from daemon.spec import Lineage
 from daemon.statistics import Z_95, simultaneous_z
-from daemon.success import difference_record, rate_record, success_of
-from storage import checkpoints, iterations, success_counts
+from daemon.success import alike_counts, difference_record, rate_record, success_of
+from storage import checkpoints, end_rules, iterations, success_counts
 from storage.errors import RowMissing
-from storage.success_counts import GROUPINGS, CountQuery
+from storage.success_counts import GROUPINGS, Counted, CountQuery
 
 router = APIRouter(prefix="/v1/success-rates", tags=["success rates"], route_class=TaggedRoute)
 
-CSV = "text/csv"
 Page = tuple[list[dict[str, Any]], str | None]
+Grouped = tuple[list[Counted], str | None]
 
 
 class RatesAsked(BaseModel):
@@ -48,7 +48,7 @@ class RatesAsked(BaseModel):
     simultaneous: bool = Field(
         default=False, description="widen the intervals so that those of all groups hold at once"
     )
-    format: Literal["json", "csv"] | None = Field(default=None, description="csv also by Accept: text/csv")
+    format: Format = CSV_OR_JSON
     limit: int = Field(default=50, ge=1, le=LONGEST_PAGE, description="iterations or groups at most")
     cursor: str | None = Field(
         default=None, max_length=200, description="`next_cursor` of the page before; in CSV, a header"
@@ -74,7 +74,7 @@ class RatesAsked(BaseModel):
         return names
 
 
-@router.get("", response_model=SuccessRates | GroupedRates, responses={200: {"content": {CSV: {}}}})
+@router.get("", response_model=SuccessRates | GroupedRates, responses=CSV_TOO, dependencies=[keeps()])
 def list_success_rates(
     services: Wired,
     asked: Annotated[RatesAsked, Query()],
@@ -86,10 +86,9 @@ def list_success_rates(
     of the newest `limit` iterations; iterations without a judged episode have no row.
     """
     with services.database.read() as session:
-        items, next_cursor = _of_iterations(session, asked) if asked.by is None else _groups(session, asked)
-    if asked.format == "csv" or (asked.format is None and CSV in (accept or "")):
-        headers = {"Next-Cursor": next_cursor} if next_cursor else {}
-        return Response(as_csv(items), media_type=CSV, headers=headers)
+        items, next_cursor = rates_page(session, asked, grouped=services.counts.grouped)
+    if wants_csv(asked.format, accept):
+        return csv_answer(items, next_cursor)
     page: dict[str, Any] = {"items": items, "next_cursor": next_cursor}
     answer = (SuccessRates if asked.by is None else GroupedRates).model_validate(page)
     return Response(answer.model_dump_json(), media_type="application/json")  # built once, not twice
@@ -99,7 +98,7 @@ def list_success_rates(
 def get_difference(
     one: Annotated[str, Path(max_length=40)], other: Annotated[str, Path(max_length=40)], services: Wired
 ) -> dict[str, Any]:
-    """Compare two policies, the other minus the one, with all their judged episodes.
+    """Compare two policies, the other minus the one, with their judged episodes that ended by the same rule.
 
     This looks back, once. Whether a candidate is promoted is decided by a sequential test; see trials.
     """
@@ -109,36 +108,51 @@ def get_difference(
                 checkpoints.get(session, checkpoint_id)
             except RowMissing:
                 raise PageNotFound(what="checkpoint", key=checkpoint_id) from None
-        counts = success_counts.of_policies(session, (one, other))
-    return {"one": one, "other": other, **difference_record(counts[one], counts[other])}
+        ours, theirs, early, apart = alike_counts(session, one, other)
+    difference = difference_record(ours, theirs)
+    return {"one": one, "other": other, **difference, "ended_early": early, "not_comparable": apart}
 
 
-def as_csv(items: Sequence[dict[str, Any]]) -> str:
-    """A header and one line per item; nothing at all where there is no item."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(items[0]) if items else [], lineterminator="\r\n")
-    if items:
-        writer.writeheader()
-    writer.writerows(items)
-    return text.getvalue()
+def rates_page(
+    session: Session, asked: RatesAsked, *, grouped: Callable[..., Grouped] = success_counts.grouped
+) -> Page:
+    """A page of what was asked for, and the cursor of the page after it, if there is one.
+
+    Args:
+        grouped: adds counts up, or knows what that gave.
+
+    Raises:
+        RequestInvalid: it shall be kept apart by something that there is not.
+        CursorInvalid: the cursor is not one that this function returned.
+    """
+    if asked.by is None:
+        return _of_iterations(session, asked)
+    return _groups(session, asked, grouped)
 
 
 def _of_iterations(session: Session, asked: RatesAsked) -> Page:
     rows, next_cursor = iterations.list_numbers(
         session, lineage=asked.lineage, cursor=asked.cursor, limit=asked.limit
     )
-    told = success_of(session, [iteration_id for iteration_id, _ in rows])
+    ids = [iteration_id for iteration_id, _ in rows]
+    told, rules = success_of(session, ids), end_rules.of_iterations(session, ids)
     items: list[dict[str, Any]] = []
     for iteration_id, number in rows:
         by_task = {task: success_rate(*count) for task, count in told[iteration_id].items()}
-        items += [{"iteration": number, "task": task, **rate} for task, rate in by_task.items()]
+        early = {task: rules[iteration_id].ends_early(task) for task in by_task}
+        items += [
+            {"iteration": number, "task": task, "may_end_early": early[task], **rate}
+            for task, rate in by_task.items()
+        ]
         if by_task:
-            items.append({"iteration": number, "task": None, **overall_success(by_task)})
+            alike = next(iter(early.values())) if len(set(early.values())) == 1 else None
+            overall = overall_success(by_task)
+            items.append({"iteration": number, "task": None, "may_end_early": alike, **overall})
     return items, next_cursor
 
 
-def _groups(session: Session, asked: RatesAsked) -> Page:
+def _groups(session: Session, asked: RatesAsked, grouped: Callable[..., Grouped]) -> Page:
     query = CountQuery(by=asked.apart, lineage=asked.lineage, since=asked.since, until=asked.until)
-    found, next_cursor = success_counts.grouped(session, query, cursor=asked.cursor, limit=asked.limit)
+    found, next_cursor = grouped(session, query, cursor=asked.cursor, limit=asked.limit)
     z = simultaneous_z(found[0].groups) if found and asked.simultaneous else Z_95
     return [rate_record(counted, z=z) for counted in found], next_cursor

@@ -29,9 +29,6 @@ class WhatIfWish(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        json_schema_extra={
-            "examples": [{"episode": "0b5c…", "step": 0, "instruction": "open the drawer", "rollouts": 8}]
-        },
     )
 
     image: ImageText | None = None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from sqlalchemy.orm import Session
 
+from daemon.api.films import PARTS_TOO, PartAsked, film_answer
 from daemon.api.iterations import IdempotencyKey
 from daemon.api.pages import Cursor, Limit
 from daemon.api.security import Actor
@@ -96,10 +97,11 @@ def get_strip(what_if_id: WhatIfId, place: Place, services: Wired) -> Response:
     return Response(_blob(what_if_id, place, part="strip", services=services), media_type="image/jpeg")
 
 
-@router.get("/what-ifs/{what_if_id}/rollouts/{place}/film.mp4", response_class=Response)
-def get_film(what_if_id: WhatIfId, place: Place, services: Wired) -> Response:
-    """Give a rollout as a film at the robot's own speed."""
-    return Response(_blob(what_if_id, place, part="film", services=services), media_type="video/mp4")
+@router.get("/what-ifs/{what_if_id}/rollouts/{place}/film.mp4", response_class=Response, responses=PARTS_TOO)
+def get_film(what_if_id: WhatIfId, place: Place, services: Wired, part: PartAsked = None) -> Response:
+    """Give a rollout as a film at the robot's own speed, or a part of it."""
+    film = _blob(what_if_id, place, part="film", services=services)
+    return film_answer(film, tag=f"{what_if_id}-{place}", asked=part)
 
 
 def what_if_record(row: WhatIfRow) -> dict[str, Any]:

@@ -7,10 +7,13 @@ interval; points of a series are joined in the order of x. The lowest value is a
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from daemon.curves import telling
+
 WIDTH, HEIGHT = 640.0, 220.0  # user units of the SVG
-LEFT, RIGHT, TOP, BOTTOM = 72.0, 24.0, 14.0, 32.0  # room for what stands beside the curves
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 24.0, 24.0, 32.0  # room for what stands beside the curves
 MOST_TICKS = 8
 MOST_DRAWN = 150  # points of a series: 36 charts of them are a page of 100 kB
 TONES = ("a", "b", "c", "d")
@@ -46,7 +49,7 @@ class Mark:
     says: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """Series over one axis. `key` is unique on a page; without `span` the axis is as high as its values."""
 
@@ -84,13 +87,13 @@ class Chart:
 
     def at_x(self, x: float) -> float:
         """Where a value of the axis stands."""
-        first, last = self._across()
+        first, last = self._across
         share = (x - first) / (last - first) if last > first else 0.5
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def at_y(self, y: float) -> float:
         """How high a value stands; what is beyond the chart stands at its edge."""
-        low, high = self._up()
+        low, high = self._up
         share = min(1.0, max(0.0, (y - low) / (high - low) if high > low else 0.5))
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
@@ -101,13 +104,13 @@ class Chart:
     @property
     def ticks_x(self) -> list[float]:
         """Values that are written under the axis: whole numbers, few enough to be read."""
-        first, last = (round(end) for end in self._across())
+        first, last = (round(end) for end in self._across)
         step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
         return [float(x) for x in range(first, last + 1, step)]
 
     @property
     def ticks_y(self) -> list[float]:
-        low, high = self._up()
+        low, high = self._up
         return [low, (low + high) / 2, high] if high > low else [low]
 
     @property
@@ -129,10 +132,12 @@ class Chart:
     def _points(self) -> list[Point]:
         return [point for one in self.series for point in one.points]
 
+    @cached_property  # of a chart's extent all its points are asked for, one by one
     def _across(self) -> tuple[float, float]:
         every = [point.x for point in self._points()]
         return (min(every), max(every)) if every else (0.0, 0.0)
 
+    @cached_property
     def _up(self) -> tuple[float, float]:
         if self.span is not None:
             return self.span
@@ -141,11 +146,8 @@ class Chart:
 
 
 def drawn(points: Sequence[Point]) -> Sequence[Point]:
-    """At most `MOST_DRAWN` of them, evenly spread, the first and the last among them."""
-    if len(points) <= MOST_DRAWN:
-        return points
-    step = (len(points) - 1) / (MOST_DRAWN - 1)
-    return [points[round(index * step)] for index in range(MOST_DRAWN)]
+    """At most `MOST_DRAWN` of them, the first and the last among them, and every spike."""
+    return [points[index] for index in telling([point.y for point in points], MOST_DRAWN)]
 
 
 def points_of(curve: Mapping[str, Any] | Sequence[Sequence[float]]) -> list[Point]:

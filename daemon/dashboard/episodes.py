@@ -9,23 +9,24 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
 from daemon.api.callers import Caller
 from daemon.api.event_schemas import NewLabel
 from daemon.api.labels import EpisodeId, add_label, list_labels
+from daemon.api.notes import list_notes
 from daemon.api.pages import LARGEST_NUMBER
 from daemon.api.security import needs
 from daemon.api.services import Services, Wired
 from daemon.dashboard.charts import Chart, Point, Series
-from daemon.dashboard.forms import Fields, Form, field
+from daemon.dashboard.forms import Fields, Form, body_of, field
 from daemon.dashboard.page import PageRoute, render
+from daemon.dashboard.thumbnails import thumbnail
 from daemon.errors import PageNotFound, RequestInvalid
 from daemon.iteration import find_iteration, iteration_numbers
-from daemon.spec import dotted
 from robot_bridge.steps import StepArrays
-from storage import episodes, labels, stations, tasks
+from storage import episodes, labels, notes, stations, tasks
 from storage.episode_filter import EpisodeFilter
 from storage.errors import Retired
 from storage.tables import EpisodeRow
@@ -98,13 +99,19 @@ def list_episodes(request: Request, services: Wired, asked: Annotated[EpisodesAs
             session, which=asked.wanted(session).conditions(), cursor=asked.cursor, limit=SHOWN
         )
         verdicts = labels.effective_labels(session, [row.id for row in rows])
+        noted = notes.counts(session, [row.id for row in rows])
         numbers = iteration_numbers(session, {row.iteration_id for row in rows if row.iteration_id})
         choices: dict[str, Any] = {
             "tasks": [row.id for row in tasks.list_tasks(session)],
             "stations": [row.id for row in stations.list_stations(session)],
         }
     shown = [
-        {"row": row, "label": verdicts.get(row.id), "iteration": numbers.get(row.iteration_id or "")}
+        {
+            "row": row,
+            "label": verdicts.get(row.id),
+            "notes": noted.get(row.id, 0),
+            "iteration": numbers.get(row.iteration_id or ""),
+        }
         for row in rows
     ]
     return render(
@@ -134,6 +141,7 @@ def show_episode(request: Request, episode_id: EpisodeId, services: Wired) -> Re
         charts=charts,
         has_film=row.retired_at is None,
         labels=list_labels(episode_id, services)["items"],
+        notes=list_notes(episode_id, services)["items"],
         older=older[0].id if older else None,
         key=str(uuid.uuid4()),
     )
@@ -148,6 +156,15 @@ def get_frame(episode_id: EpisodeId, index: Frame, services: Wired) -> Response:
     if index >= len(frames):
         raise PageNotFound(what=f"picture of episode {episode_id}", key=index)
     return Response(frames.jpeg(index), media_type="image/jpeg", headers=A_DAY)
+
+
+@router.get("/episodes/{episode_id}/thumbnail.jpg")
+def get_thumbnail(episode_id: EpisodeId, services: Wired) -> Response:
+    """An episode at a glance."""
+    with services.database.read() as session:
+        found(session, episode_id)
+        frames = episodes.frames(session, services.blobs, episode_id)
+    return Response(thumbnail(frames), media_type="image/jpeg", headers=A_DAY)
 
 
 @router.post("/episodes/{episode_id}/labels", dependencies=[needs("label")])
@@ -172,11 +189,7 @@ def read_label(form: Fields, caller: Caller) -> NewLabel:
     if said not in SAID:
         raise RequestInvalid(faults={"said": f"expected one of {', '.join(SAID)}"})
     who = caller.name if caller.token_id is not None else field(form, "labeller")
-    try:
-        return NewLabel(success=SAID[said], labeller=who, note=form.get("note", "").strip() or None)
-    except ValidationError as refused:
-        faults = {dotted(fault["loc"]): str(fault["msg"]) for fault in refused.errors()}
-        raise RequestInvalid(faults=faults) from None
+    return body_of(NewLabel, success=SAID[said], labeller=who, note=form.get("note", "").strip() or None)
 
 
 def found(session: Session, episode_id: str) -> EpisodeRow:

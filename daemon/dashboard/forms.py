@@ -4,20 +4,23 @@ A browser sends its cookie with every form, whoever wrote the page. So a form ho
 other sites cannot read. A program that shows a token itself needs none.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 
 from daemon.api.errors import FormRefused
 from daemon.api.services import services_of
 from daemon.api.sessions import session_name
 from daemon.errors import RequestInvalid
+from daemon.spec import dotted
 
 MOST_FIELDS = 50
 FROM_ELSEWHERE = {b"cross-site", b"same-site"}
 
 Fields = dict[str, str]
+Body = TypeVar("Body", bound=BaseModel)
 
 
 async def fields_of(request: Request) -> Fields:
@@ -34,7 +37,7 @@ async def fields_of(request: Request) -> Fields:
         raise RequestInvalid(faults={"body": f"expected a form, {error}"}) from None
     if any("\x00" in value for value in fields.values()):
         raise RequestInvalid(faults={"body": "a form has no NUL in it"})
-    _require_ours(request, fields)
+    require_ours(request, fields)
     return fields
 
 
@@ -49,7 +52,23 @@ def field(fields: Fields, name: str) -> str:
     return fields[name].strip()
 
 
-def _require_ours(request: Request, fields: Fields) -> None:
+def body_of(kind: type[Body], **said: object) -> Body:
+    """What a form says, as the body that the API takes for it.
+
+    Raises:
+        RequestInvalid: it is none.
+    """
+    try:
+        return kind(**said)
+    except ValidationError as refused:
+        faults = {dotted(fault["loc"]): str(fault["msg"]) for fault in refused.errors()}
+        raise RequestInvalid(faults=faults) from None
+
+
+def require_ours(request: Request, fields: Fields) -> None:
+    """Raises:
+    FormRefused: no page of ours made this form.
+    """
     headers: Any = request.scope["headers"]
     sent = dict(headers)
     if b"authorization" in sent:

@@ -40,6 +40,8 @@ def show_imagination(request: Request, services: Wired, iteration: Wanted = None
         number=number,
         numbers=list(outcomes),
         strips=sorted(shown.get("film_strips") or {}),
+        origins={task: own.get("episode_id") for task, own in (shown.get("film_strips") or {}).items()},
+        along=along_charts(shown),
         charts=drift_charts(trust) if trust else [],
         trust=trust,
     )
@@ -55,6 +57,28 @@ def imagining(session: Session) -> dict[int, dict[str, Any]]:
 def imagined_something(outcome: Mapping[str, Any]) -> bool:
     """Whether there is a film strip or a trust report to show."""
     return bool(outcome.get("film_strips") or outcome.get("trust"))
+
+
+def along_charts(outcome: Mapping[str, Any]) -> dict[str, Chart]:
+    """By task, what the judge would say if the episode of its strips ended at each frame."""
+    horizon = (outcome.get("trust") or {}).get("horizon")
+    charts = {}
+    for place, (task, curves) in enumerate(sorted((outcome.get("judge_along") or {}).items())):
+        series = [
+            Series(name=name, points=points_of(list(enumerate(curves[name]))), tone=tone)
+            for name, tone in (("real", "c"), ("imagined", "a"))
+        ]
+        charts[task] = Chart(
+            key=f"along-{place}",
+            title=f"The judge's probability of success, {task}",
+            series=series,
+            across="step",
+            span=(0.0, 1.0),
+            marks=[Mark(x=horizon, says="trusted until here")]
+            if horizon is not None and horizon < len(curves["imagined"]) - 1
+            else (),
+        )
+    return charts
 
 
 def drift_charts(trust: Mapping[str, Any]) -> list[Chart]:

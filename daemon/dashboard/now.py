@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
+from daemon.api.cameras import CAMERAS_AT, camera_record
 from daemon.api.estop import stop_everything
 from daemon.api.iteration_control import Act, acting, steered
 from daemon.api.iterations import request_iteration
@@ -18,13 +19,15 @@ from daemon.api.security import Actor
 from daemon.api.services import Services, Wired, services_of
 from daemon.dashboard.forms import Form, field
 from daemon.dashboard.page import PageRoute, render
-from daemon.dashboard.standing import controls, phase_bars, station_card
+from daemon.dashboard.standing import controls, phase_bars
 from daemon.errors import RequestInvalid, SpecInvalid
 from daemon.events.words import SENTENCES, event_record
 from daemon.iteration import iteration_standing
 from daemon.run_log import log_path, read_tail
+from daemon.scheduling.budgets import budgets_of
 from daemon.scheduling.waiting import waiting_for
 from daemon.spec import PHASES, IterationSpec, parse_spec
+from daemon.station_card import station_card
 from storage import events, iterations, lineages, phase_runs, steering
 from storage.tables import IterationRow
 
@@ -112,11 +115,14 @@ def _page(
         shown = [_shown(session, services, row) for row in iterations.turns(session) or newest]
         known = lineages.names(session)
         rows, _ = events.list_events(session, kinds=(), iteration=None, cursor=None, limit=EVENTS_SHOWN)
+    services.cameras.ask()  # they answer while the stations are asked how they stand
     return render(
         request,
         "now.html",
         status=422 if faults else 200,
         stations=[station_card(standing) for standing in services.stations.look()],
+        cameras=[camera_record(view) for view in services.cameras.look()],
+        cameras_at=CAMERAS_AT,
         autoeval=services.settings.collect_via == "autoeval",
         shown=shown,
         several=len(known) > 1,
@@ -137,10 +143,10 @@ def waiting_numbers(open_rows: Sequence[IterationRow], shown: Sequence[Mapping[s
 
 def _shown(session: Session, services: Services, row: IterationRow) -> dict[str, Any]:
     """An iteration that is told of, with its bars, its buttons and the end of its log."""
-    now, limit = services.now(), services.settings.robot_episodes_per_day
+    now, budgets = services.now(), budgets_of(services.settings)
     record = {
         **iteration_standing(session, row),
-        "waiting_for": waiting_for(session, row, episodes_per_day=limit, now=now),
+        "waiting_for": waiting_for(session, row, budgets=budgets, now=now),
     }
     bars = phase_bars(record, now=now)
     skippable = [bar.phase for bar in bars if bar.state not in {"finished", "skipped"}]

@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 from daemon.api.pages import Cursor, OfLineage
 from daemon.api.services import Wired
 from daemon.dashboard.charts import Chart, Mark, Point, Series
+from daemon.dashboard.cost_charts import cost_charts
 from daemon.dashboard.lineage import lineage_shown
 from daemon.dashboard.page import PageRoute, render
 from daemon.iteration import success_rate
 from daemon.ledger import ledger_of, total_of
-from storage import iterations, overviews, success_counts, trials
+from storage import end_rules, iterations, overviews, success_counts, trials
+from storage.end_rules import EndRule
 from storage.success_counts import PolicyCount
 from storage.tables import TrialRow, TrustReportRow
 
@@ -35,12 +37,19 @@ class Row:
     policy: str | None
     goes_on: bool | None
     imagined: float | None
+    early: bool  # a judge could end its episodes: not comparable with those of full length
 
     @property
     def says(self) -> str:
         """The row in a sentence, for the dot that stands for it."""
         role = {True: ", goes on", False: ", does not go on", None: ""}[self.goes_on]
-        return f"iteration {self.iteration}: {self.rate['successes']} of {self.rate['episodes']}{role}"
+        count = f"{self.rate['successes']} of {self.rate['episodes']}"
+        return f"iteration {self.iteration}: {count}{role}{self.ended}"
+
+    @property
+    def ended(self) -> str:
+        """What is to be said of a rate that is not comparable with the others."""
+        return ", ended where a judge saw success" if self.early else ""
 
 
 @router.get("/progress")
@@ -65,6 +74,7 @@ def show_progress(
         rows=rows,
         decisions=[(numbers[str(row.iteration_id)], row) for row in reversed(decisions)],
         costs=costs,
+        cost_charts=cost_charts(costs),
         total=total,
         next_cursor=next_cursor,
     )
@@ -72,13 +82,13 @@ def show_progress(
 
 def rows_of(session: Session, named: Sequence[Named]) -> list[Row]:
     """What each policy did at each task, newest iteration first."""
-    ids, numbers = [iteration_id for iteration_id, _ in named], dict(named)
-    goes_on = trials.policies_that_went_on(session, ids)
+    ids = [iteration_id for iteration_id, _ in named]
+    goes_on, rules = trials.policies_that_went_on(session, ids), end_rules.of_iterations(session, ids)
     outcomes = overviews.outcomes_of(session, ids)
     rows = [
         _row(
             count,
-            numbers[count.iteration_id],
+            rules[count.iteration_id],
             goes_on=goes_on.get(count.iteration_id),
             outcome=outcomes[count.iteration_id],
         )
@@ -128,11 +138,12 @@ def marks_of(decisions: Sequence[TrialRow], numbers: Mapping[str, int]) -> list[
     ]
 
 
-def _row(count: PolicyCount, number: int, *, goes_on: str | None, outcome: Mapping[str, Any]) -> Row:
+def _row(count: PolicyCount, rule: EndRule, *, goes_on: str | None, outcome: Mapping[str, Any]) -> Row:
     imagined = (outcome.get("imagined_success") or {}).get(count.task_id) or {}
     return Row(
-        iteration=number,
+        iteration=rule.number,
         task=count.task_id,
+        early=rule.ends_early(count.task_id),
         rate=success_rate(count.successes, count.judged),
         policy=count.checkpoint_id,
         goes_on=None if goes_on is None else count.checkpoint_id == goes_on,

@@ -1,4 +1,4 @@
-"""Trust: how far world models and judges may be believed, over the iterations, and what is alarming."""
+"""Trust: how far world models, judges and stations may be believed, and what is alarming."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from daemon.api.services import Wired
 from daemon.dashboard.charts import Chart, Point, Series
 from daemon.dashboard.lineage import lineage_shown
 from daemon.dashboard.page import PageRoute, render
-from storage import iterations, overviews
+from storage import iterations, overviews, station_health
 from storage.tables import TrustReportRow
 
 router = APIRouter(route_class=PageRoute)
@@ -33,13 +33,14 @@ MEASURES: Sequence[tuple[str, str, Measured, tuple[float, float] | None]] = (
 def show_trust(
     request: Request, services: Wired, cursor: Cursor = None, lineage: OfLineage = None
 ) -> Response:
-    """The trust meter and the judge's audit of a lineage, and the alarms of all."""
+    """The trust meter and the judge's audit of a lineage, and the alarms and stations of all."""
     with services.database.read() as session:
         shown, others = lineage_shown(session, lineage)
         named, next_cursor = iterations.list_numbers(session, lineage=shown, cursor=cursor, limit=SHOWN)
         ids, numbers = [iteration_id for iteration_id, _ in named], dict(named)
         reports = overviews.trust_of(session, ids)
         outcomes = overviews.outcomes_of(session, ids)
+        stations = station_health.of_stations(session)
     audits = [
         (numbers[iteration_id], task, own)
         for iteration_id in ids
@@ -53,6 +54,8 @@ def show_trust(
         charts=[*measure_charts(reports, numbers), *audit_charts(audits)],
         reports=[(numbers[str(row.iteration_id)], row) for row in reversed(reports)],
         audits=audits,
+        stations=stations,
+        newest=station_health.NEWEST,
         alarms=list_alarms(services, POLICIES_WATCHED)["items"],
         next_cursor=next_cursor,
     )

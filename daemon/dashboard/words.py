@@ -1,15 +1,17 @@
 """Numbers and times as pages say them. Templates use these as filters."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
+
+from daemon.time_left import NONE, duration
+from daemon.trial import carried_text
 
 PHASES = {
     "collect": "Collect",
     "finetune_world_model": "Finetune the world model",
     "update_policy": "Update the policy",
 }
-NONE = "–"
 
 
 def moment(at: datetime | str | None) -> str:
@@ -18,18 +20,6 @@ def moment(at: datetime | str | None) -> str:
         return NONE
     parsed = datetime.fromisoformat(at) if isinstance(at, str) else at
     return parsed.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def duration(seconds: float | timedelta | None) -> str:
-    """`2 h 05 min`, `4 min 10 s`, `12 s`."""
-    if seconds is None:
-        return NONE
-    whole = round(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
-    hours, rest = divmod(max(0, whole), 3600)
-    minutes, left = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
 
 
 def percent(share: float | None) -> str:
@@ -90,5 +80,6 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
         moment, duration, percent, signed, number, count, interval, estimate, verdict, phase, size, short,
+        carried_text,
     )
 }  # fmt: skip

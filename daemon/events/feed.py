@@ -27,7 +27,7 @@ from storage.tables import IterationRow, PhaseRunRow
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-MOST_STREAMS = 16  # each holds one of the server's threads while it waits; it has as many more for calls
+MOST_STREAMS = 16  # each holds a thread of its own while it waits
 QUANTUM_S = 1.0  # a stream wakes this often, so that a reader that left is noticed
 HEARTBEAT_S = 15.0  # silence after which a comment is sent; proxies cut connections that say nothing
 SLOW_S = 30.0  # a reader that takes nothing for so long is left
@@ -125,6 +125,7 @@ def running_phases(session: Session) -> Progress:
             "worker": run.worker,
             "progress": run.progress,
             "text": run.progress_text,
+            "started_at": None if run.started_at is None else run.started_at.isoformat(),
         }
         for run, number in session.execute(query)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +14,13 @@ from daemon.hub.card import about, model_card
 from daemon.hub.folder import README, read_folder, write_folder
 from daemon.iteration import require_lineage
 from daemon.learning.state import load_state
+from daemon.operations.progress import Report
 from daemon.phases.arms import champion_of
-from daemon.phases.checkpoints import CANDIDATE
 from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints
+from storage.adoption import CANDIDATE
 from storage.interchange.errors import TargetNotEmpty
 from storage.lineages import MAIN
 from storage.tables import CheckpointRow
@@ -27,7 +29,13 @@ CHAMPION = "champion"
 
 
 def export_checkpoint(
-    settings: Settings, wanted: str, folder: Path, *, licence: str, lineage: str = MAIN
+    settings: Settings,
+    wanted: str,
+    folder: Path,
+    *,
+    licence: str,
+    lineage: str = MAIN,
+    report: Report = lambda share, text: None,
 ) -> CheckpointRow:
     """Write a checkpoint, by its id or the champion of a lineage, into an empty folder.
 
@@ -53,13 +61,21 @@ def export_checkpoint(
         database.dispose()
     said = {name: getattr(row, name) for name in ("id", "number", "sha256", "spec_digest", "parent_id")}
     card = {"row_card": row.card, "episodes": found.episodes, "data_sha256": found.data_digest}
-    write_folder(load_state(checkpoints.path(row, blobs), kind=row.kind), folder, about={**said, **card})
+    report(0.0, "reads the checkpoint")
+    state = load_state(checkpoints.path(row, blobs), kind=row.kind)
+    report(0.3, "writes its parts")
+    write_folder(state, folder, about={**said, **card}, hashed=_files(report, begin=0.6, what="hashes"))
     (folder / README).write_text(model_card(found, licence=licence), encoding="utf-8")
     return row
 
 
 def import_checkpoint(
-    settings: Settings, folder: Path, *, adopt: bool, lineage: str = MAIN
+    settings: Settings,
+    folder: Path,
+    *,
+    adopt: bool,
+    lineage: str = MAIN,
+    report: Report = lambda share, text: None,
 ) -> tuple[CheckpointRow, bool]:
     """Bring a checkpoint in for a lineage; one that it has is found. Gives its row and whether it is new.
 
@@ -77,15 +93,23 @@ def import_checkpoint(
         database.upgrade()
         with TemporaryDirectory(prefix="gymnastd-") as scratch:
             file = Path(scratch) / "checkpoint.safetensors"
-            index = read_folder(folder, file)
+            index = read_folder(folder, file, hashed=_files(report, begin=0.0, what="checks digests"))
+            report(0.7, "keeps it")
             with database.write() as session:
-                before = _same(session, index, lineage=lineage)
-                if before is not None:
-                    return before, False
-                new = _new(session, index, adopt=adopt, lineage=lineage)
-                return checkpoints.save(session, blobs, new, file=file, now=utc_now()), True
+                row = _same(session, index, lineage=lineage)
+                is_new = row is None
+                if row is None:
+                    new = _new(session, index, adopt=adopt, lineage=lineage)
+                    row = checkpoints.save(session, blobs, new, file=file, now=utc_now())
+            report(1.0, "kept" if is_new else "was there")
+            return row, is_new
     finally:
         database.dispose()
+
+
+def _files(report: Report, *, begin: float, what: str) -> Callable[[int, int], None]:
+    """Tells of files that are hashed, as four tenths of all the work."""
+    return lambda done, of: report(begin + 0.4 * done / of, f"{what}, file {done} of {of}")
 
 
 def _same(session: Session, index: dict[str, Any], *, lineage: str) -> CheckpointRow | None:

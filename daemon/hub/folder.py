@@ -2,14 +2,14 @@
 
 Weights are safetensors in the type that they are stored in, configs are what the libraries read, and
 `gymnastd.json` has the rest, with the sha256 of every file. The file that the folder came from is made again
-from it, byte for byte; nothing in a folder is run. No database here.
+from it, byte for byte; nothing in a folder is run here. No database here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -19,22 +19,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from daemon.hub.errors import CheckpointFolderInvalid
+from daemon.hub.pipeline import CODE, MODULE, WorldModelPipeline
 from daemon.learning.state import State, save_state
 
 FORMAT: Final = "gymnastd-checkpoint/1"
 INDEX: Final = "gymnastd.json"
 README: Final = "README.md"  # may be edited: it is not sealed
 DIFFUSERS_WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
-NETWORKS: Final = {"policy": ("NanoVLA", "nano_vla"), "judge": ("SuccessClassifier", "success_classifier")}
+NETWORKS: Final = {  # by the network that a checkpoint names, or by its kind: class and model_type
+    "policy": ("NanoVLA", "nano_vla"),
+    "judge": ("SuccessClassifier", "success_classifier"),
+    "vlm": ("VlmActionModel", "vlm_action"),
+}
 
 Document = dict[str, Any]
+Hashed = Callable[[int, int], None]
 
 
-def write_folder(state: State, folder: Path, *, about: Mapping[str, Any]) -> None:
+def write_folder(state: State, folder: Path, *, about: Mapping[str, Any], hashed: Hashed) -> None:
     """Write everything but the model card.
 
     Args:
         about: what the index says of the checkpoint: its id, number, sha256, spec_digest, parent_id.
+        hashed: is told how many files are hashed, and how many there are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = (
@@ -45,7 +52,7 @@ def write_folder(state: State, folder: Path, *, about: Mapping[str, Any]) -> Non
         file = "tokenizer.json" if name == "tokenizer" else PurePosixPath(name).name
         (folder / file).write_text(text, encoding="utf-8")
         extra[name] = file
-    index = {
+    index: Document = {
         "format": FORMAT,
         "kind": state.kind,
         "config": state.config,
@@ -53,20 +60,27 @@ def write_folder(state: State, folder: Path, *, about: Mapping[str, Any]) -> Non
         "extra": extra,
         "weights": weights,
         "checkpoint": dict(about),
-        "files": {_name(path, folder): _digest(path) for path in _files(folder)},
+        "files": {},
     }
+    files = _files(folder)
+    for done, path in enumerate(files, start=1):
+        index["files"][_name(path, folder)] = _digest(path)
+        hashed(done, len(files))
     _write_json(folder / INDEX, index)
 
 
-def read_folder(folder: Path, file: Path) -> Document:
+def read_folder(folder: Path, file: Path, *, hashed: Hashed) -> Document:
     """Make the checkpoint file that a folder came from; gives the folder's index.
+
+    Args:
+        hashed: is told how many files are hashed, and how many there are.
 
     Raises:
         CheckpointFolderInvalid: no folder of ours, a file of it is gone or changed, or another checkpoint
             comes out than it says.
     """
     index = _index(folder)
-    _check_files(folder, index)
+    _check_files(folder, index, hashed=hashed)
     try:
         tensors: dict[str, Tensor] = {}
         for prefix, name in index["weights"].items():
@@ -87,7 +101,7 @@ def read_folder(folder: Path, file: Path) -> Document:
 def _write_diffusers(state: State, folder: Path) -> dict[str, str]:
     classes = {"transformer": "WorldModelTransformer", "autoencoder": state.config["autoencoder_class"]}
     weights = {}
-    for part, named in classes.items():
+    for part, class_name in classes.items():
         own = {
             name.removeprefix(f"{part}."): tensor
             for name, tensor in state.tensors.items()
@@ -96,15 +110,21 @@ def _write_diffusers(state: State, folder: Path) -> dict[str, str]:
         place = folder / part
         place.mkdir()
         save_file(own, place / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
-        config = {"_class_name": named, "_diffusers_version": diffusers.__version__, **state.config[part]}
+        config = {
+            "_class_name": class_name,
+            "_diffusers_version": diffusers.__version__,
+            **state.config[part],
+        }
         _write_json(place / "config.json", config)
         weights[f"{part}."] = f"{part}/{DIFFUSERS_WEIGHTS}"
-    pipeline = {"_class_name": "WorldModel", "_diffusers_version": diffusers.__version__}
+    named = [MODULE, WorldModelPipeline.__name__]
+    pipeline = {"_class_name": named, "_diffusers_version": diffusers.__version__}
+    (folder / f"{MODULE}.py").write_text(CODE, encoding="utf-8")
     module = "daemon.learning.world_model"
     parts = {"transformer": f"{module}.transformer", "autoencoder": f"{module}.autoencoder"}
     if state.config["autoencoder_class"] == "AutoencoderKL":
         parts["autoencoder"] = "diffusers"
-    listed = {part: [parts[part], named] for part, named in classes.items()}
+    listed = {part: [parts[part], class_name] for part, class_name in classes.items()}
     rest = {"sampling": state.config["sampling"], "image_size": state.config.get("image_size")}
     _write_json(folder / "model_index.json", {**pipeline, **listed, **rest})
     return weights
@@ -112,9 +132,7 @@ def _write_diffusers(state: State, folder: Path) -> dict[str, str]:
 
 def _write_transformers(state: State, folder: Path) -> dict[str, str]:
     save_file(state.tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    named, model_type = NETWORKS[state.kind]
-    if "network" in state.config:
-        named = model_type = str(state.config["network"])
+    named, model_type = NETWORKS[state.config.get("network", state.kind)]
     config = {"architectures": [named], "model_type": model_type, **state.config["model"]}
     _write_json(folder / "config.json", config)
     beside = {name: value for name, value in state.config.items() if name not in {"model", "network"}}
@@ -138,19 +156,20 @@ def _index(folder: Path) -> Document:
     return dict(index)
 
 
-def _check_files(folder: Path, index: Document) -> None:
+def _check_files(folder: Path, index: Document, *, hashed: Hashed) -> None:
     """Every file that the index names is in the folder, under it, and as it was."""
     named = index.get("files")
     needed = [*index.get("weights", {}).values(), *index.get("extra", {}).values()]
     if not isinstance(named, dict) or not set(needed) <= set(named):
         raise CheckpointFolderInvalid(path=folder / INDEX, expected="a digest of each file", found="fewer")
-    for name, wanted in named.items():
+    for done, (name, wanted) in enumerate(named.items(), start=1):
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
             raise CheckpointFolderInvalid(path=path, expected="a file of this folder", found="none")
         found = _digest(path)
         if found != wanted:
             raise CheckpointFolderInvalid(path=path, expected=f"sha256 {wanted}", found=found)
+        hashed(done, len(named))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ LearningError
 ├── StepsUneven           world_model/schedule.py: denoise steps that miss the clean frame
 ├── EngineUnavailable     world_model/engine.py: an engine that this machine cannot run
 ├── SharesInvalid         world_model/windows.py: shares that divide no batch
+├── OwnContextInvalid     world_model/own_context.py: no share, or a forcing without context
 ├── WorldgymUnreadable    world_model/worldgym.py: not a checkpoint of WorldGym's
 ├── AutoencoderUnreadable world_model/worldgym.py: no autoencoder that fits the transformer
 ├── BinningInvalid        policy/tokens.py: bounds that cut nothing

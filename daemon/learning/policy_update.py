@@ -110,9 +110,9 @@ def update_policy(
         steps = learner.learn(joined(learned)) if learned else []
         groups = _counted(batches, learned=len(learned), expired=expired, progress=progress, config=config)
         progress.history.append(_outcome(batches, groups=groups, steps=steps, config=config))
-        on_update(update, progress.history[-1].metrics())
         if resumable is not None:
             resumable.save_if_due(progress)
+        on_update(update, progress.history[-1].metrics())  # may end it all: what was learned is kept by then
     return report_of(progress.history)
 
 

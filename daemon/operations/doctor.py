@@ -16,6 +16,7 @@ from daemon.operations.store_checks import (
     check_blobs,
     check_checkpoints,
     check_database,
+    check_its_clock,
     check_leases,
     check_runs,
     newest_time,
@@ -57,6 +58,7 @@ def _stored(settings: Settings, *, deep: bool, now: Now) -> Generator[Finding, N
         yield from (found := check_database(database))
         if any(finding.check == "database" and finding.verdict == "fault" for finding in found):
             return None
+        yield check_its_clock(database, settings, now=now)
         blobs = open_blobs(settings)
         with database.read() as session:
             yield from check_checkpoints(session, blobs, deep=deep)

@@ -17,17 +17,18 @@ from sqlalchemy.orm import Session
 
 from daemon.operations.progress import Report
 from daemon.operations.turn import Turn
-from daemon.phases.checkpoints import adoptable
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
 from storage import checkpoints, lineages, retention, trials
-from storage.blobs import BlobStore
+from storage.adoption import adoptable
+from storage.blobs import BlobStore, is_older
 from storage.reflection import reflected
 from storage.states import is_final
 from storage.sweep import require_its_own
 from storage.tables import CheckpointRow, EpisodeBlobRow, IterationRow, PhaseRunRow
 
 CACHE_S = 7 * 86_400.0  # pictures and latents that nobody looked at for so long are made again when needed
+ITERATIONS_KEPT = 10
 ON_ITS_WAY_S = 3600.0  # a file without a row is left alone for so long: its row may come
 UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 UUID_LENGTH = 36
@@ -37,9 +38,18 @@ UUID_LENGTH = 36
 class Retention:
     """What stays. `episode_days` None: every episode."""
 
-    iterations: int = 10
+    iterations: int = ITERATIONS_KEPT
     grace_s: float = 86_400.0
     episode_days: float | None = None
+
+
+def retention_of(
+    settings: Settings, *, iterations: int | None, grace_s: float, episode_days: float | None
+) -> Retention:
+    """What stays: as it is asked for, else as the settings say, else the defaults."""
+    kept = iterations or settings.iterations_kept or ITERATIONS_KEPT
+    days = settings.episode_days_kept if episode_days is None else episode_days
+    return Retention(iterations=kept, grace_s=grace_s, episode_days=days)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +76,7 @@ class Collected:
     blobs: Heap = field(default_factory=Heap)
     caches: Heap = field(default_factory=Heap)
     work: Heap = field(default_factory=Heap)
+    runs: Heap = field(default_factory=Heap)
 
     def heaps(self) -> dict[str, Heap]:
         """By their names in sentences."""
@@ -75,6 +86,7 @@ class Collected:
             "blobs": self.blobs,
             "caches": self.caches,
             "work files": self.work,
+            "logs and curves": self.runs,
         }
 
 
@@ -103,6 +115,7 @@ def collect_garbage(
                 named = retention.named_blobs(session, retired_before=at - timedelta(seconds=keep.grace_s))
                 _, retired = retention.owned_blobs(session)
                 scratch, states = _idle(session, settings.data_dir)
+                told = _told(session, settings.data_dir, iterations=keep.iterations)
             sweeping = Sweeping(blobs=open_blobs(settings), named=named, retired=retired)
             _sweep(sweeping, keep=keep, done=done, dry_run=dry_run, at=at)
             turn.keep()
@@ -110,7 +123,8 @@ def collect_garbage(
             caches = _files(settings.data_dir / "cache")
             _remove(caches, done.caches, older_than_s=CACHE_S, at=at, dry_run=dry_run)
             _remove(scratch + states, done.work, older_than_s=keep.grace_s, at=at, dry_run=dry_run)
-            for path in () if dry_run else scratch:
+            _remove(told, done.runs, older_than_s=keep.grace_s, at=at, dry_run=dry_run)
+            for path in () if dry_run else scratch + told:
                 with suppress(OSError):  # something is left in it
                     path.parent.rmdir()
     finally:
@@ -143,6 +157,8 @@ def _gone_on_from(session: Session, lineage: str) -> set[str]:
         kept |= {row.id for row in checkpoints.ancestry(session, decision.goes_on_id)}
         crowned = trials.crowning(session, decision.goes_on_id, lineage=lineage)
         kept |= {crowned.champion_id, crowned.candidate_id} if crowned else set()
+        if decision.decision == trials.UNDECIDED:  # the next iteration may carry its trial on
+            kept.add(decision.candidate_id)
     return kept
 
 
@@ -197,13 +213,10 @@ def _sweep(what: Sweeping, *, keep: Retention, done: Collected, dry_run: bool, a
     Raises:
         SweepRefused: most of them have no row at all: this is another store's database.
     """
-    unknown_s = max(keep.grace_s, ON_ITS_WAY_S)
-    stale = {
-        path.name: path
-        for age_s, known in ((keep.grace_s, True), (unknown_s, False))
-        for path in what.blobs.stale(what.named, older_than_s=age_s, now=at)
-        if (path.name in what.retired) is known
-    }
+    stale = {path.name: path for path in what.blobs.stale(what.named, older_than_s=keep.grace_s, now=at)}
+    if keep.grace_s < ON_ITS_WAY_S:
+        oldest = at.timestamp() - ON_ITS_WAY_S
+        stale = {name: p for name, p in stale.items() if name in what.retired or is_older(p, oldest)}
     unknown = len(stale.keys() - what.retired)
     require_its_own(what.blobs, unnamed=unknown, seen=len(what.blobs.sizes()))
     for path in stale.values():
@@ -222,6 +235,13 @@ def _idle(session: Session, data_dir: Path) -> tuple[list[Path], list[Path]]:
         [path for path in _files(work) if path.relative_to(work).parts[0] not in running],
         [path for path in _files(resume) if path.name[:UUID_LENGTH] not in going],
     )
+
+
+def _told(session: Session, data_dir: Path, *, iterations: int) -> list[Path]:
+    """Logs and curves of phase runs, but for those of the newest iterations and of all that are not over."""
+    query = sa.select(PhaseRunRow.id).where(PhaseRunRow.iteration_id.in_(_recent(session, iterations)))
+    kept, runs = set(session.scalars(query)), data_dir / "runs"
+    return [path for path in _files(runs) if path.relative_to(runs).parts[0] not in kept]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from daemon.disk import MB, DiskGuard
+from daemon.disk import LOW, MB, DiskGuard
 from daemon.operations.findings import Finding, fault, ok, warning
 from daemon.settings import Settings
 
@@ -23,7 +23,6 @@ SLOW_FLUSH_S = 1.0  # a disk that takes longer for a few bytes will miss heartbe
 CLOCK_LOOK_S = 0.2
 CLOCK_SLACK_S = 0.1  # between two clocks over CLOCK_LOOK_S; a clock that is being set is off by more
 TORCH_S = 180.0  # importing torch from a cold disk
-SPACIOUS = 3  # times the least free space: below it is time to look
 LOOK_AT_TORCH = """
 import json, sys, torch
 found = {"torch": torch.__version__, "cuda": torch.cuda.is_available()}
@@ -42,7 +41,7 @@ def check_disk(settings: Settings) -> Finding:
     remedy = "free some: `gymnastd gc`, old backups, another disk"
     if free_mb < settings.min_free_disk_mb:
         return fault("disk", f"{found}; nothing is collected or learned", remedy)
-    if free_mb < SPACIOUS * settings.min_free_disk_mb:
+    if free_mb < LOW * settings.min_free_disk_mb:
         return warning("disk", found, remedy)
     return ok("disk", found)
 

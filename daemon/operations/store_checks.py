@@ -1,12 +1,15 @@
 """Checks of what is kept: tables, blobs, checkpoints, leases, and runs that stand still."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from daemon.errors import ClockSkewed
 from daemon.operations.findings import Finding, fault, ok, warning
 from daemon.settings import Settings
+from daemon.stores import clock_ahead_s, clock_limit_s
 from storage import checkpoints, retention
 from storage.blobs import BlobStore
 from storage.db import Database
@@ -36,6 +39,15 @@ def check_database(database: Database) -> list[Finding]:
         remedy = "stop the daemon, keep the database aside, restore the newest backup"
         return [fault("integrity", found, remedy)]
     return [ok("database", at), ok("integrity", "the tables are whole and every reference is met")]
+
+
+def check_its_clock(database: Database, settings: Settings, *, now: Callable[[], datetime]) -> Finding:
+    """Whether the database keeps the same time as this machine: workers of all machines go by its leases."""
+    ahead_s, limit_s = clock_ahead_s(database, now=now), clock_limit_s(settings)
+    if abs(ahead_s) > limit_s:
+        remedy = "let NTP set the clocks of both machines (timedatectl); nothing works here until then"
+        return fault("database_clock", str(ClockSkewed(ahead_s=ahead_s, limit_s=limit_s)), remedy)
+    return ok("database_clock", f"it is less than {limit_s:g} s from this machine's")
 
 
 def _damage(database: Database) -> str:

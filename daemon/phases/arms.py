@@ -1,7 +1,8 @@
 """Who acts in a collect phase: the champion of its lineage, and a candidate that wants to take its place.
 
 The champion is what the newest decision says (`storage.trials`). The candidate is the newest policy after it
-that a finished phase made, or that was brought in, and about which nothing was decided yet.
+that a finished phase made, or that was brought in, and about which nothing was decided yet. A candidate whose
+trial is carried on (`carrying`) comes before it: the newer one waits.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
-from daemon.phases.checkpoints import adoptable, current
+from daemon.phases.carrying import Carried
+from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
 from daemon.phases.slots import CHAMPION
 from robot_bridge.episode import PolicyRef
-from storage import checkpoints, phase_runs, trials
+from storage import adoption, checkpoints, phase_runs, trials
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.tables import CheckpointRow
@@ -41,10 +43,17 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
-    """The policies of one collect phase."""
+    """The policies of one collect phase.
+
+    Attributes:
+        carried: the trial of before that goes on with them.
+        not_carried: why one that was undecided does not.
+    """
 
     champion: Arm
     candidate: Arm | None = None
+    carried: Carried | None = None
+    not_carried: str | None = None
 
     @property
     def every(self) -> tuple[Arm, ...]:
@@ -74,27 +83,27 @@ def champion_of(
         StorageError: the store cannot take or read it.
     """
     with database.read() as session:
-        decided = trials.latest(session, lineage)
-        if decided is not None:
-            return checkpoints.get(session, decided.goes_on_id)
-        first = adoptable(session, "policy", lineage=lineage)[-1:]
-    return first[0] if first else current(database, blobs, "policy", lineage=lineage, preset=preset, now=now)
+        found = adoption.champion(session, lineage)
+    return found or current(database, blobs, "policy", lineage=lineage, preset=preset, now=now)
 
 
 def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow | None:
     """The policy to be tried against the champion; None when there is none."""
     lineage = context.spec.lineage
     with context.database.read() as session:
-        for row in adoptable(session, "policy", lineage=lineage):
+        for row in adoption.adoptable(session, "policy", lineage=lineage):
             if row.number > champion.number and not trials.was_tried(session, row.id, lineage=lineage):
                 return row
     return None
 
 
-def load_arms(context: PhaseContext) -> Arms:
+def load_arms(context: PhaseContext, *, carried: Carried | None = None) -> Arms:
     """The policies that act in this iteration, the same ones however often its collect phase is attempted.
 
     Without trials (`spec.trial.enabled` false) a candidate is adopted before it acts.
+
+    Args:
+        carried: the trial that goes on; its candidate acts before any newer one.
 
     Raises:
         AssetMissing, StorageError, CheckpointUnreadable: a policy is not there, or damaged.
@@ -105,15 +114,15 @@ def load_arms(context: PhaseContext) -> Arms:
         asked = [(row.champion_id, row.candidate_id) for row in decided if row.decision != trials.ROLLED_BACK]
         if asked and decided[0].decision != trials.ADOPTED:
             old, new = (checkpoints.get(session, id_) for id_ in asked[0])
-            return Arms(champion=_arm(context, CHAMPION, old), candidate=_arm(context, CANDIDATE, new))
+            return _both(context, old, new, carried=carried)
     old = champion(context)
-    newer = candidate(context, old)
+    newer = candidate(context, old) if carried is None else carried.candidate
     if newer is None:
         return Arms(champion=_arm(context, CHAMPION, old))
     if not context.spec.trial.enabled:
         record(context, old, newer, decision=trials.ADOPTED, evidence={})
         return Arms(champion=_arm(context, CHAMPION, newer))
-    return Arms(champion=_arm(context, CHAMPION, old), candidate=_arm(context, CANDIDATE, newer))
+    return _both(context, old, newer, carried=carried)
 
 
 def record(
@@ -139,6 +148,11 @@ def record(
     with context.database.write() as session:
         phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
         trials.save(session, new, now=context.now())
+
+
+def _both(context: PhaseContext, old: CheckpointRow, new: CheckpointRow, *, carried: Carried | None) -> Arms:
+    champion, candidate = _arm(context, CHAMPION, old), _arm(context, CANDIDATE, new)
+    return Arms(champion=champion, candidate=candidate, carried=carried)
 
 
 def _arm(context: PhaseContext, name: str, row: CheckpointRow) -> Arm:

@@ -4,6 +4,8 @@ And what follows for the next policy update: a task whose judge, or whose imagin
 reality less often than the spec asks is left out of it. "Surely" is Wilson's upper bound: a few episodes that
 went wrong do not stop a task, and none at all say nothing. Optimism is held to its bound as it is measured: a
 policy that is rewarded for what will not happen unlearns what it could do.
+
+Nor does a judge that is surely too wrong at a task end the robot's episodes of it early.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from daemon.phases.judging import end_of
 from daemon.phases.material import Episodes
 from daemon.phases.trusting import outcome_document
 from daemon.statistics import wilson_interval
-from storage import labels, phase_runs
+from storage import iterations, labels, phase_runs
+from storage.tables import CheckpointRow
 
 Document = dict[str, Any]
 
+ENDING_JUDGE = "success_classifier"  # the one kind that an arm waits for
 FEWEST_FOR_OPTIMISM = 8  # judged episodes of a task; a single one weighs too much before
 
 
@@ -77,6 +81,29 @@ def distrusted(context: PhaseContext) -> dict[str, str]:
         if found:
             reasons[task] = found[0]
     return reasons
+
+
+def too_wrong_to_end(context: PhaseContext, judge: CheckpointRow) -> dict[str, str]:
+    """Tasks whose real episodes this judge is not to end early, each with the reason.
+
+    It is held to the audit of the iteration that made it, which is of the same lineage. One that was brought
+    in was never audited, and what that iteration audited may have been another kind of judge: no verdict.
+    """
+    if judge.iteration_id is None:
+        return {}
+    with context.database.read() as session:
+        run = phase_runs.latest(session, judge.iteration_id, phase="finetune_world_model")
+        spec = iterations.get(session, judge.iteration_id).spec
+    outcome: Mapping[str, Any] = (run.outcome or {}) if run is not None and run.state == "finished" else {}
+    audited = (spec.get("judge") or {}).get("kind", ENDING_JUDGE) == ENDING_JUDGE
+    if not audited or (outcome.get("made") or {}).get("judge") != judge.id:
+        return {}
+    least = context.spec.judge.min_agreement
+    found = {
+        task: _too_wrong("the judge on real ends agrees", own, least=least)
+        for task, own in sorted((outcome.get("judge_audit") or {}).items())
+    }
+    return {task: reasons[0] for task, reasons in found.items() if reasons}
 
 
 def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list[str]:

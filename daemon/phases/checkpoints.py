@@ -15,21 +15,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from daemon.errors import AssetMissing
 from daemon.learning.tensor_digest import tensors_digest
 from daemon.phases.context import PhaseContext
 from storage import checkpoints, manifests, phase_runs
+from storage.adoption import adoptable
 from storage.blobs import BlobStore
 from storage.canonical import json_digest
 from storage.db import Database
 from storage.lineages import MAIN
-from storage.tables import CheckpointRow, PhaseRunRow
+from storage.tables import CheckpointRow
 
 ASSETS = Path(__file__).parents[1] / "assets"
-CANDIDATE = "candidate"  # in a card: true for a checkpoint that nobody adopted
 
 
 class Savable(Protocol):
@@ -90,23 +89,6 @@ def bring_in(
         model.save(file, made.card)
         with database.write() as session:
             return checkpoints.save(session, blobs, new, file=file, now=now)
-
-
-def adoptable(session: Session, kind: str, *, lineage: str) -> list[CheckpointRow]:
-    """Checkpoints that a lineage may go on from: brought in, or made by its finished phases; newest first.
-
-    Those whose files were let go are none of them.
-    """
-    finished = sa.select(PhaseRunRow.outcome).where(PhaseRunRow.state == "finished")
-    made = {(outcome or {}).get("made", {}).get(kind) for outcome in session.scalars(finished)}
-    query = sa.select(CheckpointRow).where(
-        CheckpointRow.kind == kind, CheckpointRow.retired_at.is_(None), checkpoints.may_be_of(lineage)
-    )
-    return [
-        row
-        for row in session.scalars(query.order_by(CheckpointRow.number.desc()))
-        if row.id in made or (row.iteration_id is None and not row.card.get(CANDIDATE))
-    ]
 
 
 def made_by(session: Session, iteration_id: str, *, phase: str, kind: str) -> CheckpointRow | None:

@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
 
 from daemon.phases.arms import Arms, load_arms
-from daemon.phases.checkpoints import newest
+from daemon.phases.carrying import Document, conditions_of, undecided_before
 from daemon.phases.collectors.autoeval import AutoEvalCollector
 from daemon.phases.collectors.autoeval_link import autoeval_link
 from daemon.phases.collectors.callback import CallbackDrive
@@ -22,11 +25,12 @@ from daemon.phases.collectors.collector import Collector
 from daemon.phases.collectors.station import Drive, StationCollector
 from daemon.phases.collectors.stepped import EarlyEnd, SteppedDrive
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.ending import ending, full_length
 from daemon.phases.judging import load_judge
 from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import EpisodeSink
-from daemon.phases.slots import Slot, slots_of
+from daemon.phases.slots import Slot, leg_seed, slots_of
 from daemon.phases.todo import Todo
 from daemon.policy_server.serve import running_policy_server
 from daemon.policy_server.sessions import PolicySessions
@@ -34,7 +38,6 @@ from daemon.settings import Settings
 from daemon.station_clients import station_client
 from robot_bridge.errors import RobotBridgeError, StationUnreachable, UnknownTask
 from storage import phase_runs, stations, tasks, trials
-from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ LOOK_EVERY_S = 1.0  # while another iteration has the robots
 def run(context: PhaseContext) -> Outcome:
     """Fill every slot of the iteration with a valid episode, as far as the robots let us.
 
-    Where there is a candidate, it acts beside the champion, and in the end it is decided which one goes on.
+    Where there is a candidate, it acts beside the champion, and in the end it is decided which one goes on. A
+    trial that was undecided in the lineage's iteration before is carried on first.
 
     Raises:
         SpecInvalid: it wants episodes to end early, and the settings collect in a way that cannot.
@@ -56,11 +60,12 @@ def run(context: PhaseContext) -> Outcome:
     begun = time.monotonic()
     context.spec.require_way(context.settings.collect_via)  # the daemon's own settings were asked before
     await_turn(context)
-    arms = load_arms(context)
-    referee = Referee(context, arms)
-    with robots(context, arms) as (sink, collectors):
+    with acting(context) as (arms, sink, collectors):
         inputs = worked_with(context, arms, collectors=collectors)
         write_manifest(context, inputs)
+        conditions = present_conditions(sink, collectors)
+        referee = Referee(context, arms, conditions=conditions, planned=len(sink.slots))
+        sink.beside = referee.said
         for collector in collectors:
             collector.take_home()
         todo = Todo(sink.wanted(), total=len(sink.slots), settled=referee.look)
@@ -74,6 +79,8 @@ def run(context: PhaseContext) -> Outcome:
         "read": {kind: row.id for kind, row in inputs.checkpoints.items() if kind != "candidate"},
         "acted": {arm.name: arm.row.id for arm in arms.every},
         "trial": trial,
+        "trial_not_carried": arms.not_carried,
+        "full_length": inputs.more["collect"]["full_length"],
         "slots": len(sink.slots),
         "filled": len(sink.slots) - unfilled,
         "robots": [collector.name for collector in collectors],
@@ -109,12 +116,45 @@ def worked_with(context: PhaseContext, arms: Arms, *, collectors: Sequence[Colle
     acting = {"policy": arms.champion.row}
     if arms.candidate is not None:
         acting["candidate"] = arms.candidate.row
-    judge = ending_judge(context)
-    if judge is not None:
-        acting["judge"] = judge
+    ends = ending(context)
+    if ends is not None:
+        acting["judge"] = ends.judge
     stations = {collector.name: dict(collector.facts) for collector in collectors}
-    collect = {"via": context.settings.collect_via, "stations": stations}
+    kept = {} if ends is None else dict(ends.full_length)
+    collect: Document = {"via": context.settings.collect_via, "stations": stations, "full_length": kept}
+    if arms.carried is not None:
+        collect["trial_carried_from"] = [leg.number for leg in arms.carried.legs]
     return Inputs(checkpoints=acting, more={"collect": collect})
+
+
+@contextmanager
+def acting(context: PhaseContext) -> Iterator[tuple[Arms, EpisodeSink, list[Collector]]]:
+    """Who acts, where their episodes go, and every robot.
+
+    Whether the robots are those that an undecided trial was begun on is known once they are found.
+    """
+    carried, why = undecided_before(context)
+    if carried is not None:
+        arms = load_arms(context, carried=carried)
+        with robots(context, arms) as (sink, found):
+            in_the_way = carried.meets(present_conditions(sink, found))
+            if in_the_way is None:
+                yield arms, sink, found
+                return
+        why = carried.refused(in_the_way)
+    if why is not None:
+        log.info("trial not carried on iteration=%d reason=%s", context.iteration_number, why)
+    arms = replace(load_arms(context), not_carried=why)
+    with robots(context, arms) as (sink, found):
+        yield arms, sink, found
+
+
+def present_conditions(sink: EpisodeSink, collectors: Sequence[Collector]) -> Document:
+    """Under which conditions this iteration's episodes are counted."""
+    context, tasks = sink.context, {slot.task_id for slot in sink.slots}
+    early = tasks - full_length(context).keys() if context.spec.stop_on_success else set()
+    stations = {collector.name: collector.facts for collector in collectors}
+    return conditions_of(context, tasks=tasks, may_end_early=early, stations=stations)
 
 
 @contextmanager
@@ -152,9 +192,7 @@ def driven(context: PhaseContext, arms: Arms) -> Iterator[Drive]:
     """How episodes are run on stations: by us, or by them against a server of our policies."""
     settings, temperature = context.settings, context.spec.collect.temperature
     if settings.collect_via == "stepped":
-        judge = ending_judge(context)
-        ends = None if judge is None else EarlyEnd(judge=load_judge(context, judge), checkpoint_id=judge.id)
-        yield SteppedDrive(arms, temperature=temperature, early_end=ends)
+        yield SteppedDrive(arms, temperature=temperature, early_end=early_end(context))
         return
     sessions = PolicySessions(arms.champion.policy, arms.champion.ref, temperature=temperature)
     host, _, port = settings.policy_bind.rpartition(":")
@@ -164,9 +202,13 @@ def driven(context: PhaseContext, arms: Arms) -> Iterator[Drive]:
         yield CallbackDrive(settings.policy_public_url or url, sessions, arms)
 
 
-def ending_judge(context: PhaseContext) -> CheckpointRow | None:
-    """The judge that may end episodes early, the newest; None where all are to have their full length."""
-    return newest(context, "judge") if context.spec.stop_on_success else None
+def early_end(context: PhaseContext) -> EarlyEnd | None:
+    """The judge that may end episodes early, loaded; None where all are to have their full length."""
+    ends = ending(context)
+    if ends is None:
+        return None
+    judge, without = load_judge(context, ends.judge), frozenset(ends.full_length)
+    return EarlyEnd(judge=judge, checkpoint_id=ends.judge.id, without=without)
 
 
 def reachable(stack: ExitStack, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> Iterator[Collector]:
@@ -210,7 +252,7 @@ def plan(context: PhaseContext, collectors: Sequence[Collector], *, arms: Arms) 
         wanted,
         episodes_per_task=context.spec.collect.episodes_per_task,
         held_out_every=context.spec.collect.held_out_every,
-        seed=context.spec.seed,
+        seed=leg_seed(context.spec.seed, len(arms.carried.legs) if arms.carried else 0),
         arms=[arm.name for arm in arms.every],
     )
 
@@ -224,7 +266,10 @@ def collect_all(collectors: Sequence[Collector], todo: Todo) -> None:
     stop = threading.Event()
     failed: list[Exception] = []
     with ThreadPoolExecutor(max_workers=max(1, len(collectors)), thread_name_prefix="collect") as pool:
-        running = {pool.submit(collector.collect, todo, stop=stop): collector for collector in collectors}
+        running = {
+            pool.submit(copy_context().run, partial(collector.collect, todo, stop=stop)): collector
+            for collector in collectors  # in a copy of this thread's context each: calls belong to its trace
+        }
         try:
             while running:
                 failed += finished(running)

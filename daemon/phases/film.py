@@ -1,8 +1,12 @@
-"""Film strips: every few frames of an episode in one row, as a JPEG; a real one beside an imagined one."""
+"""Film strips: every few frames of an episode in one row, as a JPEG; a real one beside an imagined one.
+
+And what the judge says along both films.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from daemon.learning.batch import Clip
 from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.model import WorldModel
 from storage.blobs import BlobStore
 
@@ -18,8 +23,11 @@ EVERY = 5  # frames between two pictures of a strip: one per second at 5 Hz
 ENLARGED = 2  # so that 64 pixels can be looked at
 
 
-def film_strips(world_model: WorldModel, blobs: BlobStore, clip: Clip, *, seed: int) -> dict[str, str]:
+def film_strips(blobs: BlobStore, clip: Clip, imagined: Tensor) -> dict[str, str]:
     """The real strip and the one imagined from the same start and actions, as blobs.
+
+    Args:
+        imagined: uint8 [T + 1, 3, H, W], see `imagined`.
 
     Returns:
         {"episode_id", "real", "imagined"}, the last two sha256 names in the blob store.
@@ -27,16 +35,28 @@ def film_strips(world_model: WorldModel, blobs: BlobStore, clip: Clip, *, seed: 
     return {
         "episode_id": clip.episode_id,
         "real": blobs.put(strip_jpeg(clip.frames[::EVERY])),
-        "imagined": blobs.put(strip_jpeg(imagined(world_model, clip, seed=seed))),
+        "imagined": blobs.put(strip_jpeg(imagined[::EVERY])),
     }
 
 
-def imagined(world_model: WorldModel, clip: Clip, *, seed: int) -> Tensor:
-    """Every few frames imagined from a clip's start and actions, uint8 [F, 3, H, W]."""
+def judged_along(judge: ClassifierJudge, clip: Clip, imagined: Tensor) -> dict[str, list[float | None]]:
+    """What the judge would say if the real, and the imagined, episode ended at each frame: T + 1 numbers."""
+    films = torch.stack([clip.frames.cpu(), imagined.cpu()])  # [2, T + 1, 3, H, W]
+    real, other = judge.along(films, [clip.instruction] * 2)
+    return {"real": rounded(real), "imagined": rounded(other)}
+
+
+def rounded(probabilities: Tensor) -> list[float | None]:
+    """Probabilities [n] with as many digits as anybody reads; None where one is no number."""
+    return [round(value, 4) if math.isfinite(value) else None for value in probabilities.tolist()]
+
+
+def imagined(world_model: WorldModel, clip: Clip, *, seed: int, every: int = 1) -> Tensor:
+    """Every so many frames imagined from a clip's start and actions, uint8 [F, 3, H, W]."""
     env = ImaginedEnv(world_model, seed=seed)
     env.reset(clip.frames[:1])
     env.imagine(clip.actions[None])
-    return env.film(every=EVERY)[0]
+    return env.film(every=every)[0]
 
 
 def strip_jpeg(*rows: Tensor) -> bytes:

@@ -24,7 +24,7 @@ from daemon.phases.auditing import audit_judge
 from daemon.phases.checkpoints import Made, keep, newest
 from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
-from daemon.phases.film import film_strips
+from daemon.phases.film import film_strips, imagined, judged_along
 from daemon.phases.gating import face_the_gate
 from daemon.phases.judges import judge_for
 from daemon.phases.judging import load_judge, teach_judge
@@ -92,7 +92,7 @@ def run(context: PhaseContext) -> Outcome:
         "judge_audit": audit,
         "updates": done.updates,
         "left_out": list(done.left_out),
-        "film_strips": strips(context, goes_on.world_model, material.held_out),
+        **shown(context, goes_on.world_model, judge, held_out=material.held_out),
     }
 
 
@@ -189,10 +189,15 @@ def keep_judge(
     return keep(context, judge, made)
 
 
-def strips(context: PhaseContext, world_model: WorldModel, held_out: Episodes) -> dict[str, object]:
-    """One film strip per task, of the first held-out episode of each."""
-    shown: dict[str, object] = {}
+def shown(
+    context: PhaseContext, world_model: WorldModel, judge: ClassifierJudge, *, held_out: Episodes
+) -> Outcome:
+    """A film strip, and what the judge says along it, of the first held-out episode of each task."""
+    films: dict[str, object] = {}
+    along: dict[str, object] = {}
     for row, clip in zip(held_out.rows, held_out.clips, strict=True):
-        if row.task_id not in shown:
-            shown[row.task_id] = film_strips(world_model, context.blobs, clip, seed=context.spec.seed)
-    return shown
+        if row.task_id not in films:
+            film = imagined(world_model, clip, seed=context.spec.seed)
+            films[row.task_id] = film_strips(context.blobs, clip, film)
+            along[row.task_id] = judged_along(judge, clip, film)
+    return {"film_strips": films, "judge_along": along}

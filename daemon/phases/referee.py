@@ -1,33 +1,48 @@
 """Trials on the robot: what the episodes of a collect phase say of its candidate, and what follows.
 
 How sure one has to be is in `daemon.trial`. Here counts are read from the store, the slots of a policy that
-has lost are given up, and what was decided gets its row. A champion that does worse than the one before it,
-in episodes that came after its own trial, is rolled back.
+has lost are given up, and what was decided gets its row. In a trial that is carried on the episodes of the
+iterations before count on. A champion that does worse than the one before it, in episodes that came after its
+own trial, is rolled back.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from daemon.phases.arms import CANDIDATE, Arms, record
 from daemon.phases.context import PhaseContext
+from daemon.phases.ending import full_length
 from daemon.phases.slots import CHAMPION
 from daemon.phases.todo import Todo
-from daemon.trial import Count, Decision, Evidence, Thresholds, decide
-from storage import checkpoints, episodes, iterations, trials
+from daemon.trial import Count, Decision, Evidence, Thresholds, carried_text, decide
+from storage import checkpoints, end_rules, iterations, success_counts, trials
+from storage.end_rules import EndRule, same_rule
+from storage.success_counts import PolicyCount
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
 
 
 class Referee:
-    """Watches one collect phase. Safe to use from the robots' threads."""
+    """Watches one collect phase. Safe to use from the robots' threads.
 
-    def __init__(self, context: PhaseContext, arms: Arms) -> None:
+    Args:
+        conditions: under which the episodes are counted, see `carrying.conditions_of`.
+        planned: how many episodes the iteration wants, of both policies.
+    """
+
+    def __init__(
+        self, context: PhaseContext, arms: Arms, *, conditions: Mapping[str, Any], planned: int
+    ) -> None:
         self._context, self._arms = context, arms
+        self._conditions, self._planned = conditions, planned
         self._looking = threading.Lock()
         self._decision: Decision | None = None
 
@@ -61,30 +76,79 @@ class Referee:
             return None
         evidence = self._evidence()
         decision = self._decision or decide(evidence, self._thresholds, spent=True) or trials.UNDECIDED
-        document = evidence_document(evidence)
+        document = {**evidence_document(evidence), **self._circumstances(evidence)}
         record(context, arms.champion.row, arms.candidate.row, decision=decision, evidence=document)
         log.info("trial decided decision=%s better=%.3f", decision, evidence.better())
         return {"decision": decision, **document}
 
     @property
+    def said(self) -> str | None:
+        """What there is to say of a trial that goes on, before its next episode; None of any other."""
+        carried = self._arms.carried
+        if carried is None:
+            return None
+        told = {"from": carried.legs[-1].number, "episodes": self._before, "of": self._wanted}
+        return f"trial {carried_text(told)}"
+
+    @property
     def _thresholds(self) -> Thresholds:
-        return Thresholds(**self._context.spec.trial.model_dump(exclude={"enabled"}))
+        spec = self._context.spec.trial
+        own = Thresholds(**spec.model_dump(exclude={"enabled", "carries"}))
+        return own.shared(carries=spec.carries)
+
+    @property
+    def _wanted(self) -> int:
+        """Episodes of both policies that the trial wants until the end of this iteration."""
+        return self._planned + (self._arms.carried.planned if self._arms.carried else 0)
+
+    @property
+    def _legs(self) -> list[str]:
+        """The iterations that the trial is carried on from."""
+        return [leg.iteration_id for leg in self._arms.carried.legs] if self._arms.carried else []
+
+    @property
+    def _before(self) -> int:
+        """Judged episodes of both policies in those iterations."""
+        return _episodes(self._counted(self._legs))
 
     def _evidence(self) -> Evidence:
-        """Judged episodes of this iteration, by who acted."""
+        """Judged episodes of this iteration, and of those that the trial is carried on from."""
+        return self._counted([*self._legs, self._context.iteration_id])
+
+    def _counted(self, iteration_ids: Sequence[str]) -> Evidence:
+        """Judged episodes of these iterations, by who acted."""
         with self._context.database.read() as session:
             champion, candidate = (
-                episodes.success_counts(session, self._context.iteration_id, checkpoint_id=arm.row.id)
+                _added(
+                    success_counts.by_task(session, iteration_id=iteration_id, checkpoint_id=arm.row.id)
+                    for iteration_id in iteration_ids
+                )
                 for arm in self._arms.every
             )
-        return Evidence(champion=_counts(champion), candidate=_counts(candidate))
+        return Evidence(champion=champion, candidate=candidate)
+
+    def _circumstances(self, evidence: Evidence) -> dict[str, Any]:
+        """What the next iteration has to know to carry the trial on, and whether this one has."""
+        carried, carries = self._arms.carried, self._context.spec.trial.carries
+        found = {"planned": self._planned, "conditions": dict(self._conditions)}
+        if carried is None:
+            return {**found, "carries_left": carries}
+        told = {
+            "from": carried.legs[-1].number,
+            "iterations": [leg.number for leg in carried.legs],
+            "before": self._before,
+            "episodes": _episodes(evidence),
+            "of": self._wanted,
+        }
+        return {**found, "carried": told, "carries_left": max(0, carries - len(carried.legs))}
 
 
 def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] | None:
     """Put the champion of before in the place of one that turned out worse; what was decided, or None.
 
     Compared are the lineage's episodes of the one before with those of the champion in iterations after the
-    one that made it champion: those of its own trial chose it, and would flatter it.
+    one that made it champion: those of its own trial chose it, and would flatter it. Of these, only such as
+    ended by the rule of this iteration: ended early, the same policy succeeds more often.
 
     Raises:
         LeaseLost: another worker has this phase run by now; nothing was decided.
@@ -94,11 +158,25 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
         crowned = trials.crowning(session, champion.id, lineage=here)
         if crowned is None or crowned.iteration_id is None or crowned.decision == trials.ROLLED_BACK:
             return None
+        if trials.by_people(crowned):  # what people decided, people take back
+            return None
         before = checkpoints.get(session, crowned.champion_id)
         after = iterations.get(session, crowned.iteration_id).number
-        theirs = episodes.success_counts(session, checkpoint_id=before.id, lineage=here)
-        ours = episodes.success_counts(session, checkpoint_id=champion.id, after=after, lineage=here)
-    evidence = Evidence(champion=_counts(ours), candidate=_counts(theirs))
+        counts = success_counts.by_iteration(session, (before.id, champion.id), lineage=here)
+        alike = [
+            count
+            for count, number in _by_the_same_rule(session, context, counts)
+            if count.checkpoint_id == before.id or number > after
+        ]
+    theirs, ours = (
+        _added(
+            {count.task_id: (count.successes, count.judged)}
+            for count in alike
+            if count.checkpoint_id == policy.id and count.judged
+        )
+        for policy in (before, champion)
+    )
+    evidence = Evidence(champion=ours, candidate=theirs)
     if not evidence.tasks or evidence.better() < context.spec.trial.promote:
         return None
     document = evidence_document(evidence)
@@ -107,6 +185,20 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
         "champion rolled back from=%s to=%s probability=%.3f", champion.id, before.id, evidence.better()
     )
     return {"decision": trials.ROLLED_BACK, **document}
+
+
+def _by_the_same_rule(
+    session: Session, context: PhaseContext, counts: Sequence[PolicyCount]
+) -> Iterator[tuple[PolicyCount, int]]:
+    """Those of the counts whose episodes ended as this iteration's do, each with its iteration's number."""
+    rules = end_rules.of_iterations(session, {count.iteration_id for count in counts})
+    kept = frozenset(full_length(context))
+    own = EndRule(number=context.iteration_number, early=context.spec.stop_on_success, full_length=kept)
+    rules[context.iteration_id] = own
+    for count in counts:
+        rule = rules.get(count.iteration_id, EndRule())
+        if same_rule(rule, own, task=count.task_id):
+            yield count, rule.number
 
 
 def evidence_document(evidence: Evidence) -> dict[str, Any]:
@@ -122,6 +214,23 @@ def evidence_document(evidence: Evidence) -> dict[str, Any]:
             for task in evidence.tasks
         },
     }
+
+
+def _episodes(evidence: Evidence) -> int:
+    """Judged episodes of both policies."""
+    return sum(count.episodes for side in (evidence.champion, evidence.candidate) for count in side.values())
+
+
+def _added(found: Iterable[dict[str, tuple[int, int]]]) -> dict[str, Count]:
+    """The counts of several iterations together, by task."""
+    total: dict[str, Count] = {}
+    for counts in map(_counts, found):
+        for task, count in counts.items():
+            before = total.get(task, Count(successes=0, episodes=0))
+            total[task] = Count(
+                successes=before.successes + count.successes, episodes=before.episodes + count.episodes
+            )
+    return total
 
 
 def _counts(found: dict[str, tuple[int, int]]) -> dict[str, Count]:

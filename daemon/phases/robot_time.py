@@ -13,6 +13,7 @@ from typing import Final
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.todo import Todo
 from daemon.scheduling.hours import Closed
+from daemon.scheduling.robot_budget import tell_episodes_spent, untold
 from daemon.scheduling.waiting import episodes_left, iteration_is_spent, robot_waits
 
 LOOK_EVERY_S: Final = 1.0  # how often a robot that waits looks whether it may go on
@@ -57,6 +58,8 @@ class RobotTime:
             LeaseLost: another worker has the phase run by now.
         """
         while (found := self.closed()) is not None:
+            if any(slot.task_id in tasks for slot in todo.left):
+                self._tell_spent(found)
             if found.until is None:
                 todo.give_up(lambda slot: True)
             if stop.is_set() or not any(slot.task_id in tasks for slot in todo.left):
@@ -64,3 +67,12 @@ class RobotTime:
             self._sink.tell(todo, f"{self._station_id}: {found}")
             stop.wait(LOOK_EVERY_S)
         return not stop.is_set()
+
+    def _tell_spent(self, found: Closed) -> None:
+        """Tell people of episodes that are used up, before slots are waited with or given up."""
+        context = self._sink.context
+        with context.database.read() as session:
+            if not untold(session, context.iteration_id, found=found, now=context.now()):
+                return
+        with context.database.write() as session:
+            tell_episodes_spent(session, context.iteration_id, found=found, now=context.now())

@@ -33,6 +33,7 @@ class EpisodeSink:
     def __init__(self, context: PhaseContext) -> None:
         self.context = context
         self.slots: Sequence[Slot] = ()  # of this iteration, once the robots told which tasks they offer
+        self.beside: str | None = None  # what is told beside every step of the progress
         self._telling = threading.Lock()
         self._pause = threading.Event()
 
@@ -138,7 +139,7 @@ class EpisodeSink:
             while shortage := self.context.shortage():
                 self.context.report(todo.share, shortage)
                 self._pause.wait(LOOK_EVERY_S)
-            self.context.report(todo.share, text)
+            self.context.report(todo.share, f"{text}; {self.beside}" if self.beside else text)
 
 
 def holder_name(number: int) -> str:

@@ -85,6 +85,14 @@ def scene_seed(seed: int, *, task: str, index: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
 
+def leg_seed(seed: int, leg: int) -> int:
+    """The seed of the scenes of a trial's leg, 0 the first: one that goes on meets scenes that are new to it.
+
+    The same spec would set the same scenes again, and what is seen twice is no more evidence.
+    """
+    return int(np.random.SeedSequence([seed, leg]).generate_state(1)[0] >> 1) if leg else seed
+
+
 def is_filled(slot: Slot, valid: Mapping[str, bool]) -> bool:
     """Whether one of the slot's episodes is valid.
 

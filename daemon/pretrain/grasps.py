@@ -49,7 +49,4 @@ def _part(clip: LatentClip, step: int) -> LatentClip:
     """FRAMES frames around a step, moved inwards at the ends of an episode."""
     frames = len(clip.latents)
     end = min(frames, max(0, step - BEFORE) + FRAMES)
-    begin = max(0, end - FRAMES)
-    return LatentClip(
-        latents=clip.latents[begin:end], actions=clip.actions[begin : end - 1], episode_id=clip.episode_id
-    )
+    return clip.part(max(0, end - FRAMES), end)

@@ -19,9 +19,8 @@ from daemon.learning.policy.policy import Policy
 from daemon.pretrain.cell_episodes import Actor, EpisodePlan, expert, policy_actor, record_all
 from daemon.pretrain.clip_files import load_clips, save_clips
 from daemon.pretrain.recipe import SHARD
+from daemon.progress_bar import Bars
 from robot_bridge.drivers.tasks import task_of
-
-Report = Callable[[str], None]
 
 
 class Acting:
@@ -42,19 +41,21 @@ class Acting:
 
 
 def recorded(
-    plans: Sequence[EpisodePlan], work: Path, *, name: str, report: Report, acting: Acting | None = None
+    plans: Sequence[EpisodePlan], work: Path, *, name: str, bars: Bars, acting: Acting | None = None
 ) -> list[Clip]:
     """The clips of these plans, in order; `acting` is None for the scripted experts."""
     shards = [plans[at : at + SHARD] for at in range(0, len(plans), SHARD)]
     files = [work / f"{name}-{number}.safetensors" for number in range(len(shards))]
     missing = [(shard, file) for shard, file in zip(shards, files, strict=True) if not file.is_file()]
-    report(f"{name}: {len(plans)} episodes, {len(shards) - len(missing)} of {len(shards)} shards lie there")
+    bars.say(f"{name}: {len(plans)} episodes, {len(shards) - len(missing)} of {len(shards)} shards lie there")
     context = multiprocessing.get_context("spawn")  # MuJoCo's GL contexts do not survive a fork
     # a process per shard: what a renderer leaks goes with it
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
-        done = [pool.submit(record_shard, shard, file, acting=acting) for shard, file in missing]
-        for future in done:
-            report(f"{name}: wrote {future.result().name}")
+        begun = [pool.submit(record_shard, shard, file, acting=acting) for shard, file in missing]
+        done = len(plans) - sum(len(shard) for shard, _ in missing)
+        for (shard, _), future in zip(missing, begun, strict=True):
+            file, done = future.result(), done + len(shard)
+            bars.count(f"record {name}", done, len(plans), unit="episodes", text=f"wrote {file.name}")
     return [clip for file in files for clip in load_clips(file)]
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from daemon.learning.batch import Clip
@@ -20,16 +20,15 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.pretrain import recipe, stages
 from daemon.pretrain.cell_episodes import success_rates
 from daemon.pretrain.recording import Acting, recorded
+from daemon.progress_bar import Bars
 from daemon.statistics import wilson_interval
 
 KINDS = ("world_model", "policy", "judge")
 MEASURED_HORIZONS = (1, 10, 20, 40)
 EPISODES_PER_CELL = 5  # of each task in each of the measuring cells
 
-Report = Callable[[str], None]
 
-
-def pretrain(*, out: Path, seed: int, report: Report) -> None:
+def pretrain(*, out: Path, seed: int, bars: Bars) -> None:
     """Make `world_model`, `policy` and `judge` checkpoints and `card.json` in `out`.
 
     Intermediate files lie in `out/work`; a run that was interrupted goes on from them.
@@ -37,20 +36,18 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
     begun = time.monotonic()
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    experts = recorded(recipe.world_model_plans(), work, name="base", report=report)
-    report(f"experts: {told(experts)}")
-    demonstrations = recorded(recipe.demonstration_plans(), work, name="demonstrations", report=report)
-    policy = stages.supervised_policy(demonstrations, work / "policy.safetensors", seed=seed, report=report)
-    own = own_episodes(policy, work, report=report)
+    experts = recorded(recipe.world_model_plans(), work, name="base", bars=bars)
+    bars.say(f"experts: {told(experts)}")
+    demonstrations = recorded(recipe.demonstration_plans(), work, name="demonstrations", bars=bars)
+    policy = stages.supervised_policy(demonstrations, work / "policy.safetensors", seed=seed, bars=bars)
+    own = own_episodes(policy, work, bars=bars)
     autoencoder = stages.trained_autoencoder(
-        experts + own, work / "autoencoder.safetensors", seed=seed, report=report
+        experts + own, work / "autoencoder.safetensors", seed=seed, bars=bars
     )
     world_model = stages.trained_world_model(
-        (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, report=report
+        (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, bars=bars
     )
-    judge = stages.trained_judge(
-        experts + own, world_model, work / "judge.safetensors", seed=seed, report=report
-    )
+    judge = stages.trained_judge(experts + own, world_model, work / "judge.safetensors", seed=seed, bars=bars)
     for kind in KINDS:
         shutil.copyfile(work / f"{kind}.safetensors", out / f"{kind}.safetensors")
     card = {
@@ -58,23 +55,21 @@ def pretrain(*, out: Path, seed: int, report: Report) -> None:
         "preset": "nano",
         "seed": seed,
         "data": data_card(experts, demonstrations, own),
-        "metrics": measured(
-            work, {"policy": policy, "world_model": world_model, "judge": judge}, report=report
-        ),
+        "metrics": measured(work, {"policy": policy, "world_model": world_model, "judge": judge}, bars=bars),
     }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    report(f"wrote {out} in {(time.monotonic() - begun) / 60:.0f} minutes")
+    bars.say(f"wrote {out} in {(time.monotonic() - begun) / 60:.0f} minutes")
 
 
-def own_episodes(policy: Path, work: Path, *, report: Report) -> list[Clip]:
+def own_episodes(policy: Path, work: Path, *, bars: Bars) -> list[Clip]:
     """What the supervised policy does in cells of its own, at every temperature of the recipe."""
     own: list[Clip] = []
     wanted = [(f"on-policy-{t:g}", t, recipe.on_policy_plans(t)) for t in recipe.ON_POLICY_CELLS]
     wanted += [(f"eggplant-{t:g}", t, recipe.eggplant_plans(t)) for t in recipe.EGGPLANT_CELLS]
     for name, temperature, plans in wanted:
         acting = Acting(policy, temperature=temperature)
-        clips = recorded(plans, work, name=name, report=report, acting=acting)
-        report(f"supervised policy, training cells, {name}: {told(clips)}")
+        clips = recorded(plans, work, name=name, bars=bars, acting=acting)
+        bars.say(f"supervised policy, training cells, {name}: {told(clips)}")
         own += clips
     return own
 
@@ -95,15 +90,15 @@ def data_card(
     }
 
 
-def measured(work: Path, files: Mapping[str, Path], *, report: Report) -> dict[str, object]:
+def measured(work: Path, files: Mapping[str, Path], *, bars: Bars) -> dict[str, object]:
     """Everything measured on cells that nothing was trained on, with the greedy policy's own episodes."""
     plans = recipe.measuring_plans(episodes_per_cell=EPISODES_PER_CELL)
     acting = Acting(files["policy"], temperature=0.0)
-    clips = recorded(plans, work, name="measuring", report=report, acting=acting)
-    report(f"supervised policy, unseen cells, greedy: {told(clips)}")
+    clips = recorded(plans, work, name="measuring", bars=bars, acting=acting)
+    bars.say(f"supervised policy, unseen cells, greedy: {told(clips)}")
     model = WorldModel.load(files["world_model"])
     error = measure_drift(model, clips, horizons=MEASURED_HORIZONS, seed=0)
-    films = stages.imagined_clips(model, clips, seed=0)
+    films = stages.imagined_clips(model, clips, seed=0, bars=bars)
     verdicts = ClassifierJudge.load(files["judge"])
     found = {
         "real_success_greedy_unseen_cells": rates(clips),
@@ -114,7 +109,7 @@ def measured(work: Path, files: Mapping[str, Path], *, report: Report) -> dict[s
         "judge_on_real_ends": stages.agreement_at_the_end(verdicts, [c.frames for c in clips], clips),
         "judge_on_imagined_ends": stages.agreement_at_the_end(verdicts, films, clips),
     }
-    report(json.dumps(found, indent=2))
+    bars.say(json.dumps(found, indent=2))
     return found
 
 

@@ -24,41 +24,43 @@ from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.grasps import grasps_of
+from daemon.progress_bar import Bars
 from robot_bridge.drivers.tasks import task_of
 
-Report = Callable[[str], None]
 INSTRUCTIONS = tuple(task_of(task).instruction for task in recipe.TASKS)
-TOLD_EVERY = 100  # updates between two lines
 STATE_EVERY_S = 120.0  # an interrupted training of the world model loses at most so much
 LATE_FRAMES = 10  # of an imagined episode that teach the judge: where drift shows and verdicts fall
 
 
-def supervised_policy(demonstrations: Sequence[Clip], file: Path, *, seed: int, report: Report) -> Path:
+def supervised_policy(demonstrations: Sequence[Clip], file: Path, *, seed: int, bars: Bars) -> Path:
     """Imitate the demonstrations that succeeded."""
     if not file.is_file():
         policy = new_policy(INSTRUCTIONS, seed=seed)
         policy.precision = choose_precision()
         config = SftConfig(updates=recipe.POLICY_UPDATES, augment=Augmentation(), seed=seed)
         good = [clip for clip in demonstrations if clip.success]
-        train_policy(policy, good, config=config, on_update=teller("policy", report))
+        train_policy(policy, good, config=config, on_update=teller("policy", bars, of=config.updates))
         policy.save(file, {})
     return file
 
 
-def trained_autoencoder(clips: Sequence[Clip], file: Path, *, seed: int, report: Report) -> Path:
+def trained_autoencoder(clips: Sequence[Clip], file: Path, *, seed: int, bars: Bars) -> Path:
     """Learn to compress frames; the transformer in this file is untrained."""
     if not file.is_file():
         world_model = blank_world_model(seed)
         config = AutoencoderConfig(updates=recipe.AUTOENCODER_UPDATES, seed=seed)
         train_autoencoder(
-            world_model.autoencoder, clips, config=config, on_update=teller("autoencoder", report)
+            world_model.autoencoder,
+            clips,
+            config=config,
+            on_update=teller("autoencoder", bars, of=config.updates, first=0),
         )
         world_model.save(file, {})
     return file
 
 
 def trained_world_model(
-    clips: tuple[Sequence[Clip], Sequence[Clip]], autoencoder: Path, file: Path, *, seed: int, report: Report
+    clips: tuple[Sequence[Clip], Sequence[Clip]], autoencoder: Path, file: Path, *, seed: int, bars: Bars
 ) -> Path:
     """Learn to predict latents of the frozen autoencoder.
 
@@ -79,7 +81,7 @@ def trained_world_model(
             seed=seed,
         )
         state = Resumable(file=file.with_suffix(".state"), binding=repr(config), due=every(STATE_EVERY_S))
-        told = teller("world model", report)
+        told = teller("world model", bars, of=config.updates, first=0)
         train_transformer(world_model, pools, config=config, on_update=told, resumable=state)
         world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
         world_model.save(file, {})
@@ -102,16 +104,16 @@ def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Seq
     ]
 
 
-def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed: int, report: Report) -> Path:
+def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed: int, bars: Bars) -> Path:
     """Learn success from real frames, and from imagined frames of the same actions with the real labels."""
     if not file.is_file():
         judge = new_judge(INSTRUCTIONS, seed=seed)
         judge.precision = choose_precision()
         shown = spread(clips)
-        films = imagined_clips(WorldModel.load(world_model), shown, seed=seed)
+        films = imagined_clips(WorldModel.load(world_model), shown, seed=seed, bars=bars)
         examples = both(examples_of(clips), imagined_examples(films, shown))
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
-        train_judge(judge, examples, config=config, on_update=teller("judge", report))
+        train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
         judge.save(file, {})
     return file
 
@@ -135,16 +137,18 @@ def spread(clips: Sequence[Clip]) -> Sequence[Clip]:
     return clips[:: max(1, len(clips) // recipe.IMAGINED_PER_STAGE)]
 
 
-def imagined_clips(world_model: WorldModel, clips: Sequence[Clip], *, seed: int) -> list[torch.Tensor]:
+def imagined_clips(
+    world_model: WorldModel, clips: Sequence[Clip], *, seed: int, bars: Bars
+) -> list[torch.Tensor]:
     """Each clip imagined from its real first frame with its real actions: frames uint8 [T+1, 3, H, W].
 
     All clips are of one length.
     """
-    return [
-        world_model.decode(latents).cpu()
-        for replay in replayed(world_model, clips, seed=seed)
-        for latents in replay.latents
-    ]
+    films: list[torch.Tensor] = []
+    for replay in replayed(world_model, clips, seed=seed):
+        films += [world_model.decode(latents).cpu() for latents in replay.latents]
+        bars.count("imagine", len(films), len(clips), unit="episodes")
+    return films
 
 
 def imagined_examples(films: Sequence[torch.Tensor], clips: Sequence[Clip]) -> JudgeExamples:
@@ -187,9 +191,11 @@ def agreement_at_the_end(
     return found
 
 
-def teller(stage: str, report: Report) -> Callable[[int, Mapping[str, float]], None]:
+def teller(stage: str, bars: Bars, *, of: int, first: int = 1) -> Callable[[int, Mapping[str, float]], None]:
+    """Tells of a training whose updates are numbered from `first`."""
+
     def on_update(update: int, metrics: Mapping[str, float]) -> None:
-        if update % TOLD_EVERY == 0:
-            report(f"{stage}: update {update}, loss {metrics['loss']:.4f}")
+        done = update + 1 - first
+        bars.count(f"train {stage}", done, of, unit="updates", text=f"loss {metrics['loss']:.4f}")
 
     return on_update

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from daemon.learning.tensor_digest import tensors_digest
 from daemon.phases import finetune_world_model, update_policy
 from daemon.phases.context import PhaseContext
 from daemon.phases.manifest import environment
+from daemon.progress_bar import Bars
 from daemon.rerun.errors import FolderTaken
 from daemon.rerun.plan import differences, learning_phases
 from daemon.rerun.snapshot import Store, snapshot
@@ -38,8 +40,6 @@ from storage.manifests import KeptManifest
 PHASES = {"finetune_world_model": finetune_world_model.run, "update_policy": update_policy.run}
 REPORT = "rerun.json"
 LEASE_S = 3600.0  # nobody else knows the copy, so that the lease never has to be renewed
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ class Compared:
         return self.then is not None and self.then == self.now
 
 
-def rerun(settings: Settings, number: int, *, out: Path, report: Report) -> list[Compared]:
+def rerun(settings: Settings, number: int, *, out: Path, bars: Bars) -> list[Compared]:
     """Do the learning phases of an iteration again into `out`; the store is only read.
 
     Args:
-        report: gets sentences: what differs from then, how far it is, what came out.
+        bars: are told what differs from then, how far it is, what came out.
 
     Returns:
         Every checkpoint that was made then or now, compared; `out` holds the same as rerun.json.
@@ -77,16 +77,16 @@ def rerun(settings: Settings, number: int, *, out: Path, report: Report) -> list
     try:
         source.database.require_current()
         kept = learning_phases(source.database, number)
-        differing = announced(kept, report=report)
+        differing = announced(kept, bars=bars)
         compared = [
             each
             for one in kept
-            for each in phase_again(source, one, settings=settings, folder=out / one.run.phase, report=report)
+            for each in phase_again(source, one, settings=settings, folder=out / one.run.phase, bars=bars)
         ]
     finally:
         source.database.dispose()
     for each in compared:
-        report(f"{each.phase}, {each.kind}: {'equal' if each.equal else 'different'}")
+        bars.say(f"{each.phase}, {each.kind}: {'equal' if each.equal else 'different'}")
     document = {
         "iteration": number,
         "differences": differing,
@@ -96,7 +96,7 @@ def rerun(settings: Settings, number: int, *, out: Path, report: Report) -> list
     return compared
 
 
-def announced(kept: list[KeptManifest], *, report: Report) -> list[str]:
+def announced(kept: list[KeptManifest], *, bars: Bars) -> list[str]:
     """Take over precision and threads, and tell what is not as it was, before anything is computed."""
     found: list[str] = []
     for one in kept:
@@ -106,8 +106,8 @@ def announced(kept: list[KeptManifest], *, report: Report) -> list[str]:
             found += differences(then, now)
     differing = list(dict.fromkeys(found))
     for sentence in differing:
-        report(f"not as it was: {sentence}")
-    report(
+        bars.say(f"not as it was: {sentence}")
+    bars.say(
         "what comes out may differ in some bits"
         if differing
         else "code, packages and machine are as they were"
@@ -128,10 +128,11 @@ def as_then(inputs: Mapping[str, Any]) -> Iterator[None]:
 
 
 def phase_again(
-    source: Store, kept: KeptManifest, *, settings: Settings, folder: Path, report: Report
+    source: Store, kept: KeptManifest, *, settings: Settings, folder: Path, bars: Bars
 ) -> list[Compared]:
     """One phase, in a store of its own; its checkpoints beside those of then."""
     phase, inputs = kept.run.phase, inputs_of(kept)
+    bars.say(f"{phase}: is done again")
     folder.mkdir(parents=True)
     copy = snapshot(source, kept, folder=folder)
     remember_answers(settings, kept, folder=folder)
@@ -145,7 +146,7 @@ def phase_again(
     )
     try:
         with as_then(inputs):
-            claimed, context = claimed_in(copy, kept, settings=again, report=report)
+            claimed, context = claimed_in(copy, kept, settings=again, bars=bars)
             outcome = PHASES[phase](context)
         with copy.database.write() as session:
             phase_runs.finish(session, claimed, outcome=outcome, now=utc_now())
@@ -159,7 +160,7 @@ def phase_again(
 
 
 def claimed_in(
-    copy: Store, kept: KeptManifest, *, settings: Settings, report: Report
+    copy: Store, kept: KeptManifest, *, settings: Settings, bars: Bars
 ) -> tuple[ClaimedRun, PhaseContext]:
     """A run of the phase in the copy, held as a worker holds one, and its context."""
     with copy.database.write() as session:
@@ -170,14 +171,6 @@ def claimed_in(
         raise AssertionError("a run that was just queued is there to be claimed")
     work_dir = settings.data_dir / "work"
     work_dir.mkdir()
-    said: dict[str, str] = {}
-
-    def told(share: float, text: str) -> None:
-        heading = text.partition(",")[0]  # one line for all updates of a training
-        if said.get("heading") != heading:
-            report(f"{kept.run.phase}: {text}")
-        said["heading"] = heading
-
     return claimed, PhaseContext(
         database=copy.database,
         blobs=copy.blobs,
@@ -188,7 +181,7 @@ def claimed_in(
         phase_run_id=claimed.phase_run_id,
         fence=claimed.fence,
         work_dir=work_dir,
-        report=told,
+        report=partial(bars.share, kept.run.phase),
         record=lambda values: None,
         now=utc_now,
     )

@@ -5,7 +5,8 @@ SchedulingError (DaemonError)
 ├── ScheduleBusy             its last iteration is not over
 ├── PreconditionRequired     a change without If-Match
 ├── PreconditionFailed       a change of a version that is not the newest
-└── PhaseOverdue             a phase that ran past its deadline
+├── PhaseOverdue             a phase that ran past its deadline
+└── HumanAwaited             a robot that waited for somebody, and nobody came
 """
 
 from daemon.errors import DaemonError
@@ -65,6 +66,19 @@ class PhaseOverdue(SchedulingError):
 
     def __init__(self, *, phase: str, limit_s: float) -> None:
         super().__init__(
-            f"phase {phase} ran past its deadline of {limit_s:g} s. Raise deadlines.{phase}_s in the spec, "
-            "or ask the phase for less."
+            f"phase {phase} ran past its deadline of {limit_s:g} s, all attempts together. Raise "
+            f"deadlines.{phase}_s in the spec, or ask the phase for less. A retry of the iteration begins "
+            "the time anew."
+        )
+
+
+class HumanAwaited(SchedulingError):
+    """It is not tried again by itself: nobody has been at the robot."""
+
+    code = "human_awaited"
+
+    def __init__(self, *, robot: str, reason: str, limit_s: float) -> None:
+        super().__init__(
+            f"{robot} has waited {limit_s:g} s for somebody to come: {reason}. Go to the robot and do what "
+            "it asks for, then retry the iteration; or raise GYMNASTD_HUMAN_WAIT_S."
         )

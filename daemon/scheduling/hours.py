@@ -78,10 +78,14 @@ class RobotHours(SpecModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """Why a robot does not move now, and until when; None: it will not any more."""
+    """Why a robot does not move now, and until when; None: it will not any more.
+
+    `spent` says whose episodes are used up, where that is why.
+    """
 
     why: str
     until: datetime | None
+    spent: Literal["day", "iteration"] | None = None
 
     def __str__(self) -> str:
         return self.why if self.until is None else f"{self.why}: waiting until {self.until:%Y-%m-%d %H:%M %Z}"

@@ -1,14 +1,27 @@
-"""Whether robots may move now, as the store knows it: their hours, what they did, and what a day may have."""
+"""Whether robots may move and phases begin now, as the store knows it.
+
+That is: robots' hours, what robots and learning phases did, and what a day or an iteration may have.
+"""
 
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from daemon.scheduling.budgets import BUDGET_DAY, day_spent, iteration_spent, room
+from daemon.scheduling.budgets import (
+    BUDGET_DAY,
+    Budgets,
+    day_spent,
+    device_day_spent,
+    device_iteration_spent,
+    iteration_spent,
+    midnight,
+    room,
+)
 from daemon.scheduling.hours import LOOK_BACK, Closed, RobotHours, closed, opens_at
-from storage import phase_runs, station_hours
+from daemon.spec import phases_of
+from storage import device_time, phase_runs, station_hours
 from storage.states import is_final
-from storage.tables import IterationRow
+from storage.tables import IterationRow, PhaseRunRow
 
 
 def robot_waits(
@@ -67,16 +80,47 @@ def collect_waits(session: Session, *, episodes_per_day: int | None, now: dateti
     )
 
 
-def waiting_for(
-    session: Session, row: IterationRow, *, episodes_per_day: int | None, now: datetime
-) -> str | None:
-    """What an iteration waits for before it collects, as a sentence; None when for nothing."""
-    if is_final(row):
+def learning_waits(session: Session, iteration_id: str, *, budgets: Budgets, now: datetime) -> Closed | None:
+    """Why no learning phase of this iteration may go on now; None when it may."""
+    most = budgets.device_hours_per_iteration
+    if most is not None:
+        busy = device_time.learned(session, iteration_id=iteration_id)
+        found = device_iteration_spent(busy, most=most)
+        if found is not None:
+            return found
+    most = budgets.device_hours_per_day
+    if most is None:
         return None
-    run = phase_runs.latest(session, row.id, phase="collect")
-    if run is not None and run.state != "abandoned":
+    return device_day_spent(device_time.learned(session, since=midnight(now)), most=most, now=now)
+
+
+def phase_waits(
+    session: Session, iteration_id: str, *, phase: str, budgets: Budgets, now: datetime
+) -> Closed | None:
+    """Why this phase of an iteration may not begin now; None when it may."""
+    if phase == "collect":
+        return collect_waits(session, episodes_per_day=budgets.episodes_per_day, now=now)
+    return learning_waits(session, iteration_id, budgets=budgets, now=now)
+
+
+def next_phase(session: Session, row: IterationRow) -> tuple[str, PhaseRunRow | None] | None:
+    """The first phase of an iteration that is not done, with the last attempt at it; None when all are."""
+    for phase in phases_of(row.spec):
+        run = phase_runs.latest(session, row.id, phase=phase)
+        if run is None or run.state not in {"finished", "skipped"}:
+            return phase, run
+    return None
+
+
+def waiting_for(session: Session, row: IterationRow, *, budgets: Budgets, now: datetime) -> str | None:
+    """What an iteration waits for before its next phase, as a sentence; None when for nothing."""
+    left = None if is_final(row) else next_phase(session, row)
+    if left is None:
         return None
-    found = collect_waits(session, episodes_per_day=episodes_per_day, now=now)
+    phase, run = left
+    if run is not None and run.state in phase_runs.OPEN:
+        return None
+    found = phase_waits(session, row.id, phase=phase, budgets=budgets, now=now)
     return None if found is None else str(found)
 
 

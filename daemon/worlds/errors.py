@@ -4,7 +4,8 @@ WorldError (DaemonError)
 ├── PictureUnusable      not a PNG or JPEG of a size that is looked at
 ├── WhatIfsFull          so many wait already
 ├── WhatIfOverdue        one that took too long; the worker
-└── WhatIfFailed         the REST client's word for one that ended badly
+├── WhatIfFailed         the REST client's word for one that ended badly
+└── WhatIfWaits          the REST client's word for one that it waited for long enough
 """
 
 from daemon.errors import DaemonError
@@ -45,3 +46,14 @@ class WhatIfFailed(WorldError):
 
     def __init__(self, *, what_if_id: str, error_code: str, message: str) -> None:
         super().__init__(f"what-if {what_if_id} failed with {error_code}: {message}")
+
+
+class WhatIfWaits(WorldError):
+    code = "what_if_waits"
+    retryable = True
+
+    def __init__(self, *, what_if_id: str, state: str, waited_s: float) -> None:
+        super().__init__(
+            f"what-if {what_if_id} is still {state} after {waited_s:.0f} s of waiting; it goes on. See with "
+            "`gymnastd doctor` and `gymnastd status` whether a worker runs and what it does."
+        )

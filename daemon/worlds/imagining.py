@@ -24,7 +24,7 @@ from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import current
-from daemon.phases.film import EVERY, strip_jpeg
+from daemon.phases.film import EVERY, rounded, strip_jpeg
 from daemon.statistics import wilson_interval
 from daemon.video import encode_video
 from daemon.worlds.pictures import pixels_of
@@ -64,7 +64,7 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
     verdicts = judge.judge(done.final_frames, starts.instructions)
-    along = probabilities_along(judge, film, request["instruction"])
+    along = judge.along(film, starts.instructions)
     context.report(SHARES["judged"], "making films")
     return {
         "read": {kind: {"id": row.id, "number": row.number} for kind, row in rows.items()},
@@ -74,8 +74,8 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
         "rollouts": [
             {
                 "success": bool(verdicts.success[at]) if verdicts.known[at] else None,
-                "probability": rounded(verdicts.probability[at]),
-                "along": [rounded(value) for value in along[at]],
+                "probability": rounded(verdicts.probability[at : at + 1])[0],
+                "along": rounded(along[at]),
                 "strip": context.blobs.put(strip_jpeg(film[at, ::EVERY])),
                 "film": context.blobs.put(film_mp4(film[at])),
             }
@@ -149,20 +149,6 @@ def rollouts_of(policy: Policy, env: ToldEnv, *, starts: Starts, request: Mappin
         return rollout(policy, env, starts, plan=plan, generator=generator)
 
 
-def probabilities_along(judge: ClassifierJudge, film: Tensor, instruction: str) -> Tensor:
-    """What the judge would say if the rollout ended at each frame: float32 [B, T + 1].
-
-    Each is the mean over the last few frames, as in the judge's own verdict; the first have fewer.
-    """
-    rollouts, frames = film.shape[:2]
-    flat = judge.probabilities(film.flatten(0, 1), [instruction] * (rollouts * frames))
-    by_frame = flat.view(rollouts, frames).double().cpu()
-    sums = torch.nn.functional.pad(by_frame.cumsum(dim=1), (1, 0))  # [B, T + 2]
-    until = torch.arange(1, frames + 1)
-    begun = (until - JUDGED_FRAMES).clamp_min(0)
-    return ((sums[:, until] - sums[:, begun]) / (until - begun)).float()
-
-
 def rate_of(verdicts: Verdicts) -> dict[str, Any]:
     """Successes of those that were judged, with the Wilson 95 % interval, and how many were declined."""
     judged = int(verdicts.known.sum())
@@ -182,11 +168,6 @@ def trusted_steps(context: WhatIfContext, world_model: CheckpointRow) -> int | N
     with context.database.read() as session:
         reports = trust_reports.of_checkpoint(session, world_model.id)
     return reports[0].horizon if reports else None
-
-
-def rounded(value: Tensor) -> float | None:
-    """A probability with as many digits as anybody reads; None where it is no number."""
-    return round(float(value), 4) if bool(value.isfinite()) else None
 
 
 def film_mp4(frames: Tensor) -> bytes:

@@ -139,7 +139,7 @@ class Pulse(Beating):
     """The beating of a what-if: ends one that hangs, with its process."""
 
     def __init__(self, turn: WhatIfTurn, claimed: ClaimedWhatIf) -> None:
-        super().__init__(what=f"what_if={claimed.what_if_id}", ttl_s=claimed.ttl_s)
+        super().__init__(what=f"what_if={claimed.what_if_id}", ttl_s=claimed.ttl_s, leave=turn.leave)
         self._turn, self._claimed = turn, claimed
         self._begun = turn.clock()
 
@@ -161,11 +161,10 @@ class Pulse(Beating):
         return self._turn.clock() - self._begun
 
     def _hangs(self) -> bool:
-        if self._took_s() <= LIMIT_S + GRACE_S:
-            return False
+        return self._took_s() > LIMIT_S + GRACE_S
+
+    def _give_back(self) -> None:
         self._turn.fail(self._claimed, WhatIfOverdue(limit_s=LIMIT_S))
-        self._turn.leave()
-        return True
 
     def _beat(self, progress: float, text: str) -> None:
         with self._turn.database.write() as session:

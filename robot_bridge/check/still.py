@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from robot_bridge.check.trial import CheckFailed, Looking, Trial
+from robot_bridge.check.trial import CheckFailed, Trial
 from robot_bridge.check.verdicts import Number
 from robot_bridge.conventions import STEP_ROT_MAX, STEP_XYZ_MAX
-from robot_bridge.drivers.driver import Sample, TaskDescription
+from robot_bridge.drivers.driver import Looking, Sample, TaskDescription
 from robot_bridge.drivers.lab_link import NotInitialised
 
 Found: TypeAlias = tuple[str, dict[str, Number]]
@@ -109,12 +109,12 @@ def motors(trial: Trial) -> Found:
 
 def first_look(trial: Trial) -> Found:
     """One picture and one pose before anything moves."""
-    if not isinstance(trial.driver, Looking):
-        raise NotHere(found="this driver shows nothing before it moves")
     try:
-        sample = trial.driver.look()
+        sample = trial.driver.look() if isinstance(trial.driver, Looking) else None
     except NotInitialised as asleep:
         raise NotHere(found=f"{asleep.parts['reason']}: its first reset does it") from asleep
+    if sample is None:
+        raise NotHere(found="this driver shows nothing before it moves")
     require_picture(sample)
     x, y, z = (float(number) for number in sample.proprio[:3])
     return "the camera shows something, the arm knows where it is", {"x": x, "y": y, "z": z}

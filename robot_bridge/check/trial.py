@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 
@@ -35,13 +35,6 @@ class CheckFailed(RobotBridgeError):
         super().__init__(found=found)
         self.found = found
         self.numbers = numbers or {}
-
-
-@runtime_checkable
-class Looking(Protocol):
-    """A driver that can give an observation without any motion."""
-
-    def look(self) -> Sample: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

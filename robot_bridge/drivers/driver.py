@@ -178,6 +178,19 @@ class Interruptible(Protocol):
         ...
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """A driver that can give an observation without any motion, also before its first reset."""
+
+    def look(self) -> Sample | None:
+        """Picture and joints as they are now; None: the driver behind this one has no way to look.
+
+        Raises:
+            DriverError: there is nothing to be seen.
+        """
+        ...
+
+
 class RobotDriver(Protocol):
     """One arm with one camera. Not thread safe: the station calls it from one place at a time."""
 

@@ -137,6 +137,10 @@ class MujocoWidowX:
         self._begin(task, seed=seed)
         return self._sample()
 
+    def look(self) -> Sample:
+        """The scene as it stands; simulated time does not go on for it."""
+        return self._sample()
+
     def step(self, target: Pose, gripper: float) -> StepOutcome:
         if not np.isfinite(gripper):
             raise BadAction(thing="gripper", expected="a finite number", found=str(gripper))

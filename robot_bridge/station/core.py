@@ -189,6 +189,7 @@ class StationCore:
             if self.keeper.fault is not None:
                 self.runner.abort("aborted_hw")
             return
+        self.keeper.look()
         if self._stopped:
             return
         self.keeper.rest_when_due()

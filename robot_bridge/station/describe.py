@@ -34,6 +34,7 @@ CAPABILITIES = (
     "resets",
     "dead_man",
     "rest_policy",
+    "snapshot",
 )
 OUT_OF_ORDER: tuple[StationState, ...] = ("OFFLINE", "ESTOPPED", "FAULT", "WAITING_HUMAN", "RESTING")
 

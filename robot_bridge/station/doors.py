@@ -33,6 +33,7 @@ CALLS: Final[tuple[tuple[str, str, Scope | None], ...]] = (
     ("GET", "/openapi.json", "observe"),
     ("GET", "/v1/station", "observe"),
     ("GET", "/v1/status", "observe"),
+    ("GET", "/v1/snapshot", "observe"),
     ("GET", "/v1/events", "observe"),
     ("GET", "/v1/episodes", "observe"),
     ("GET", EPISODE, "observe"),

@@ -15,6 +15,7 @@ from robot_bridge.description import CameraStatus
 from robot_bridge.drivers.driver import (
     ArmModel,
     DriverDescription,
+    Looking,
     MotionStopped,
     MotorReading,
     RobotDriver,
@@ -26,6 +27,7 @@ from robot_bridge.protocol import Maintenance
 from robot_bridge.station.human import HumanCall
 from robot_bridge.station.parts import Station
 from robot_bridge.station.rest import RestBook
+from robot_bridge.station.viewfinder import Viewfinder
 from robot_bridge.watches import CameraWatch, TrackingWatch, require_well
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class ArmKeeper:
         needs_homing: somebody stopped or served the arm: only a reset may move it next.
         out: the arm left its park, or sleep, pose.
         readings: the motors as they were polled last.
+        view: what the camera shows people.
         episode_id: whose fault it is, for the journal.
     """
 
@@ -59,6 +62,7 @@ class ArmKeeper:
         self._polled_at: float | None = None
         self._waited = self.human.reason() is not None
         period_s = 1.0 / self.description.control_hz
+        self.view = Viewfinder(self.description.camera, clock=station.clock, now=station.now)
         self._camera = CameraWatch(self.description.camera, period_s=period_s)
         self._tracking = TrackingWatch(self.description.tracking_max_m)
 
@@ -93,6 +97,7 @@ class ArmKeeper:
             self.out = True
             with self._working():
                 sample = self._driver.reset(task_id, seed=seed)
+            self.view.show(sample)
             self._camera.clear()
             self._tracking.clear()
             self._camera.check(sample)
@@ -111,6 +116,7 @@ class ArmKeeper:
         """
         with self._working():
             outcome = self._driver.step(target, gripper)
+        self.view.show(outcome.sample)
         self._camera.check(outcome.sample)
         self._tracking.check(outcome.sample, outcome.target)
         return outcome
@@ -137,6 +143,20 @@ class ArmKeeper:
         self.out = False
         self._journal.append("parked")
         log.info("arm parked")
+
+    def look(self) -> None:
+        """Look through the camera if somebody wants to; trouble is no fault, as nothing depends on it."""
+        if not isinstance(self._driver, Looking) or not self.view.wants_look():
+            return
+        try:
+            sample = self._driver.look()
+        except DriverError as error:
+            if self.view.looked(trouble=str(error)):
+                log.warning("camera not looked through code=%s error=%s", error.code, error)
+            return
+        self.view.looked()
+        if sample is not None:
+            self.view.show(sample)
 
     def success(self) -> bool | None:
         """The driver's verdict on the task at this moment; None also when it cannot tell."""

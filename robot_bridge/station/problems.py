@@ -51,6 +51,7 @@ STATUS: Final[dict[str, int]] = {
     "driver_error": 503,
     "renderer_unavailable": 503,
     "camera_frozen": 503,
+    "no_picture": 503,
     "arm_not_ready": 503,
     "picture_unusable": 503,
     "unknown_session": 409,

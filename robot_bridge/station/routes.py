@@ -5,7 +5,7 @@ Finished episodes have `spool_routes`, an operator has `operator_routes`.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import ValidationError
@@ -18,6 +18,9 @@ from robot_bridge.protocol import (
     DIGEST_HEADER,
     FENCE_HEADER,
     IDEMPOTENCY_HEADER,
+    PICTURE_AGE_HEADER,
+    PICTURE_NUMBER_HEADER,
+    PICTURE_TIME_HEADER,
     PROTOCOL_HEADER,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -37,6 +40,7 @@ from robot_bridge.protocol import (
     StepsAnswer,
     StepsRequest,
 )
+from robot_bridge.snapshot import SNAPSHOT_TYPE, Snapshot
 from robot_bridge.station.describe import description_of, health_of, status_of
 from robot_bridge.station.operations import Operations
 from robot_bridge.station.plain_json import PlainJsonRoute
@@ -46,6 +50,7 @@ Fence: TypeAlias = Annotated[int | None, Header(alias=FENCE_HEADER, ge=0, lt=2**
 Key: TypeAlias = Annotated[str | None, Header(alias=IDEMPOTENCY_HEADER, max_length=200)]
 
 JSON: Final = "application/json"
+PICTURE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {SNAPSHOT_TYPE: {}}}}
 STOP_SCHEMA: Final = EStopRequest.model_json_schema()
 UNREADABLE_STOP: Final = "a stop whose body cannot be read"
 ONCE: Final = (FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER, AUTHORIZATION_HEADER)
@@ -112,6 +117,10 @@ def _add_description(router: APIRouter, session: StationSession) -> None:
         session.settle()
         return status_of(session)
 
+    @router.get("/snapshot", response_class=Response, responses=PICTURE)
+    def snapshot() -> Response:
+        return picture_answer(session.keeper.view.snapshot())
+
 
 def _add_leases(router: APIRouter, session: StationSession) -> None:
     @router.post("/leases", status_code=201)
@@ -156,6 +165,17 @@ def _add_episodes(router: APIRouter, session: StationSession) -> None:
     @router.post("/episodes/{episode_id}/finish", response_model=Manifest)
     def finish(episode_id: EpisodeId, request: FinishRequest, fence: Fence = None) -> Response:
         return manifest_answer(session.finish(episode_id, request.reason, fence))
+
+
+def picture_answer(picture: Snapshot) -> Response:
+    """A picture with its number, and how old it is."""
+    headers = {
+        PICTURE_NUMBER_HEADER: str(picture.number),
+        PICTURE_AGE_HEADER: f"{picture.age_s * 1000.0:.0f}",
+        PICTURE_TIME_HEADER: picture.captured_at.isoformat(),
+        "Cache-Control": "no-store",
+    }
+    return Response(picture.jpeg, media_type=SNAPSHOT_TYPE, headers=headers)
 
 
 def manifest_answer(manifest: Manifest) -> Response:

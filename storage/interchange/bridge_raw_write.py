@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,24 @@ import numpy as np
 from storage.interchange import bridge_raw_layout as layout
 from storage.interchange.plain_pickle import Plain, plain_pickle
 from storage.interchange.record import Record, write_side
+from storage.interchange.writer import Part, Writer, Written
 
 
-class BridgeRawWriter:
-    """Writes into an empty folder; `add` every record, then `close`."""
+class BridgeRawWriter(Writer):
+    """A trajectory's folder belongs to it alone."""
 
     format = layout.FORMAT
+    version = 1
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.places: dict[str, str] = {}
-        self.notes = {
+        notes = {
             "action": "raw_action: what the policy asked for; executed_action is in _gymnastd",
             "frames": "jpeg, byte for byte as they were recorded",
             "pickles": "numbers, text, lists, dicts and numpy arrays alone",
         }
+        super().__init__(folder, notes=notes, options={})
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record) -> Written:
         """Append one episode as a trajectory of its own."""
         manifest, frames = record.episode.manifest, record.episode.frames
         place = layout.trajectory_folder(
@@ -38,7 +40,9 @@ class BridgeRawWriter:
             number=len(self.places),
         )
         folder = self._folder / place
-        (folder / layout.CAMERA).mkdir(parents=True)
+        if folder.exists():  # half written, and then begun anew
+            shutil.rmtree(folder)
+        (folder / layout.CAMERA).mkdir(parents=True, exist_ok=True)
         for t in range(len(frames)):
             (folder / layout.CAMERA / f"im_{t}.jpg").write_bytes(frames.jpeg(t))
         actions = record.episode.steps.raw_action.astype(np.float64)
@@ -54,10 +58,8 @@ class BridgeRawWriter:
         if manifest.instruction:
             (folder / layout.LANGUAGE).write_text(manifest.instruction + "\n", encoding="utf-8")
         self.places[place] = manifest.episode_id
-        write_side(self._folder, record)
-
-    def close(self) -> None:
-        """Nothing is left open."""
+        parts = (Part(name=place), *write_side(self._folder, record))
+        return Written(episode_id=manifest.episode_id, place=place, parts=parts, facts={})
 
 
 def _observations(record: Record) -> dict[str, Plain]:

@@ -7,6 +7,8 @@ InterchangeError (StorageError)
 ├── DatasetChanged          a file is not the one that was exported
 ├── DatasetUndeclared       a dataset of others that does not say what its numbers mean
 ├── TargetNotEmpty          an export goes into an empty folder
+├── ExportDiffers           the folder holds another export that was broken off
+├── ExportBusy              another process writes an export into the folder
 ├── EpisodeUnfit            an episode that the format cannot hold
 ├── NothingToExport         no episode answers the query
 ├── QueryInvalid            a query that names what there is not
@@ -15,8 +17,11 @@ InterchangeError (StorageError)
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from storage.errors import StorageError
+
+MOST_SHOWN: Final = 5  # differences in one sentence
 
 
 class InterchangeError(StorageError):
@@ -50,10 +55,12 @@ class DatasetInvalid(InterchangeError):
 class DatasetUnsealed(InterchangeError):
     code = "dataset_unsealed"
 
-    def __init__(self, *, folder: Path) -> None:
+    def __init__(self, *, folder: Path, begun: bool) -> None:
+        advice = "Export again into an empty folder, and remove this one."
+        if begun:
+            advice = "Give the same command to export again: it goes on where it was. Or remove the folder."
         super().__init__(
-            f"{folder} holds an export that was broken off: manifest.json comes last and is missing. "
-            "Remove the folder and export again."
+            f"{folder} holds an export that was broken off: manifest.json comes last and is missing. {advice}"
         )
 
 
@@ -86,13 +93,36 @@ class TargetNotEmpty(InterchangeError):
         super().__init__(f"{folder} is not an empty folder. Name a new one, or remove what is in it.")
 
 
+class ExportDiffers(InterchangeError):
+    code = "export_differs"
+
+    def __init__(self, *, folder: Path, differences: Sequence[str]) -> None:
+        shown = [*differences[:MOST_SHOWN]]
+        if len(differences) > MOST_SHOWN:
+            shown.append(f"and {len(differences) - MOST_SHOWN} more")
+        super().__init__(
+            f"{folder} holds an export that was broken off, and this one is another: {'; '.join(shown)}. "
+            f"Nothing was written. Name a new folder, or remove {folder} to start over."
+        )
+
+
+class ExportBusy(InterchangeError):
+    code = "export_busy"
+    retryable = True
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"another process writes an export into {folder}. Wait until it has ended, or name a new folder."
+        )
+
+
 class EpisodeUnfit(InterchangeError):
     code = "episode_unfit"
 
     def __init__(self, *, episode_id: str, expected: str, found: str) -> None:
         super().__init__(
             f"episode {episode_id} does not fit the format: expected {expected}, found {found}. "
-            "Narrow the query, so that it is left out."
+            "Narrow the query, so that it is left out, and name a new folder: what is begun here asks for it."
         )
 
 

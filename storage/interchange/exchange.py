@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from robot_bridge.errors import RobotBridgeError
 from storage import episodes, labels
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.errors import EpisodeConflict
-from storage.interchange.errors import DatasetInvalid
-from storage.interchange.record import SOURCE, Found, Record
-from storage.interchange.seal import Seal, prepare, seal
+from storage.interchange.errors import DatasetInvalid, NothingToExport
+from storage.interchange.journal import Journal, opened
+from storage.interchange.plan import Plan
+from storage.interchange.query import ExportQuery, Standing, Wanted, standing
+from storage.interchange.record import SCHEMA, SIDE_FOLDER, SOURCE, Found, Record
+from storage.interchange.seal import Seal, seal
+from storage.interchange.writer import Counted, Writer, begun
 from storage.labels import Verdict
 from storage.tables import EpisodeRow, LabelRow
 
@@ -40,57 +45,100 @@ class Store:
     blobs: BlobStore
 
 
-class Writer(Protocol):
-    """How a format takes episodes: one after the other, then it is closed. The seal gets places and notes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Is told how far an export is: how many episodes are done, checked, put together, and of how many."""
 
-    format: str
-    places: dict[str, str]
-    notes: dict[str, str]
-
-    def add(self, record: Record) -> None: ...
-
-    def close(self) -> None: ...
+    done: Callable[[int, int], None] = lambda count, of: None
+    checked: Callable[[int, int], None] = lambda count, of: None
+    together: Callable[[int, int], None] = lambda count, of: None
 
 
-def take_out(store: Store, episode_id: str) -> Record:
+NOBODY: Final = Watch()
+
+
+def take_out(store: Store, episode_id: str, *, verdicts: Container[int] | None = None) -> Record:
     """One episode with its flag and its verdicts, read back verified.
+
+    Args:
+        verdicts: the ids of those that are wanted; None for all.
 
     Raises:
         RowMissing, EpisodeCorrupt, BlobMissing, BlobCorrupt: as `episodes.load`.
     """
     with store.database.read() as session:
         row = episodes.get(session, episode_id)
-        verdicts = tuple(_verdict_of(each) for each in labels.history(session, episode_id))
+        rows = labels.history(session, episode_id)
+        said = tuple(_verdict_of(each) for each in rows if verdicts is None or each.id in verdicts)
         episode = episodes.load(session, store.blobs, episode_id)
-        return Record(episode=episode, held_out=row.held_out, verdicts=verdicts)
+        return Record(episode=episode, held_out=row.held_out, verdicts=said)
 
 
 def send_out(
     store: Store,
-    ids: Sequence[str],
+    wanted: Wanted,
     *,
     folder: Path,
     make: Callable[[Path], Writer],
     now: datetime,
-    advance: Callable[[], None] | None = None,
-) -> int:
-    """Write episodes into an empty folder, one in memory at a time, and seal it; how many there are.
+    watch: Watch = NOBODY,
+) -> Counted:
+    """Write episodes into a folder, one in memory at a time, and seal it.
+
+    What was broken off there goes on where it was, and comes out as if nothing had happened: with the
+    episodes that answered when it began, each as it stood then.
 
     Raises:
-        TargetNotEmpty: the folder holds something.
+        NothingToExport: no episode is wanted, and there is nothing to go on with; the folder is not made.
+        TargetNotEmpty: the folder holds something else, or a finished export.
+        ExportDiffers: what was broken off there is another export.
+        ExportBusy: another process writes into the folder.
         EpisodeUnfit: the format cannot hold an episode; what was written stays, unsealed.
     """
-    prepare(folder)
-    writer = make(folder)
-    try:
-        for episode_id in ids:
-            writer.add(take_out(store, episode_id))
-            if advance is not None:
-                advance()
-    finally:
-        writer.close()
-    seal(folder, Seal(format=writer.format, places=writer.places), notes=writer.notes, now=now)
-    return len(ids)
+    if not wanted.episodes and not begun(folder):
+        raise NothingToExport(query=wanted.query)
+    with opened(folder) as journal:
+        writer = make(folder)
+        plan = Plan(
+            format=writer.format,
+            version=writer.version,
+            options={**writer.options, SIDE_FOLDER: SCHEMA},
+            wanted=wanted,
+            began_at=now,
+        )
+        plan = journal.settle(plan, standing=partial(_all_standing, store))
+        count = len(plan.wanted.episodes)
+        before = count
+        if not journal.sealed:
+            before = _write(store, writer, journal=journal, plan=plan, watch=watch)
+            what = Seal(format=writer.format, places=writer.places)
+            seal(folder, what, notes=writer.notes, now=plan.began_at)
+        journal.remove(plan)
+    return Counted(episodes=count, before=before, later=plan.wanted.missing_of(wanted))
+
+
+def _write(store: Store, writer: Writer, *, journal: Journal, plan: Plan, watch: Watch) -> int:
+    """Write what is not there yet; how many episodes were."""
+    writer.reopen()
+    done, episodes = journal.done(plan, checked=watch.checked), plan.wanted.episodes
+    writer.go_on(done)
+    watch.done(len(done), len(episodes))
+    for count, each in enumerate(episodes[len(done) :], start=len(done) + 1):
+        journal.note(writer.add(_as_it_stood(store, each)))
+        watch.done(count, len(episodes))
+    writer.close(watch.together)
+    return len(done)
+
+
+def _as_it_stood(store: Store, then: Standing) -> Record:
+    """An episode without what was said of it since."""
+    record = take_out(store, then.episode_id, verdicts={*then.verdicts})
+    return replace(record, held_out=then.held_out)
+
+
+def _all_standing(store: Store) -> tuple[Standing, ...]:
+    with store.database.read() as session:
+        return standing(session, ExportQuery())
 
 
 def bring_in(

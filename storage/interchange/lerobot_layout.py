@@ -59,6 +59,14 @@ class Place:
         return VIDEO_PATH.format(video_key=VIDEO_KEY, chunk_index=self.chunk, file_index=self.file)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The sizes beyond which the next episode begins a new file."""
+
+    data_bytes: int
+    video_bytes: int
+
+
 def info_tree(*, episodes: int, frames: int, tasks: int, width: int, height: int) -> dict[str, Any]:
     """What meta/info.json holds."""
     return {

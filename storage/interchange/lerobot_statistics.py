@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import math
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 F64: TypeAlias = NDArray[np.float64]
+
+WHITE: Final = 255
 
 
 class Running:
@@ -45,25 +48,50 @@ class Running:
 
 
 class Levels:
-    """Statistics over the pixels of pictures uint8 [H, W, 3], kept as one histogram per channel."""
+    """Statistics over the pixels of pictures uint8 [H, W, 3], per channel. Sums of whole numbers: exact."""
 
     def __init__(self) -> None:
-        self.pictures = 0
-        self._counts = np.zeros((3, 256), np.int64)
+        self.pictures = self._pixels = 0
+        self._low, self._high, self._sum, self._squares = [WHITE] * 3, [0] * 3, [0] * 3, [0] * 3
 
     def add(self, picture: NDArray[np.uint8]) -> None:
         """Take in one picture."""
-        self._counts += [np.bincount(picture[..., channel].ravel(), minlength=256) for channel in range(3)]
+        levels = np.arange(WHITE + 1)
+        for channel in range(3):
+            counts = np.bincount(picture[..., channel].ravel(), minlength=len(levels))
+            present = np.flatnonzero(counts)
+            self._low[channel] = min(self._low[channel], int(present[0]))
+            self._high[channel] = max(self._high[channel], int(present[-1]))
+            self._sum[channel] += int(counts @ levels)
+            self._squares[channel] += int(counts @ levels**2)
         self.pictures += 1
+        self._pixels += picture.shape[0] * picture.shape[1]
+
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        counts = {"pictures": self.pictures, "pixels": self._pixels}
+        return {**counts, "low": self._low, "high": self._high, "sum": self._sum, "squares": self._squares}
+
+    def include(self, state: dict[str, Any]) -> None:
+        """Take in what another one counted."""
+        self.pictures += state["pictures"]
+        self._pixels += state["pixels"]
+        self._low = [min(pair) for pair in zip(self._low, state["low"], strict=True)]
+        self._high = [max(pair) for pair in zip(self._high, state["high"], strict=True)]
+        self._sum = [sum(pair) for pair in zip(self._sum, state["sum"], strict=True)]
+        self._squares = [sum(pair) for pair in zip(self._squares, state["squares"], strict=True)]
 
     def tree(self) -> dict[str, Any]:
         """As LeRobot shapes them: [[[r]], [[g]], [[b]]] in 0 .. 1, and the number of pictures."""
-        shares = self._counts / np.maximum(self._counts.sum(axis=1, keepdims=True), 1)  # [3, 256]
-        levels = np.arange(256) / 255.0
-        mean = shares @ levels
-        deviation = np.sqrt(np.maximum(shares @ np.square(levels) - np.square(mean), 0.0))
-        present = self._counts > 0
-        low, high = levels[present.argmax(axis=1)], levels[255 - present[:, ::-1].argmax(axis=1)]
-        values = {"min": low, "max": high, "mean": mean, "std": deviation}
-        shaped = {name: [[[value]] for value in each.tolist()] for name, each in values.items()}
+        count = max(self._pixels, 1)
+        spread = [
+            squares * count - total * total for squares, total in zip(self._squares, self._sum, strict=True)
+        ]
+        values = {
+            "min": [low / WHITE for low in self._low],
+            "max": [high / WHITE for high in self._high],
+            "mean": [total / (count * WHITE) for total in self._sum],
+            "std": [math.sqrt(each) / (count * WHITE) for each in spread],
+        }
+        shaped = {name: [[[value]] for value in each] for name, each in values.items()}
         return {**shaped, "count": [self.pictures]}

@@ -1,4 +1,4 @@
-"""Which episodes leave the store: `key=value` terms as people type them, and the ids that answer.
+"""Which episodes leave the store: `key=value` terms as people type them, and the episodes that answer.
 
 Times are those of the recording, not of its commitment. What an episode is worth for training is not asked
 here; see `replay`.
@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from storage.interchange.errors import NothingToExport, QueryInvalid
-from storage.tables import CheckpointRow, EpisodeRow, IterationRow
+from storage.interchange.errors import QueryInvalid
+from storage.tables import CheckpointRow, EpisodeRow, IterationRow, LabelRow
 from storage.verdict_order import effective_success
 
 KEYS: Final = (
     *("task", "iteration", "policy", "station", "success", "origin", "held_out", "since", "until"),
 )
+SEVERAL: Final = {  # keys of which a query can hold more than one value, and where
+    "task": "tasks",
+    "iteration": "iterations",
+    "policy": "policies",
+    "station": "stations",
+    "origin": "origins",
+}
 VERDICTS: Final = {"yes": "yes", "true": "yes", "no": "no", "false": "no", "unknown": "unknown"}
 STORED: Final = {"yes": True, "no": False, "unknown": None}
 
@@ -43,6 +50,29 @@ class ExportQuery:
     held_out: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An episode as it stood when it was asked for; `verdicts` are ids of labels, the first one first."""
+
+    episode_id: str
+    digest: str
+    held_out: bool
+    verdicts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an export takes: its question in words, and the answer in the order of commitment."""
+
+    query: str
+    episodes: tuple[Standing, ...]
+
+    def missing_of(self, other: Wanted) -> int:
+        """How many of another one's episodes are not among these."""
+        known = {each.episode_id for each in self.episodes}
+        return sum(each.episode_id not in known for each in other.episodes)
 
 
 def parse_query(terms: Sequence[str]) -> ExportQuery:
@@ -69,7 +99,7 @@ def _with(query: ExportQuery, key: str, value: str) -> ExportQuery:
         return _since_or_until(query, key, _instant(key, value))
     if key in {"success", "held_out"}:
         return _with_verdict(query, key, value)
-    name = {"task": "tasks", "policy": "policies", "station": "stations", "origin": "origins"}[key]
+    name = SEVERAL[key]
     widened: Any = {name: (*getattr(query, name), value)}
     return replace(query, **widened)
 
@@ -103,17 +133,42 @@ def episode_ids(session: Session, query: ExportQuery) -> list[str]:
     return list(session.scalars(statement.order_by(EpisodeRow.committed_at, EpisodeRow.id)))
 
 
-def some_episode_ids(session: Session, query: ExportQuery) -> list[str]:
-    """As `episode_ids`.
+def wanted_by(session: Session, query: ExportQuery) -> Wanted:
+    """The episodes of `episode_ids`, as they stand now; there may be none."""
+    return Wanted(query=spoken(query), episodes=standing(session, query))
 
-    Raises:
-        NothingToExport: none answers.
-    """
-    found = episode_ids(session, query)
-    if not found:
-        asked = {name: value for name, value in asdict(query).items() if value not in ((), None)}
-        raise NothingToExport(query=" ".join(f"{name}={value}" for name, value in asked.items()))
-    return found
+
+def standing(session: Session, query: ExportQuery) -> tuple[Standing, ...]:
+    """How the episodes of `episode_ids` stand now."""
+    answering = sa.select(EpisodeRow.id).where(*_conditions(query))
+    label = aliased(LabelRow)  # the conditions ask for labels too
+    labels = sa.select(label.episode_id, label.id).where(label.episode_id.in_(answering)).order_by(label.id)
+    ids: dict[str, list[int]] = {}
+    for episode_id, label_id in session.execute(labels):
+        ids.setdefault(episode_id, []).append(label_id)
+    columns = (EpisodeRow.id, EpisodeRow.manifest_sha256, EpisodeRow.held_out)
+    statement = sa.select(*columns).where(*_conditions(query))
+    found = session.execute(statement.order_by(EpisodeRow.committed_at, EpisodeRow.id))
+    return tuple(
+        Standing(episode_id=each, digest=digest, held_out=held_out, verdicts=tuple(ids.get(each, ())))
+        for each, digest, held_out in found
+    )
+
+
+def spoken(query: ExportQuery) -> str:
+    """A query as `parse_query` takes it; equal questions have equal words, the widest has none."""
+    terms = []
+    for key in KEYS:
+        value: Any = getattr(query, SEVERAL.get(key, key))
+        values = sorted(set(value)) if isinstance(value, tuple) else [value]
+        terms += [f"{key}={_word(each)}" for each in values if each is not None]
+    return " ".join(terms)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _conditions(query: ExportQuery) -> list[sa.ColumnElement[bool]]:

@@ -22,6 +22,7 @@ from robot_bridge.errors import RobotBridgeError
 from robot_bridge.frames import FrameBlob
 from robot_bridge.steps import StepArrays
 from storage.interchange.errors import DatasetInvalid
+from storage.interchange.writer import Part
 from storage.labels import Verdict
 
 F32: TypeAlias = NDArray[np.float32]
@@ -60,8 +61,8 @@ class Side:
     last_jpeg: bytes | None
 
 
-def write_side(folder: Path, record: Record, *, with_last: bool = False) -> None:
-    """Put down what the format itself does not hold; `with_last` adds observation T's picture."""
+def write_side(folder: Path, record: Record, *, with_last: bool = False) -> tuple[Part, ...]:
+    """Put down what the format does not hold, and name it; `with_last` adds observation T's picture."""
     manifest = record.episode.manifest
     side = folder / SIDE_FOLDER
     side.mkdir(exist_ok=True)
@@ -71,11 +72,15 @@ def write_side(folder: Path, record: Record, *, with_last: bool = False) -> None
         "held_out": record.held_out,
         "labels": [_label(each) for each in record.verdicts],
     }
-    text = json.dumps(tree, indent=1, sort_keys=True, allow_nan=False)
-    (side / f"{manifest.episode_id}.json").write_text(text, encoding="utf-8")
-    (side / f"{manifest.episode_id}.npz").write_bytes(record.episode.steps.to_npz())
+    files = {
+        "json": json.dumps(tree, indent=1, sort_keys=True, allow_nan=False).encode(),
+        "npz": record.episode.steps.to_npz(),
+    }
     if with_last:
-        (side / f"{manifest.episode_id}.last.jpg").write_bytes(record.episode.frames.jpeg(manifest.T))
+        files["last.jpg"] = record.episode.frames.jpeg(manifest.T)
+    for suffix, content in files.items():
+        (side / f"{manifest.episode_id}.{suffix}").write_bytes(content)
+    return tuple(Part(name=f"{SIDE_FOLDER}/{manifest.episode_id}.{suffix}") for suffix in files)
 
 
 def read_side(folder: Path, episode_id: str) -> Side:

@@ -28,6 +28,16 @@ def shard_name(split: str, number: int, of: int) -> str:
     return f"{NAME}-{split}.tfrecord-{number:05d}-of-{of:05d}"
 
 
+def shard_pattern(split: str) -> str:
+    """What the names of all shards of a split look like."""
+    return f"{NAME}-{split}.tfrecord-?????-of-?????"
+
+
+def shard_number(name: str) -> int:
+    """12 of gymnastd-train.tfrecord-00012-of-00040."""
+    return int(name.split("-")[-3])
+
+
 def features_tree(*, width: int, height: int) -> dict[str, Any]:
     """What features.json holds."""
     observation = {

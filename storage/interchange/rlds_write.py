@@ -7,8 +7,9 @@ what the policy asked for; `reward` is 1 at the action that brought success, whe
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from storage.interchange.errors import EpisodeUnfit
 from storage.interchange.record import Record, write_side
 from storage.interchange.tf_example import Values, encode_example
 from storage.interchange.tfrecord import write_record
+from storage.interchange.writer import Part, Writer, Written
 from storage.labels import SOURCES, Verdict
 
 SHARD_BYTES: Final = 200_000_000  # a shard is closed once it is larger
@@ -28,53 +30,68 @@ class _Split:
 
     def __init__(self, folder: Path, name: str, *, shard_bytes: int) -> None:
         self._folder, self._name, self._limit = folder, name, shard_bytes
-        self._file: BinaryIO | None = None
-        self._size = self.bytes = 0
+        self._size = self.bytes = 0  # of the last shard, of all
         self.lengths: list[int] = []
 
-    def write(self, content: bytes) -> None:
-        if self._file is None or self._size > self._limit:
-            self._finish()
-            self._file = self._unnamed(len(self.lengths)).open("xb")
-            self._size = 0
-            self.lengths.append(0)
-        written = write_record(self._file, content)
+    def write(self, content: bytes) -> Part:
+        """Append a record; what a process that was killed left behind the last one is cut off."""
+        if not self.lengths or self._size > self._limit:
+            self._begin_shard()
+        begin = self._size
+        name = self._unnamed(len(self.lengths) - 1)
+        with (self._folder / name).open("r+b" if begin else "wb") as file:
+            file.truncate(begin)
+            file.seek(begin)
+            self._count(write_record(file, content))
+        return Part(name=name, begin=begin, end=self._size)
+
+    def go_on(self, part: Part) -> None:
+        """A record that is there: the next one comes after it."""
+        if part.begin == 0:
+            self._begin_shard()
+        self._count((part.end or 0) - part.begin)
+
+    def name_shards(self) -> None:
+        """Give the shards their names."""
+        for number in range(len(self.lengths)):
+            name = layout.shard_name(self._name, number, len(self.lengths))
+            (self._folder / self._unnamed(number)).rename(self._folder / name)
+
+    def take_names_back(self) -> None:
+        """Undo `name_shards`, as far as it came."""
+        for path in self._folder.glob(layout.shard_pattern(self._name)):
+            path.rename(self._folder / self._unnamed(layout.shard_number(path.name)))
+
+    def _begin_shard(self) -> None:
+        self._size = 0
+        self.lengths.append(0)
+
+    def _count(self, written: int) -> None:
         self._size, self.bytes = self._size + written, self.bytes + written
         self.lengths[-1] += 1
 
-    def close(self) -> None:
-        self._finish()
-        for number in range(len(self.lengths)):
-            name = layout.shard_name(self._name, number, len(self.lengths))
-            self._unnamed(number).rename(self._folder / name)
-
-    def _unnamed(self, number: int) -> Path:
-        return self._folder / f"{layout.NAME}-{self._name}-{number:05d}.unfinished"
-
-    def _finish(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def _unnamed(self, number: int) -> str:
+        return f"{layout.NAME}-{self._name}-{number:05d}.unfinished"
 
 
-class RldsWriter:
-    """Writes into an empty folder; `add` every record, then `close`."""
+class RldsWriter(Writer):
+    """A record is appended to the last shard of its split; a shard is closed once it is larger than told."""
 
     format = layout.FORMAT
+    version = 1
 
     def __init__(self, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
-        self._folder = folder
-        self._splits = {name: _Split(folder, name, shard_bytes=shard_bytes) for name in layout.SPLITS}
-        self._size: tuple[int, int] | None = None  # width, height
-        self.places: dict[str, str] = {}
-        self.notes = {
+        notes = {
             "action": "raw_action: what the policy asked for; executed_action is in _gymnastd",
             "last_step": "the last observation with a zero action that was never executed",
             "frames": "jpeg, byte for byte as they were recorded",
             "split": "train; episodes that are held out are in test",
         }
+        super().__init__(folder, notes=notes, options={"shard_bytes": shard_bytes})
+        self._splits = {name: _Split(folder, name, shard_bytes=shard_bytes) for name in layout.SPLITS}
+        self._size: tuple[int, int] | None = None  # width, height
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record) -> Written:
         """Append one episode.
 
         Raises:
@@ -88,15 +105,33 @@ class RldsWriter:
         if (frames.width, frames.height) != self._size:
             wanted, found = f"{self._size[0]}x{self._size[1]} pixels", f"{frames.width}x{frames.height}"
             raise EpisodeUnfit(episode_id=manifest.episode_id, expected=wanted, found=found)
-        split = self._splits["test" if record.held_out else "train"]
-        split.write(encode_example(_features(record)))
+        split = "test" if record.held_out else "train"
+        shard = self._splits[split].write(encode_example(_features(record)))
         self.places[manifest.episode_id] = manifest.episode_id
-        write_side(self._folder, record)
+        return Written(
+            episode_id=manifest.episode_id,
+            place=manifest.episode_id,
+            parts=(shard, *write_side(self._folder, record)),
+            facts={"split": split, "size": list(self._size)},
+        )
 
-    def close(self) -> None:
+    def reopen(self) -> None:
+        """As every writer."""
+        for split in self._splits.values():
+            split.take_names_back()
+
+    def go_on(self, done: Sequence[Written]) -> None:
+        """As every writer."""
+        super().go_on(done)
+        for each in done:
+            self._splits[each.facts["split"]].go_on(each.parts[0])
+            width, height = each.facts["size"]
+            self._size = (width, height)
+
+    def close(self, told: Callable[[int, int], None]) -> None:
         """Name the shards and write the two heads."""
         for split in self._splits.values():
-            split.close()
+            split.name_shards()
         width, height = self._size or (0, 0)
         splits = {name: (each.bytes, each.lengths) for name, each in self._splits.items() if each.lengths}
         trees = {

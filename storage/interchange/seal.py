@@ -1,13 +1,14 @@
 """`manifest.json` of an export: which files belong to it, with their sha256. Written last, so it is the seal.
 
-A folder with `_gymnastd` and without manifest.json is an export that was broken off. A folder with neither is
-a dataset of others.
+A folder with `_gymnastd` or `_unfinished` and without manifest.json is an export that was broken off. A
+folder with neither is a dataset of others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from robot_bridge.conventions import BRIDGE_V2
-from storage.interchange.errors import DatasetChanged, DatasetInvalid, DatasetUnsealed, TargetNotEmpty
+from robot_bridge.station.durable import replace_file, sync_folder
+from storage.interchange.errors import DatasetChanged, DatasetInvalid, DatasetUnsealed
 from storage.interchange.record import SIDE_FOLDER
+from storage.interchange.writer import UNFINISHED, begun
 
 MANIFEST: Final = "manifest.json"
+LEFT_OUT: Final = (f"{UNFINISHED}/", f".{MANIFEST}")  # what is on its way out
 SCHEMA: Final = "gymnastd-export/1"
 CONVENTIONS: Final = {
     "name": BRIDGE_V2,
@@ -40,24 +44,17 @@ class Seal:
     places: dict[str, str]
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder that an export goes into.
-
-    Raises:
-        TargetNotEmpty: it holds something already.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TargetNotEmpty(folder=folder)
-    (folder / SIDE_FOLDER).mkdir(parents=True)
-
-
 def seal(folder: Path, what: Seal, *, notes: Mapping[str, str], now: datetime) -> None:
-    """Hash every file of a finished export and write manifest.json, whole or not at all."""
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": _digest(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    """Hash every file of a finished export and write manifest.json, whole or not at all.
+
+    Every file, and every folder above it, is on disk before the manifest that names it, so a power cut leaves
+    none that is not whole.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(LEFT_OUT):
+            files[name] = {"sha256": _digest_on_disk(path), "bytes": path.stat().st_size}
     tree = {
         "schema": SCHEMA,
         "format": what.format,
@@ -68,14 +65,16 @@ def seal(folder: Path, what: Seal, *, notes: Mapping[str, str], now: datetime) -
         "places": what.places,
         "files": files,
     }
-    unfinished = folder / (MANIFEST + ".new")
-    unfinished.write_text(json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
+    above = {path for name in files for path in (folder / name).parents if path.is_relative_to(folder)}
+    for each in sorted(above, key=lambda path: (-len(path.parts), path)):
+        sync_folder(each)
+    text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
+    replace_file(folder / MANIFEST, text.encode())
 
 
 def is_ours(folder: Path) -> bool:
     """Whether gymnastd wrote this, whole or not."""
-    return (folder / SIDE_FOLDER).exists()
+    return any((folder / name).exists() for name in (SIDE_FOLDER, UNFINISHED))
 
 
 def unseal(folder: Path, *, expected: str, advance: Callable[[int, int], None] | None = None) -> Seal | None:
@@ -93,7 +92,7 @@ def unseal(folder: Path, *, expected: str, advance: Callable[[int, int], None] |
     path = folder / MANIFEST
     if not path.is_file():
         if is_ours(folder):
-            raise DatasetUnsealed(folder=folder)
+            raise DatasetUnsealed(folder=folder, begun=begun(folder))
         return None
     tree = _tree(path)
     if tree["format"] != expected:
@@ -129,6 +128,12 @@ def _check(folder: Path, name: str, sha256: str) -> None:
     found = _digest(file)
     if found != sha256:
         raise DatasetChanged(path=file, expected=f"sha256 {sha256}", found=f"sha256 {found}")
+
+
+def _digest_on_disk(path: Path) -> str:
+    with path.open("rb") as opened:
+        os.fsync(opened.fileno())
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _digest(path: Path) -> str:

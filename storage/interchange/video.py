@@ -1,4 +1,4 @@
-"""Pictures into an mp4 one by one, and back out of it by their place in time."""
+"""Pictures into an mp4 one by one, several mp4 into one, and pictures back out by their place in time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ U8: TypeAlias = NDArray[np.uint8]
 
 PIXEL_FORMAT: Final = "yuv420p"
 CODEC: Final = "libx264"
+ENCODER: Final = f"{CODEC}, PyAV {av.__version__}, libavcodec {av.library_versions['libavcodec']}"
 LEVELS: Final = 3.0  # mean error per channel, of 255, that camera pictures keep below; a test holds it
 OFF_S: Final = 0.01  # how far a picture may be from its time
 
@@ -59,6 +60,33 @@ class VideoWriter:
     def _write(self, packets: Any) -> None:
         self.bytes += sum(packet.size for packet in packets)
         self._container.mux(packets)
+
+
+class VideoJoiner:
+    """One mp4 of several that one encoder made with one setting, one after the other; nothing is encoded."""
+
+    def __init__(self, path: Path, *, fps: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._joined: Any = av.open(str(path), mode="w", format="mp4", options={"movflags": "faststart"})
+        self._stream: Any = None
+        self._fps, self._at = fps, 0  # in ticks
+
+    def add(self, path: Path) -> None:
+        """Every picture of another one."""
+        with av.open(str(path)) as container:
+            source = container.streams.video[0]
+            self._stream = self._stream or self._joined.add_stream_from_template(source)
+            step = round(1 / (self._fps * source.time_base))
+            for packet in container.demux(source):
+                if packet.size:  # the last one is empty and ends the stream
+                    packet.pts = packet.dts = self._at  # there are no pictures that come out of turn
+                    packet.duration, packet.stream = step, self._stream
+                    self._joined.mux(packet)
+                    self._at += step
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._joined.close()
 
 
 def read_pictures(path: Path, *, start_s: float, count: int, fps: int) -> U8:

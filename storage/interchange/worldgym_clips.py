@@ -11,6 +11,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,10 +72,20 @@ class ImportReport:
     added: int
 
 
-def import_folder(database: Database, blobs: BlobStore, folder: Path, *, now: datetime) -> ImportReport:
+def import_folder(
+    database: Database,
+    blobs: BlobStore,
+    folder: Path,
+    *,
+    now: datetime,
+    advance: Callable[[int, int], None] | None = None,
+) -> ImportReport:
     """Commit every clip under FOLDER/train and FOLDER/test, one transaction each; test clips are held out.
 
     A clip that was imported before is recognised by its content and adds nothing.
+
+    Args:
+        advance: is told how many clips are done, and how many there are.
 
     Raises:
         ClipInvalid: a clip breaks the format, or there is none; clips before it stay imported.
@@ -84,21 +95,28 @@ def import_folder(database: Database, blobs: BlobStore, folder: Path, *, now: da
     if not clips:
         raise ClipInvalid(path=folder, expected="NAME.mp4 in train/ or test/", found="none")
     frames = added = 0
-    for split, mp4 in clips:
-        npz = mp4.with_suffix(".npz")
-        episode_id = clip_id(mp4, npz)
-        with database.read() as session:
-            known = session.get(EpisodeRow, episode_id)
-        if known is not None:
-            frames += known.steps + 1
-            continue
-        episode = read_clip(mp4, npz)
-        provenance = episodes.Provenance(origin="imported", held_out=split == "test")
-        with database.write() as session:
-            _, created = episodes.commit(session, blobs, episode, provenance=provenance, now=now)
-        frames += len(episode.frames)
-        added += created
+    for done, (split, mp4) in enumerate(clips, start=1):
+        of_clip, new = _import_clip(database, blobs, mp4, held_out=split == "test", now=now)
+        frames, added = frames + of_clip, added + new
+        if advance is not None:
+            advance(done, len(clips))
     return ImportReport(episodes=len(clips), frames=frames, added=added)
+
+
+def _import_clip(
+    database: Database, blobs: BlobStore, mp4: Path, *, held_out: bool, now: datetime
+) -> tuple[int, bool]:
+    """Commit one clip unless it is known; its frames, and whether it was new."""
+    npz = mp4.with_suffix(".npz")
+    with database.read() as session:
+        known = session.get(EpisodeRow, clip_id(mp4, npz))
+    if known is not None:
+        return known.steps + 1, False
+    episode = read_clip(mp4, npz)
+    provenance = episodes.Provenance(origin="imported", held_out=held_out)
+    with database.write() as session:
+        _, created = episodes.commit(session, blobs, episode, provenance=provenance, now=now)
+    return len(episode.frames), created
 
 
 def clip_id(mp4: Path, npz: Path) -> str:

@@ -27,8 +27,9 @@ from storage.interchange.record import (
     write_side,
 )
 from storage.interchange.seal import Seal
-from storage.interchange.video import VideoWriter
+from storage.interchange.video import ENCODER, VideoWriter
 from storage.interchange.worldgym_clips import read_pictures, read_rows
+from storage.interchange.writer import Option, Part, Writer, Written, begun
 
 FORMAT: Final = "worldgym-clips"
 VIDEO_FPS: Final = 20  # as the published clips have it, although their pictures are 5 Hz
@@ -37,23 +38,24 @@ CRF: Final = 18  # h264 quality; a world model is trained on these pictures
 OPEN: Final = -1.0  # the gripper of the last row, which nobody executes
 
 
-class WorldGymWriter:
-    """Writes into an empty folder; `add` every record, then `close`."""
+class WorldGymWriter(Writer):
+    """A pair of files belongs to one episode alone."""
 
     format = FORMAT
+    version = 1
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.places: dict[str, str] = {}
-        self.notes = {
+        notes = {
             "action": "executed_action, or what it is predicted to be: xyz x35 clipped at 1.74, "
             "rotation x5.6 clipped at 1.39, gripper -1 open / +1 closed",
             "last_row": "zeros: the last frame has no action",
             "frames": f"h264, yuv420p, crf {CRF}, encoded at {VIDEO_FPS} frames per second",
             "split": "train; episodes that are held out are in test",
         }
+        options: dict[str, Option] = {"crf": CRF, "keyframes": KEYFRAMES, "encoder": ENCODER}
+        super().__init__(folder, notes=notes, options=options)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record) -> Written:
         """Write one pair of files.
 
         Raises:
@@ -64,17 +66,16 @@ class WorldGymWriter:
             found = f"{frames.width}x{frames.height}"
             raise EpisodeUnfit(episode_id=manifest.episode_id, expected="even sides", found=found)
         place = f"{'test' if record.held_out else 'train'}/{len(self.places):09d}"
-        path = self._folder / f"{place}.mp4"
+        names = (f"{place}.mp4", f"{place}.npz")
         size = (frames.width, frames.height)
+        path = self._folder / names[0]
         with VideoWriter(path, size=size, fps=VIDEO_FPS, crf=CRF, keyframes=KEYFRAMES) as video:
             for t in range(len(frames)):
                 video.add(frames.decode(t))
-        np.savez(path.with_suffix(".npz"), arr_0=clip_rows(record))
+        np.savez(self._folder / names[1], arr_0=clip_rows(record))
         self.places[place] = manifest.episode_id
-        write_side(self._folder, record)
-
-    def close(self) -> None:
-        """Nothing is left open."""
+        parts = (*(Part(name=name) for name in names), *write_side(self._folder, record))
+        return Written(episode_id=manifest.episode_id, place=place, parts=parts, facts={})
 
 
 def clip_rows(record: Record) -> F32:
@@ -91,7 +92,7 @@ def find_worldgym(folder: Path, seal: Seal | None) -> Iterator[Found]:
         DatasetUnsealed: it is none of ours, or not whole.
     """
     if seal is None:
-        raise DatasetUnsealed(folder=folder)
+        raise DatasetUnsealed(folder=folder, begun=begun(folder))
     for place, episode_id in sorted(seal.places.items()):
         digest = read_side(folder, episode_id).manifest.digest
         read = partial(_read_ours, folder, place, episode_id=episode_id)

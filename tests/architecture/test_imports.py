@@ -6,6 +6,7 @@ import sys
 import pytest
 
 LEARNING = ("torch", "transformers", "diffusers")
+EXTRAS = ("wandb", "opentelemetry.sdk", "pyarrow", "mujoco")
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -32,6 +33,7 @@ def test_a_module_that_is_loaded_is_seen():
 def test_the_daemon_its_clients_and_its_loop_load_no_learning(module):
     loaded = loaded_after(f"import {module}")
     assert loaded.isdisjoint(LEARNING)
+    assert loaded.isdisjoint(EXTRAS), "a phase, above all, knows of no sink"
     assert module in loaded
 
 

@@ -66,5 +66,5 @@ def test_codes_of_the_alarms_are_codes_of_the_program() -> None:
 def test_the_checks_of_the_table_are_those_of_doctor() -> None:
     table = PAGE.split("## doctor")[1].split("\n## ")[0]
     named = [row.split("|")[1].strip() for row in table.splitlines() if row.startswith("| ")][1:]
-    assert len(named) == 13
+    assert len(named) == 14
     assert [check for check in named if f'"{check}"' not in CODE] == []

@@ -86,4 +86,4 @@ def test_what_was_not_seen_on_hardware_is_said() -> None:
 
 def test_ci_runs_what_readme_names() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert script.splitlines()[-1] == "make test"
+    assert "make test" in script.splitlines()

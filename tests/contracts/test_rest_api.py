@@ -26,7 +26,7 @@ from storage import access_tokens, audit
 EXAMPLES = 5  # per call, mode and caller
 SCOPES = ("read", "operate", "label", "admin")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-ADMINS = "/v1/tokens"  # whatever is done there
+ADMINS = ("/v1/tokens", "/v1/audit")  # whatever is done there
 LOOKS = {"GET"}  # what a token that cannot operate may do at most
 QUICK = settings(
     max_examples=EXAMPLES,

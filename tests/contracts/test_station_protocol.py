@@ -15,20 +15,32 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from robot_bridge.conventions import achieved_actions
 from robot_bridge.drivers.cell import nominal_cell
-from robot_bridge.drivers.driver import RobotDriver
+from robot_bridge.drivers.driver import RobotDriver, Sample
 from robot_bridge.drivers.faults import FaultPlan, FaultyDriver
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.episode import Manifest, parse_manifest
-from robot_bridge.protocol import DIGEST_HEADER, FENCE_HEADER, IDEMPOTENCY_HEADER, PROTOCOL_HEADER
+from robot_bridge.protocol import (
+    DIGEST_HEADER,
+    FENCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    PICTURE_AGE_HEADER,
+    PICTURE_NUMBER_HEADER,
+    PICTURE_TIME_HEADER,
+    PROTOCOL_HEADER,
+    SNAPSHOT_MINOR,
+)
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.serve import running_station
 from robot_bridge.steps import StepArrays
@@ -116,6 +128,141 @@ def test_health_needs_no_lease_and_says_nothing_secret(bench: Bench) -> None:
 def test_what_is_not_a_call_of_the_protocol_is_a_problem(bench: Bench) -> None:
     assert bench.call("GET", "/v1/nothing").status_code == 404
     refused(bench.call("GET", "/v1/nothing"), "unknown_call", 404)
+
+
+# ---- the camera for people who look -----------------------------------------------------------------------
+
+
+def snapshot(bench: Bench) -> requests.Response:
+    answer = bench.call("GET", "/v1/snapshot")
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def number_of(answer: requests.Response) -> int:
+    return int(answer.headers[PICTURE_NUMBER_HEADER])
+
+
+def shows_its_camera(bench: Bench) -> None:
+    protocol = bench.station().protocol
+    if protocol.minor < SNAPSHOT_MINOR:
+        refused(bench.call("GET", "/v1/snapshot"), "unknown_call", 404)
+        pytest.skip(f"speaks {protocol.major}.{protocol.minor}: it shows no camera")
+
+
+def test_the_newest_picture_of_an_episode_can_be_seen_without_the_lease(bench: Bench) -> None:
+    shows_its_camera(bench)
+    ready = bench.open()
+    stranger = Bench(bench.url, token=bench.token)
+    numbers = []
+    for t in range(3):
+        seen = bench.step(ready.episode_id, t).observation
+        answer = snapshot(stranger)
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            shown = np.asarray(picture.convert("RGB"), dtype=float)
+        with Image.open(io.BytesIO(base64.b64decode(seen.jpeg))) as picture:
+            observed = np.asarray(picture.convert("RGB"), dtype=float)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert np.abs(shown - observed).mean() < 2.0, "the episode's own observation"
+        assert 0.0 <= float(answer.headers[PICTURE_AGE_HEADER]) < 5000.0
+        assert datetime.fromisoformat(answer.headers[PICTURE_TIME_HEADER]).tzinfo is not None
+        numbers.append(number_of(answer))
+    assert numbers == sorted(set(numbers))
+    stranger.session.close()
+
+
+def test_the_same_picture_keeps_its_number_and_gets_older(bench: Bench) -> None:
+    shows_its_camera(bench)
+    ready = bench.open()
+    bench.step(ready.episode_id, 0)
+    first = snapshot(bench)
+    time.sleep(0.05)
+    second = snapshot(bench)
+    assert (number_of(second), second.content) == (number_of(first), first.content)
+    assert float(second.headers[PICTURE_AGE_HEADER]) >= float(first.headers[PICTURE_AGE_HEADER]) + 40.0
+
+
+def test_looking_all_the_time_changes_nothing_about_an_episode(
+    own_station: tuple[Bench, FaultyDriver],
+) -> None:
+    bench, _ = own_station
+    done = threading.Event()
+    looks = []
+
+    def watch() -> None:
+        with requests.Session() as session:
+            while not done.is_set():
+                looks.append(Bench(bench.url, session=session).call("GET", "/v1/snapshot").status_code)
+
+    def observed() -> list[str]:
+        ready = bench.open()
+        steps = [bench.step(ready.episode_id, t, forward(0.01)).observation.jpeg for t in range(4)]
+        assert bench.finish(ready.episode_id).status_code == 200
+        return [ready.observation.jpeg, *steps]
+
+    unseen = observed()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        assert observed() == unseen
+    finally:
+        done.set()
+        watcher.join()
+    assert set(looks) == {200}
+
+
+def test_nobody_waits_for_a_motion_to_see_the_robot(own_station: tuple[Bench, FaultyDriver]) -> None:
+    bench, driver = own_station
+    ready = bench.open()
+    before = number_of(snapshot(bench))
+    moving, go_on = threading.Event(), threading.Event()
+    step = driver.inner.step
+
+    def slow(target: Any, gripper: float) -> Any:
+        moving.set()
+        go_on.wait(30.0)
+        return step(target, gripper)
+
+    driver.inner.step = slow  # type: ignore[method-assign]
+    stepping = threading.Thread(target=lambda: bench.step(ready.episode_id, 0))
+    stepping.start()
+    try:
+        assert moving.wait(30.0)
+        stranger = Bench(bench.url)
+        assert number_of(snapshot(stranger)) == before, "the motion is not over"
+        assert stepping.is_alive()
+    finally:
+        go_on.set()
+        stepping.join()
+    assert number_of(snapshot(stranger)) == before + 1
+    stranger.session.close()
+
+
+def test_between_episodes_a_camera_is_looked_through_only_while_somebody_asks(tmp_path: Path) -> None:
+    looks = []
+
+    class Counted(MujocoWidowX):
+        def look(self) -> Sample:
+            looks.append(time.monotonic())
+            return super().look()
+
+    driver = Counted(cell=nominal_cell(), renderer="raycast", image_size=IMAGE)
+    with running_station(driver, spool=tmp_path, station_id="own", policy=QUICK) as url:
+        bench = Bench(url)
+        time.sleep(0.3)
+        assert looks == []
+        refused(bench.call("GET", "/v1/snapshot"), "no_picture", 503)
+        first = until(lambda: seen(bench, 1), "a picture")
+        assert bench.status().lease is None
+        later = until(lambda: seen(bench, first + 1), "a newer one")
+        assert later > first
+        bench.session.close()
+    assert all(after - before >= 0.4 for before, after in pairwise(looks))
+
+
+def seen(bench: Bench, least: int) -> int | None:
+    answer = bench.call("GET", "/v1/snapshot")
+    return number_of(answer) if answer.status_code == 200 and number_of(answer) >= least else None
 
 
 # ---- lease and fence -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Builders for the daemon's tests: small valid episodes, and a worker whose phases take no time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -22,9 +22,17 @@ START = datetime(2026, 1, 1, 11, 0, 0, tzinfo=UTC)
 
 
 def build_episode(
-    number: int = 1, *, success: bool | None = True, task_id: str = "open_drawer", steps: int = 3
+    number: int = 1,
+    *,
+    success: bool | None = True,
+    task_id: str = "open_drawer",
+    steps: int = 3,
+    cut: Sequence[int] = (),
 ) -> Episode:
-    """Episode `number`, always the same bytes; `success` None leaves it without a label."""
+    """Episode `number`, always the same bytes; `success` None leaves it without a label.
+
+    `cut` are the flags of its first steps.
+    """
     random = np.random.default_rng(number)
     instants = np.arange(steps + 1, dtype=np.float64) / 5.0
 
@@ -57,7 +65,7 @@ def build_episode(
         t_obs=instants,
         t_cmd=instants[:-1],
         infer_ms=np.full(steps, 12.5, np.float32),
-        flags=np.zeros(steps, np.uint32),
+        flags=np.array([*cut, *[0] * (steps - len(cut))], np.uint32),
     )
     images = np.full((steps + 1, 32, 32, 3), 90, np.uint8)
     for index in range(steps + 1):

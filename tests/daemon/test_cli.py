@@ -285,7 +285,7 @@ CLIPS = Path(__file__).parents[3] / "shared" / "data" / "bridge_v2_sample"
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the sample of real clips lies beside the repository only")
 def test_importing_real_clips_twice_adds_them_once(tmp_path, monkeypatch):
     monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "lab"))
-    first, again = (inside("import", "worldgym-clips", CLIPS).output for _ in range(2))
+    first, again = (inside("import", "worldgym-clips", CLIPS).stdout for _ in range(2))
     assert first == "10 episodes, 355 frames; 10 were new\n"
     assert again == "10 episodes, 355 frames; 0 were new\n"
 

@@ -28,7 +28,7 @@ def test_a_simulated_cell_is_checked_and_leaves_its_report(tmp_path):
     assert done.exit_code == 0, done.output
     tree = json.loads((tmp_path / "check.json").read_text())
     assert tree["allowed_to_move"] is True
-    assert {item["verdict"] for item in tree["items"]} == {"passed", "skipped"}
+    assert {item["verdict"] for item in tree["items"]} == {"passed"}
     assert "home of close_drawer" in done.output
     assert "Bring-up check of widowx_250s" in (tmp_path / "check.md").read_text()
 
@@ -38,6 +38,16 @@ def test_a_dry_run_asks_nothing(tmp_path):
     assert done.exit_code == 0
     assert "[y/N]" not in done.output
     assert json.loads((tmp_path / "check.json").read_text())["dry_run"] is True
+
+
+def test_the_report_can_be_the_answer_and_the_questions_are_beside_it(tmp_path):
+    done = run(tmp_path, "--sim", "--json", answer="n\n")
+    assert done.exit_code == 2
+    tree = json.loads(done.stdout)
+    assert tree == {"folder": str(tmp_path), **json.loads((tmp_path / "check.json").read_text())}
+    assert (tree["exit_status"], tree["allowed_to_move"]) == (2, False)
+    assert "[y/N]" in done.stderr
+    assert "the report is" in done.stderr
 
 
 def test_somebody_who_says_no_is_heard(tmp_path):

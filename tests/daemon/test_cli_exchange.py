@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,17 +16,19 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.cli_exchange import FORMATS, needs
+from daemon.cli_exchange import FORMATS, exported, needs
 from storage.interchange.errors import (
     DatasetUndeclared,
     DatasetUnsealed,
+    ExportDiffers,
     ExtraMissing,
     NothingToExport,
     QueryInvalid,
     TargetNotEmpty,
 )
+from storage.interchange.writer import Counted
 from tests.robot_bridge.autoeval.records import a_record, pickled_record, put_run
-from tests.storage.interchange.laboratory import filled, ids_of, records_of
+from tests.storage.interchange.laboratory import a_store, an_episode, filled, ids_of, keep, records_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 every_format = pytest.mark.parametrize("name", FORMATS)
@@ -63,6 +67,67 @@ def test_progress_is_shown_beside_the_answer_and_not_in_it(name: str, lab: Path,
     assert f"export {name}" in done.stderr
     assert "4/4" in done.stderr
     assert "4/4" not in done.stdout
+
+
+def begin(name: str, folder: Path, *, lab: Path) -> None:
+    """Export until the last of four episodes has a sound broken file, as a full disk would have it."""
+    (folder.parent / "blobs").mkdir(exist_ok=True)
+    hidden = last_picture_of(lab)
+    hidden.rename(folder.parent / "blobs" / hidden.name)
+    assert inside("export", name, folder, lab=lab).exit_code == 1
+    (folder.parent / "blobs" / hidden.name).rename(hidden)
+
+
+def last_picture_of(lab: Path) -> Path:
+    """A blob that only the last episode needs."""
+    with closing(sqlite3.connect(lab / "gymnastd.sqlite3")) as connection:
+        query = "SELECT sha256 FROM episode_blobs WHERE episode_id = ? LIMIT 1"
+        ((sha256,),) = connection.execute(query, ["00000000-0000-0000-0000-000000000004"])
+    return lab / "blobs" / sha256[:2] / sha256
+
+
+@every_format
+def test_the_same_command_goes_on_and_the_bar_begins_at_what_is_there(
+    name: str, lab: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    begin(name, out, lab=lab)
+    done = inside("export", name, out, lab=lab)
+    assert done.stdout.endswith(
+        f"4 episodes in {out}, sealed by {out}/manifest.json; 3 of them were there already\n"
+    )
+    assert "check what is there: 3/3" in done.stderr
+    assert f"export {name}: 4/4" in done.stderr
+    assert "0/4" not in done.stderr
+    assert isinstance(inside("export", name, out, lab=lab).exception, TargetNotEmpty)
+
+
+def test_the_answer_as_json_counts_what_was_there_and_what_came_too_late(lab: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    begin("rlds", out, lab=lab)
+    store = a_store(lab)
+    keep(store, an_episode(8), number=8, now=NOON)
+    store.database.dispose()
+    document = json.loads(inside("export", "rlds", out, "--json", lab=lab).stdout)
+    assert document == {
+        "episodes": 4,
+        "before": 3,
+        "later": 1,
+        "folder": str(out),
+        "manifest": str(out / "manifest.json"),
+    }
+
+
+def test_what_came_too_late_is_told_in_words() -> None:
+    said = exported(Counted(episodes=4, before=0, later=2), Path("out"))
+    assert said.endswith("manifest.json; 2 that came since it was begun are not among them")
+
+
+def test_another_query_is_no_way_to_go_on(lab: Path, tmp_path: Path) -> None:
+    begin("rlds", tmp_path / "out", lab=lab)
+    refused = inside("export", "rlds", tmp_path / "out", "--query", "task=open_drawer", lab=lab)
+    assert isinstance(refused.exception, ExportDiffers)
+    assert "the query was (all), is task=open_drawer" in str(refused.exception)
 
 
 def test_a_query_narrows_what_leaves(lab: Path, tmp_path: Path) -> None:
@@ -117,8 +182,6 @@ def test_a_dataset_of_others_needs_its_convention(name: str, lab: Path, tmp_path
 def test_flags_and_verdicts_arrive_in_the_other_lab(lab: Path, tmp_path: Path) -> None:
     inside("export", "bridge-raw", tmp_path / "out", lab=lab)
     inside("import", "bridge-raw", tmp_path / "out", lab=tmp_path / "other")
-    from tests.storage.interchange.laboratory import a_store
-
     before, after = records_of(a_store(lab)), records_of(a_store(tmp_path / "other"))
     assert {each: record.held_out for each, record in before.items()} == {
         each: record.held_out for each, record in after.items()
@@ -156,8 +219,6 @@ def test_serve_loads_no_format_of_others() -> None:
 
 
 def test_two_labs_are_two_stores(lab: Path, tmp_path: Path) -> None:
-    from tests.storage.interchange.laboratory import a_store
-
     assert len(ids_of(a_store(lab))) == 4
     assert ids_of(a_store(tmp_path / "fresh")) == []
 

@@ -64,6 +64,7 @@ def test_before_anything_is_kept_each_says_so(served):
         ("episodes",): "no episode has been recorded yet",
         ("checkpoints",): "there is no checkpoint yet",
         ("alarms",): "no alarm; 0 policies acted in several iterations",
+        ("stations",): "no station has been seen yet",
         ("success-rates", "--by", "task"): "no episode has been recorded yet",
     }.items():
         assert run(served, *words).stdout.strip() == sentence
@@ -77,6 +78,33 @@ def test_episodes_are_listed_with_their_verdict_and_who_gave_it(served, played):
     assert [row[0] for row in rows[1:]] == [str(UUID(int=2)), EPISODE]
     assert [row[5] for row in rows[1:]] == ["unknown, nobody", "success, sim_predicate"]
     assert len(json.loads(run(served, "episodes", "--limit", 1, "--json").stdout)["items"]) == 1
+
+
+def test_notes_are_listed_and_stand_below_their_episode(served, played):
+    played(1)
+    assert run(served, "notes", EPISODE).stdout.strip() == "nobody has written a note on it yet"
+    assert len(cells(run(served, "episode", EPISODE).stdout)) == 2
+    for text in ("the cable snagged", "[/red] as it is"):
+        run(served, "note", EPISODE, text, "--author", "ann")
+    rows = cells(run(served, "notes", EPISODE).stdout)
+    assert rows[0] == ["at", "who", "note"]
+    assert [row[1:] for row in rows[1:]] == [["ann", "the cable snagged"], ["ann", "[/red] as it is"]]
+    head, record, *below = cells(run(served, "episode", EPISODE).stdout)
+    assert dict(zip(head, record, strict=True))["notes"] == "2"
+    assert below == rows
+    assert dict(zip(*cells(run(served, "episodes").stdout), strict=True))["notes"] == "2"
+
+
+def test_stations_say_what_was_cut_and_how_long_steps_took(served, played):
+    played(1)
+    head, row = cells(run(served, "stations").stdout)
+    told = dict(zip(head, row, strict=True))
+    assert (told["station"], told["episodes"], told["measured"]) == ("cell-1", "1", "1")
+    assert (told["invalid"], told["steps cut"], told["by stage"]) == ("0 %", "0 %", "")
+    assert told["step, ms"] == "204, 204"
+    (record,) = json.loads(run(served, "stations", "--json").stdout)["items"]
+    health = record["health"]
+    assert (record["id"], health["steps"], health["cut_steps"]) == ("cell-1", 3, 0)
 
 
 def test_labels_show_every_verdict_and_which_one_counts(served, played):
@@ -94,7 +122,10 @@ def test_a_film_is_fetched_into_a_file(served, played, tmp_path):
     played(1)
     done = run(served, "video", EPISODE, "--out", tmp_path / "film.mp4")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+    film = (tmp_path / "film.mp4").read_bytes()
+    assert film[4:8] == b"ftyp"
+    told = json.loads(run(served, "video", EPISODE, "--out", tmp_path / "film.mp4", "--json").stdout)
+    assert told == {"episode": EPISODE, "file": str(tmp_path / "film.mp4"), "bytes": len(film)}
 
 
 def test_a_strip_that_an_iteration_left_is_fetched_and_one_that_it_did_not_is_told(served, now, tmp_path):
@@ -106,6 +137,9 @@ def test_a_strip_that_an_iteration_left_is_fetched_and_one_that_it_did_not_is_to
     file = tmp_path / "strip.jpg"
     assert run(served, "film-strip", 1, "open_drawer", "real", "--out", file).exit_code == 0
     assert file.read_bytes() == b"\xff\xd8real"
+    told = json.loads(run(served, "film-strip", 1, "open_drawer", "real", "--out", file, "--json").stdout)
+    which = {"iteration": 1, "task": "open_drawer", "origin": "real"}
+    assert told == {**which, "file": str(file), "bytes": len(b"\xff\xd8real")}
     missing = run(served, "film-strip", 1, "close_drawer", "real", "--out", file)
     assert isinstance(missing.exception, PageNotFound)
 
@@ -179,6 +213,14 @@ def test_success_can_be_kept_apart_in_any_way_and_written_as_csv(served, save, p
     assert run(served, "success-rates", "--csv", "--json").exit_code == 2
     late = run(served, "success-rates", "--by", "task", "--since", "2100-01-01T00:00:00Z").stdout
     assert late.strip() == "no episode has been recorded yet"
+
+
+def test_the_ledger_is_written_as_csv_too(served, now):
+    claim(served, now)
+    head, row = run(served, "ledger", "--csv").stdout.splitlines()
+    assert head.startswith("iteration,robot_episodes,robot_seconds,worker_seconds.collect,")
+    assert row.startswith("1,0,0.0,0.0,")
+    assert run(served, "ledger", "--csv", "--json").exit_code == 2
 
 
 def claim(served, now):

@@ -1,14 +1,17 @@
 """`gymnastd token`: made, listed and revoked beside the daemon; the secret is printed once."""
 
+from datetime import UTC, datetime
+
 import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.settings import load_settings
+from daemon.settings import Settings, load_settings
 from daemon.stores import open_database
 from storage import access_tokens, audit
 from storage.access_token_errors import AccessTokenExists, AccessTokenInvalid
 from storage.errors import RowMissing
+from tests.daemon.serving import serving
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +101,44 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(arguments, error):
 def test_a_token_without_a_scope_is_not_made():
     assert create("ann").exit_code == 2
     assert "there is no token" in token("list").output
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A daemon on another machine's data, and a file with an admin's token of it."""
+    settings = Settings(data_dir=tmp_path / "elsewhere", worker_count=0)
+    with serving(settings) as served:
+        with served.services.database.write() as session:
+            made = access_tokens.create(
+                session, "root", scopes=["admin", "read"], expires_at=None, now=datetime.now(UTC)
+            )
+        file = tmp_path / "admin"
+        file.write_text(made[1])
+        yield ("--url", served.url, "--token-file", file)
+
+
+def test_with_an_address_the_daemon_there_is_asked_and_not_this_machines_database(elsewhere):
+    made = create("ann", "--scope", "read", "--expires-days", 2, *elsewhere)
+    assert made.exit_code == 0, made.output or made.exception
+    assert access_tokens.read(made.stdout.strip()) is not None
+    assert "token ann may read until 20" in made.stderr
+    there = [line.split("\t") for line in token("list", *elsewhere).output.splitlines()]
+    assert [(line[0], line[1]) for line in there] == [("root", "admin, read"), ("ann", "read")]
+    assert there[1][2].startswith("in force until ")
+    assert there[1][3].startswith("made 20")
+    assert "there is no token" in token("list").output, "here nothing was made"
+    assert token("revoke", "ann", *elsewhere).stdout == "token ann is revoked\n"
+    assert token("list", *elsewhere).output.splitlines()[1].split("\t")[2].startswith("revoked ")
+
+
+def test_over_rest_only_an_admin_makes_one_and_the_last_one_stays(elsewhere, tmp_path):
+    reader = tmp_path / "reader"
+    reader.write_text(create("ann", "--scope", "read", *elsewhere).stdout)
+    beyond = create("bob", "--scope", "read", *elsewhere[:3], reader)
+    assert beyond.exception.problem_code == "forbidden"
+    assert beyond.stdout == ""
+    token("revoke", "ann", *elsewhere)
+    last = token("revoke", "root", *elsewhere)
+    assert last.exception.problem_code == "last_token"
+    stranger = token("list", *elsewhere[:2])
+    assert stranger.exception.problem_code == "unauthorized"

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.events.feed import HEARTBEAT_S
 from daemon.iteration import advance
 from daemon.run_log import phase_log
 from daemon.settings import Settings
-from storage import episodes, events, iterations, labels, phase_runs
+from storage import episodes, events, iterations, labels, notes, phase_runs
 from tests.daemon.serving import serving
 
 EPISODE = str(UUID(int=1))
@@ -56,7 +60,31 @@ def test_the_log_of_the_last_started_phase_is_shown(served, caplog):
         logging.getLogger("daemon.phases.test").info("hello from the phase")
     done = run(served, "logs", str(claimed.iteration_number), "--tail", "1")
     assert done.stdout.endswith("INFO daemon.phases.test hello from the phase\n")
+    told = json.loads(run(served, "logs", str(claimed.iteration_number), "--tail", "1", "--json").stdout)
+    assert (told["iteration"], told["phase"], told["attempt"]) == (claimed.iteration_number, claimed.phase, 1)
+    assert [line.endswith("hello from the phase") for line in told["lines"]] == [True]
     assert run(served, "logs", str(claimed.iteration_number), "--phase", "update_policy").exit_code == 1
+
+
+def test_what_is_watched_is_told_to_programs_until_they_have_seen_enough(served, now):
+    command = [sys.executable, "-m", "daemon.cli", "watch", "--json", "--url", served.url]
+    with served.services.database.write() as session:
+        events.note(session, "judge_away", at=now, facts={"reason": "before"})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            told = map(json.loads, watching.stdout)
+            assert any(each["kind"] == "judge_away" for each in told)
+            standing = next(each for each in told if each["kind"] == "standing")
+            addresses = [robot["address"] for robot in standing["items"]]
+            assert addresses == [served.services.settings.station_url]
+            with served.services.database.write() as session:
+                events.note(session, "judge_back", at=now, facts={})
+            assert next(each["text"] for each in told if each["kind"] == "judge_back")
+            watching.send_signal(signal.SIGINT)
+            # a signal that comes just as a read begins waits for the stream's next heartbeat
+            assert watching.wait(4 * HEARTBEAT_S) == 0
+        finally:
+            watching.kill()
 
 
 @pytest.mark.parametrize(("verdict", "success"), [("success", True), ("failure", False), ("unknown", None)])
@@ -76,11 +104,40 @@ def test_a_verdict_is_added_with_who_and_why(served, an_episode, now, verdict, s
     assert [(row.source, row.answer) for row in own] == [("human", "seen")]
 
 
-def test_an_episode_that_is_not_there_is_told(served):
-    done = run(served, "label", "nowhere", "success", "--labeller", "ann")
+@pytest.mark.parametrize(
+    "words", [("label", "nowhere", "success", "--labeller", "ann"), ("note", "nowhere", "it snagged")]
+)
+def test_an_episode_that_is_not_there_is_told(served, words):
+    done = run(served, *words)
     assert done.exit_code == 1
+    assert done.exception.problem_code == "not_found"
 
 
-@pytest.mark.parametrize("command", ["watch", "events", "logs", "label"])
+def test_a_note_is_added_once_under_its_key_and_judges_nothing(served, an_episode, now):
+    database = served.services.database
+    with database.write() as session:
+        provenance = episodes.Provenance(origin="base")
+        row, _ = episodes.commit(
+            session, served.services.blobs, an_episode(2), provenance=provenance, now=now
+        )
+        before = [label.id for label in labels.history(session, row.id)]
+    for _ in range(2):
+        done = run(served, "note", row.id, " it snagged at step 20 ", "--author", "ann", "--key", "k")
+        assert done.stdout == f"episode {row.id} has a note by ann\n"
+    with database.read() as session:
+        assert [(one.author, one.text) for one in notes.history(session, row.id)] == [
+            ("ann", "it snagged at step 20")
+        ]
+        assert [label.id for label in labels.history(session, row.id)] == before
+
+
+@pytest.mark.parametrize("text", ["", "x" * 2001])
+def test_a_note_of_no_use_is_refused_by_its_field(served, text):
+    done = run(served, "note", EPISODE, text)
+    assert done.exception.problem_code == "request_invalid"
+    assert "body.text" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["watch", "events", "logs", "label", "note"])
 def test_every_command_explains_itself(command):
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0

@@ -3,6 +3,7 @@
 import json
 import threading
 from datetime import UTC, datetime
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.cli_worlds import encoded
+from daemon.client import DaemonClient
 from daemon.errors import DaemonRefused, RequestInvalid
 from daemon.settings import Settings
 from daemon.world_client import WorldClient
-from daemon.worlds.errors import WhatIfFailed
+from daemon.worlds.errors import WhatIfFailed, WhatIfWaits
 from storage import what_ifs
 from tests.daemon.serving import serving
 
@@ -100,7 +103,34 @@ def test_one_that_failed_says_why(served, picture):
     assert "failed with retired: the policy is gone" in str(done.exception)
 
 
+def test_waiting_for_one_has_an_end(served, picture):
+    client = WorldClient(served.url)
+    record = client.ask_what_if({"image": encoded(picture), "instruction": "open it"})
+    with pytest.raises(WhatIfWaits, match=f"what-if {record['id']} is still queued after"):
+        client.wait_what_if(record["id"], poll_s=0.01, timeout_s=0.05)
+    worker(served.services).join(60)
+    assert client.wait_what_if(record["id"])["state"] == "finished"
+
+
+@pytest.mark.parametrize("wait", [DaemonClient.wait, WorldClient.wait_what_if])
+def test_no_client_waits_for_ever_unless_it_is_told_to(wait):
+    default = signature(wait).parameters["timeout_s"].default
+    assert 3600.0 < default <= 7 * 86_400.0
+
+
 def test_what_cannot_be_asked_is_told(served, picture, tmp_path):
     assert isinstance(run(served, "--image", tmp_path / "none.png", *ASKED).exception, RequestInvalid)
     assert isinstance(run(served, "--image", picture).exception, DaemonRefused)
     assert isinstance(run(served, "--episode", "nowhere").exception, DaemonRefused)
+
+
+def test_what_was_asked_is_listed_newest_first_and_in_pages(served, picture):
+    for instruction in ("open it", "close it"):
+        run(served, "--image", picture, "--instruction", instruction)
+    words = ("what-ifs", "--limit", 1, "--url", served.url)
+    done = CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "200"})
+    assert "close it" in done.stdout
+    assert "open it" not in done.stdout
+    cursor = done.stdout.strip().rsplit(" ", 1)[1]
+    rest = CliRunner().invoke(app, [*map(str, words), "--cursor", cursor, "--json"])
+    assert json.loads(rest.stdout)["items"][0]["instruction"] == "open it"

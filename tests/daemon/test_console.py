@@ -2,10 +2,8 @@ import io
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
 from daemon.console import (
-    PhaseBars,
     alarm_lines,
     follow,
     learning_lines,
@@ -13,11 +11,13 @@ from daemon.console import (
     said,
     show_iteration,
     show_iterations,
+    show_phases,
     show_success_rates,
     trial_lines,
     trust_lines,
 )
 from daemon.errors import IterationFailed
+from daemon.progress_bar import Bars
 
 
 def a_console():
@@ -70,17 +70,19 @@ class Replay:
 
 
 def test_every_attempt_gets_one_bar_that_follows_it():
-    progress = Progress(console=a_console())
-    bars = PhaseBars(progress)
-    bars.show(a_record(phases=[a_run(progress=0.25)]))
-    bars.show(a_record(phases=[a_run(progress=0.75, text="episode 6 of 8")]))
-    failed = a_run(state="failed", finished_at="t", error={"code": "busy_robot", "message": "m"})
-    bars.show(a_record(phases=[failed, a_run(attempt=2, progress=0.1)]))
-    first, second = progress.tasks
-    assert (first.fields["phase"], first.description) == ("collect", "failed (busy_robot)")
-    assert (second.fields["phase"], second.completed) == ("collect #2", 0.1)
-    assert first.stop_time is not None
-    assert second.stop_time is None
+    console = a_console()
+    with Bars(console=console, clock=lambda: 0.0) as bars:
+        show_phases(bars, a_record(phases=[a_run(progress=0.25)]))
+        show_phases(bars, a_record(phases=[a_run(progress=0.75, text="episode 6 of 8")]))
+        failed = a_run(state="failed", finished_at="t", error={"code": "busy_robot", "message": "m"})
+        again = a_run(attempt=2, progress=1.0)
+        for _ in range(2):
+            show_phases(bars, a_record(phases=[failed, again]))
+    assert console.file.getvalue().splitlines() == [
+        "collect: 25 %, episode 4 of 8",
+        "collect: 50 %, failed (busy_robot)",
+        "collect #2: 100 %, episode 4 of 8",
+    ]
 
 
 def test_following_gives_the_last_record():
@@ -212,8 +214,19 @@ def test_what_became_of_a_candidate_is_told_with_both_counts(decision, said):
     trial = {"decision": decision, "probability_better": 0.987, "by_task": {"open_drawer": counts}}
     (line,) = trial_lines(trial)
     assert line == f"{said}, better with probability 0.99: open_drawer 9/10 against 4/10"
+    carried = {"from": 1, "iterations": [1], "before": 8, "episodes": 20, "of": 24}
+    *_, line = trial_lines({**trial, "carried": carried, "carries_left": 0})
+    assert line == "  carried on from iteration 1, 20 of 24 episodes so far"
+    goes_on = trial_lines({**trial, "carries_left": 1})[1:]
+    assert goes_on == ["  the next iteration of the lineage carries it on"] * (decision == "undecided")
     assert trial_lines(None) == []
     assert trial_lines({"decision": "adopted"}) == ["candidate adopted without a trial"]
+
+
+def test_why_a_trial_is_not_carried_on_is_told_where_there_is_another_or_none():
+    why = "the trial of policy 4, undecided in iteration 1, is not carried on: steps was 40 and is 30"
+    assert learning_lines(a_record(trial_not_carried=why)) == [why]
+    assert learning_lines(a_record(trial_not_carried=None)) == []
 
 
 def test_the_audit_of_the_judge_and_tasks_that_were_left_out_are_told():
@@ -221,9 +234,11 @@ def test_the_audit_of_the_judge_and_tasks_that_were_left_out_are_told():
     record = a_record(
         judge_audit={"open_drawer": counts, "close_drawer": {**counts, "hits": 2}},
         tasks_left_out={"open_drawer": "the judge is no good"},
+        full_length={"close_drawer": "the judge errs"},
     )
     assert learning_lines(record) == [
         "the judge says what the label says: close_drawer 6 of 7; open_drawer 9 of 10",
+        "close_drawer had its full length: the judge errs",
         "open_drawer left out: the judge is no good",
     ]
     assert learning_lines(a_record()) == []

@@ -1,8 +1,10 @@
 from datetime import UTC, datetime
 from functools import partial
 
+import pytest
+
 from daemon.curves import append_moment as append_moment_at
-from daemon.curves import curves_path, read_curves, thinned
+from daemon.curves import curves_path, read_curves, telling, thinned
 
 append_moment = partial(append_moment_at, now=datetime(2026, 1, 1, 12, 0, tzinfo=UTC))
 
@@ -56,11 +58,13 @@ def test_every_line_says_when_it_was_and_the_time_is_no_curve(tmp_path):
     assert line == '{"at": "2026-01-01T12:00:00+00:00", "update": 1.0, "loss": 0.5}\n'
 
 
-def test_a_long_curve_is_thinned_but_keeps_its_ends():
-    points = [(float(x), float(x * x)) for x in range(2001)]
+def test_a_long_curve_is_thinned_but_keeps_its_ends_and_its_spikes():
+    points = [(float(x), float(x * x % 13)) for x in range(2001)]
+    points[1234] = (1234.0, 99.0)
     kept = thinned(points)
     assert len(kept) == 500
     assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert (1234.0, 99.0) in kept
     assert set(kept) <= set(points)
     assert kept == sorted(set(kept)), "in order, none twice"
 
@@ -68,3 +72,13 @@ def test_a_long_curve_is_thinned_but_keeps_its_ends():
 def test_a_short_curve_is_left_alone():
     points = [(0.0, 1.0), (1.0, 2.0)]
     assert thinned(points) == points
+
+
+@pytest.mark.parametrize("many", [2, 3, 4, 5, 6, 7, 50, 51])
+@pytest.mark.parametrize("most", [2, 3, 4, 5, 6])
+def test_few_values_say_the_most_whatever_their_number(many, most):
+    values = [0.0] * many
+    values[many // 2] = 1.0
+    kept = telling(values, most)
+    assert len(kept) <= max(most, 4), "the ends, and the lowest and the highest between them"
+    assert {0, many // 2, many - 1} <= set(kept)

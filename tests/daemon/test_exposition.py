@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from daemon.exposition import Family, Sample, gauge, render
+from daemon.exposition import Family, Sample, gauge, read, render
 
 
 def test_a_family_has_its_help_and_type_before_its_samples():
@@ -48,3 +48,40 @@ def test_what_would_break_a_line_is_escaped():
 )
 def test_numbers_are_written_as_the_format_wants(value, text):
     assert render([gauge("a", "m", value)]).splitlines()[-1] == f"a {text}"
+
+
+def test_what_was_written_is_read_back():
+    nasty = {"t": 'q"\\\n, x="} 7', "u": r"\n"}
+    hours = Family(
+        name="hours",
+        kind="histogram",
+        meaning="two\nlines \\",
+        samples=(
+            Sample(value=1, labels={"le": "0.5", **nasty}, suffix="_bucket"),
+            Sample(value=0.25, suffix="_sum"),
+        ),
+    )
+    read_back = read(render([hours, gauge("b", "m", 3)]))
+    assert read_back == [
+        {
+            "name": "hours",
+            "kind": "histogram",
+            "meaning": "two\nlines \\",
+            "samples": [
+                {"name": "hours_bucket", "labels": {"le": "0.5", **nasty}, "value": 1},
+                {"name": "hours_sum", "labels": {}, "value": 0.25},
+            ],
+        },
+        {
+            "name": "b",
+            "kind": "gauge",
+            "meaning": "m",
+            "samples": [{"name": "b", "labels": {}, "value": 3}],
+        },
+    ]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_read_as_nothing(value):
+    ((sample,),) = (family["samples"] for family in read(render([gauge("a", "m", value)])))
+    assert sample["value"] is None

@@ -64,7 +64,7 @@ def test_nothing_beats_after_the_end(run):
         heartbeat.report(0.5, "half")
     beaten = run.row().heartbeat_at
     run.instant += timedelta(hours=1)
-    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    assert not {thread.name for thread in threading.enumerate()} & {"heartbeat", "stall-watch"}
     assert run.row().heartbeat_at == beaten
 
 
@@ -117,3 +117,49 @@ def test_silence_gives_the_run_to_the_next_attempt_and_ends_the_process(run):
     assert (run.row().state, run.row().error_code) == ("failed", "phase_stalled")
     with run.database.write() as session:
         assert phase_runs.claim(session, "other", ttl_s=1.0, now=run.instant).attempt == 2
+
+
+class Away:
+    """A database behind whose `write` nothing comes back until it is there again."""
+
+    def __init__(self, database) -> None:
+        self.there, self.asked, self._database = threading.Event(), threading.Event(), database
+
+    def write(self):
+        self.asked.set()
+        assert self.there.wait(60.0)
+        return self._database.write()
+
+
+@pytest.fixture
+def away(run):
+    run.database = away = Away(run.database)
+    yield away
+    away.there.set()
+
+
+def test_silence_ends_the_process_also_while_a_beat_waits_for_the_database(run, away, monkeypatch, caplog):
+    monkeypatch.setattr("daemon.heartbeat.GIVE_BACK_S", 0.1)
+    with run.heartbeat(stall_after_s=0.3):
+        assert away.asked.wait(5.0)
+        until(lambda: run.left)
+        away.there.set()
+    assert run.left == [True]
+    assert "left without giving back phase=collect" in caplog.text
+
+
+def test_the_end_of_a_phase_waits_for_a_beat_that_hangs_only_so_long(run, away, monkeypatch, caplog):
+    monkeypatch.setattr("daemon.heartbeat.JOIN_S", 0.1)
+    with run.heartbeat():
+        assert away.asked.wait(5.0)
+    assert "heartbeat still waits for the database phase=collect" in caplog.text
+    assert not run.left
+
+
+def test_silence_ends_the_process_also_of_a_phase_that_has_lost_its_lease(run, caplog):
+    with run.heartbeat(stall_after_s=0.4):
+        with run.database.write() as session:
+            phase_runs.cancel(session, run.claimed.iteration_id, now=run.instant)
+        until(lambda: "lease lost" in caplog.text)
+        until(lambda: run.left)
+    assert run.left == [True]

@@ -142,7 +142,7 @@ OUTCOME = {
     "gate": {"accepted": True},
     "trust": {"horizon": 12, "overall": {"agreement": 0.8, "optimism": 0.1}},
     "judge_audit": {"open_drawer": {"agreement": 0.9}},
-    "trial": {"decision": "promoted", "probability_better": 0.99},
+    "trial": {"decision": "promoted", "probability_better": 0.99, "carried": {"from": 1}},
     "imagined_success": {"open_drawer": {"first": 0.1, "last": 0.5}},
     "tasks_left_out": {"close_drawer": "not trusted"},
 }
@@ -162,14 +162,15 @@ def test_what_was_measured_stands_side_by_side(database, iterate):
         "left out, close_drawer": (None, "not trusted"),
         "trial": (None, "promoted"),
         "candidate better with probability": (None, 0.99),
+        "trial carried on from iteration": (None, 1),
     }
 
 
 def test_real_success_comes_with_its_interval_and_a_relabelled_episode_changes_it(
     database, iterate, blobs, an_episode, now
 ):
-    for number in (1, 2):
-        iterate()
+    for number, phases in ((1, {"finetune_world_model": (inputs(), OUTCOME)}), (2, {})):
+        iterate(**phases)
         with database.write() as session:
             row = find_iteration(session, number)
             provenance = episodes.Provenance(origin="collect", iteration_id=row.id)
@@ -178,10 +179,34 @@ def test_real_success_comes_with_its_interval_and_a_relabelled_episode_changes_i
                 verdict = labels.Verdict(success=False, source="human", at=now + timedelta(seconds=1))
                 labels.append(session, an_episode(2).manifest.episode_id, verdict, now=now)
     found = {each["what"]: each for each in diff(database)["measured"]}
-    assert list(found) == ["real success", "real success, open_drawer"]
+    assert list(found)[:3] == ["real success", "real success, open_drawer", "held-out error"]
     rates = [found["real success"][side] for side in ("from", "to")]
     assert [(rate["successes"], rate["episodes"]) for rate in rates] == [(1, 1), (0, 1)]
     assert rates[0]["wilson_low"] < 1 == rates[0]["wilson_high"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "outcome", "name"),
+    [
+        ({"stop_on_success": True}, {}, ", ended on success"),
+        ({"stop_on_success": True}, {"full_length": {"open_drawer": "the judge errs"}}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_success_of_episodes_that_a_judge_could_end_does_not_stand_beside_that_of_full_length(
+    database, iterate, blobs, an_episode, now, spec, outcome, name
+):
+    for number, own in ((1, {}), (2, spec)):
+        iterate(own, collect=(inputs(phase="collect"), outcome))
+        with database.write() as session:
+            row = find_iteration(session, number)
+            provenance = episodes.Provenance(origin="collect", iteration_id=row.id)
+            episodes.commit(session, blobs, an_episode(number), provenance=provenance, now=now)
+    found = {
+        each["what"]: (each["from"] is not None, each["to"] is not None)
+        for each in diff(database)["measured"]
+    }
+    assert found[f"real success{name}"] == found[f"real success, open_drawer{name}"] == (not name, True)
 
 
 def test_changes_see_what_is_nested_and_take_lists_as_one_value():

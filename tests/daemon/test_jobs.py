@@ -4,13 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.events import disk, webhooks
+from daemon.events import alarms, disk, webhooks
 from daemon.events.feed import LOOK_EVERY_S, Feed
+from daemon.events.stations import LOOK_EVERY_S as STATIONS_EVERY_S
 from daemon.events.webhooks import Webhooks
-from daemon.jobs import jobs
+from daemon.jobs import jobs, upkeep_job
 from daemon.scheduler import Job, Scheduler
 from daemon.settings import Settings
+from daemon.station_watch import StationWatch
 from daemon.supervisor import Supervisor
+from daemon.upkeep import Upkeep
 from storage import events
 from storage.blobs import BlobStore
 from storage.errors import DiskFull
@@ -18,27 +21,39 @@ from storage.errors import DiskFull
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(data_dir=tmp_path, worker_count=0, disk_low_gb=1e9)
+    nobody = "http://127.0.0.1:9"
+    return Settings(data_dir=tmp_path, worker_count=0, min_free_disk_mb=10**9, station_url=nobody)
 
 
 @pytest.fixture
-def work(settings, sqlite_database, tmp_path, now) -> dict[str, Job]:
+def stations(settings):
+    watch = StationWatch(settings)
+    yield watch
+    watch.close()
+
+
+@pytest.fixture
+def work(settings, sqlite_database, tmp_path, now, stations) -> dict[str, Job]:
     found = jobs(
         settings,
         sqlite_database,
         BlobStore(tmp_path / "blobs"),
         feed=Feed(sqlite_database),
         hooks=Webhooks((), sqlite_database, now=lambda: now),
+        stations=stations,
     )
-    return {job.name: job for job in found}
+    own = upkeep_job(Upkeep(settings, sqlite_database))
+    return {job.name: job for job in (*found, own)}
 
 
 def test_every_job_has_a_name_of_its_own_and_its_own_pace(work):
-    paces = {name: work[name].every_s for name in ("events", "webhooks", "disk")}
+    paces = {name: work[name].every_s for name in ("events", "webhooks", "disk", "alarms", "stations")}
     assert paces == {
         "events": LOOK_EVERY_S,
         "webhooks": webhooks.LOOK_EVERY_S,
         "disk": disk.LOOK_EVERY_S,
+        "alarms": alarms.LOOK_EVERY_S,
+        "stations": STATIONS_EVERY_S,
     }
     sweeps = [job for job in work.values() if job.every_s >= 3600]
     assert {job.name for job in sweeps} >= {"sweep_blobs", "sweep_work"}

@@ -117,6 +117,9 @@ def test_episodes_of_both_policies_of_a_trial_took_the_robots_time() -> None:
     (point,) = points_of([record])
     assert point["robot_episodes"] == 16
     assert rows_of([point])[0][4] == "promoted"
+    record["trial"]["carried"] = {"from": 1, "before": 6}
+    (point,) = points_of([record])
+    assert point["robot_episodes"] == 10, "six of them were run in the iteration before"
 
 
 def test_the_table_for_documents_has_a_line_per_iteration() -> None:
@@ -175,7 +178,7 @@ def test_a_spec_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None:
     plan = Plan(iterations=1, cell_seed=5, seed=1, spec=SMALL)
     assert prove_learning(plan, out=tmp_path, arms=("loop", "control")) == 0
@@ -186,8 +189,14 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
         assert [point["mean"]["episodes"] for point in points] == [4, 4]
         assert points[1]["imagined"] == {}, "the last iteration only measures"
     assert first["control"]["points"][0]["world_model_accepted"] is False, "nothing was learned"
-    assert prove_learning(plan, out=tmp_path) == 0
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(SMALL))
+    words = ["--out", tmp_path, "--iterations", 1, "--cell-seed", 5, "--seed", 1, "--spec", spec]
+    done = CliRunner().invoke(app, ["bench", "learning", *map(str, words), "--json"])
+    assert done.exit_code == 0, done.output or done.exception
     again = json.loads((tmp_path / "learning.json").read_text())
+    assert json.loads(done.stdout) == {"folder": str(tmp_path), **again}
+    assert "loop, iteration 2 of 2" in done.stderr
     assert again["loop"]["points"] == first["loop"]["points"], "the same iterations, not new ones"
     assert again["loop"]["cpu_minutes"] > first["loop"]["cpu_minutes"]
     for name in ("learning.md", "learning.svg"):

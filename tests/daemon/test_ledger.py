@@ -4,10 +4,11 @@ import pytest
 
 from daemon.comparison import mean_difference
 from daemon.ledger import NO_GAIN, Books, ledger_of
+from storage.end_rules import EndRule
 from storage.ledger import Spent
 
 
-def books(*iterations, of=None):
+def books(*iterations, of=None, rules=None):
     """Books of (counts by task, robot hours), the oldest first; ids are letters, numbers count from 1."""
     named = [(chr(ord("a") + place), place + 1) for place in range(len(iterations))]
     return Books(
@@ -18,6 +19,7 @@ def books(*iterations, of=None):
             for (id_, _), (_, hours) in zip(named, iterations, strict=True)
         },
         success={id_: counts for (id_, _), (counts, _) in zip(named, iterations, strict=True)},
+        rules={id_: EndRule(number=number) for id_, number in named} | (rules or {}),
     )
 
 
@@ -29,6 +31,15 @@ def test_a_gain_is_the_mean_over_the_tasks_that_both_were_judged_at():
     gain = found.gain(("a", 1), ("b", 2))["gain"]
     expected = mean_difference([((1, 4), (3, 4))])
     assert gain == pytest.approx({"value": expected.value, "low": expected.low, "high": expected.high})
+
+
+def test_a_task_whose_episodes_a_judge_could_end_in_one_of_both_is_no_gain():
+    counts = ({LID: (1, 4), DRAWER: (2, 4)}, 1.0), ({LID: (3, 4), DRAWER: (4, 4)}, 1.0)
+    early = EndRule(number=2, early=True, full_length=frozenset({LID}))
+    gain = books(*counts, rules={"b": early}).gain(("a", 1), ("b", 2))["gain"]
+    assert gain["value"] == pytest.approx(0.5), "the lid's alone"
+    nothing = books(*counts, rules={"b": EndRule(number=2, early=True)}).gain(("a", 1), ("b", 2))
+    assert (nothing["compared_with"], nothing["gain"], nothing["gain_per_robot_hour"]) == (1, None, None)
 
 
 def test_a_gain_is_owed_to_the_robot_hours_before_it_and_not_to_those_that_measured_it():

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from daemon.errors import NothingCollected
+from daemon.checkpoint_record import kept_record
+from daemon.cli import app
+from daemon.errors import NothingCollected, PageNotFound
 from daemon.imports import import_clips
 from daemon.offline import error_lines, finetune_offline, window_of
-from daemon.phases.checkpoints import CANDIDATE, current
+from daemon.phases.checkpoints import current
+from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
-from storage import checkpoints, replay
+from storage import checkpoints, iterations, replay
+from storage.adoption import CANDIDATE
 from storage.interchange.errors import ClipInvalid
+from storage.replay import EpisodeQuery
 from tests.daemon.phases.conftest import tiny_installation, wall_clock
 from tests.daemon.pretrain.test_pretrain import a_clip
 
@@ -78,20 +87,27 @@ def test_finetuning_measures_the_held_out_clip_and_keeps_a_candidate(
     import_clips(settings, clips_folder)
     lines: list[str] = []
     film = settings.data_dir / "film.jpg"
-    record = finetune_offline(settings, origin="imported", updates=3, report=lines.append, film=film)
+    row = finetune_offline(
+        settings,
+        EpisodeQuery(origin="imported"),
+        updates=3,
+        bars=Bars(say=lines.append, shown=False),
+        film=film,
+    )
     with Image.open(film) as picture:
         assert picture.size[1] == 3 * 2 * 64, "real, imagined before, imagined after"
     assert lines[0] == "2 episodes to train on, 1 held out"
     assert any(re.match(r"held-out error at 1 step: [\d.]+ before, [\d.]+ after", line) for line in lines)
     assert any(line.startswith("held-out error at 10 steps") for line in lines)
-    assert record["before"] != record["after"]
+    measured = row.card["held_out_error"]
+    assert measured["before"] != measured["after"]
     database, blobs = open_database(settings), open_blobs(settings)
     with database.read() as session:
         rows, _ = checkpoints.list_checkpoints(session, kind="world_model")
         made, parent = rows
         held_out = {row.id for row in replay.select(session, replay.EpisodeQuery(held_out=True))}
         learned_from = set(checkpoints.episode_ids(session, made.id))
-    assert made.card[CANDIDATE] is True
+    assert (made.id, made.card[CANDIDATE]) == (row.id, True)
     assert made.parent_id == parent.id
     assert len(learned_from) == 2
     assert learned_from.isdisjoint(held_out)
@@ -102,10 +118,26 @@ def test_finetuning_measures_the_held_out_clip_and_keeps_a_candidate(
     database.dispose()
 
 
+def test_the_command_can_answer_with_the_checkpoint_alone(
+    settings: Settings, clips_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_clips(settings, clips_folder)
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
+    done = CliRunner().invoke(app, ["finetune-world-model", "--updates", "2", "--json"])
+    assert done.exit_code == 0, done.output or done.exception
+    made = json.loads(done.stdout)
+    assert (made["kind"], made["lineage"], made["retired_at"]) == ("world_model", "main", None)
+    assert made["card"]["held_out_error"]["after"] > 0
+    assert datetime.fromisoformat(made["created_at"]).utcoffset() == timedelta(0)
+    assert "2 episodes to train on, 1 held out" in done.stderr
+    assert f"id {made['id']}" in done.stderr
+    assert made == kept_record(settings, made["id"]) | {"created_at": made["created_at"]}
+
+
 def test_without_episodes_of_that_origin_it_says_so(settings: Settings, clips_folder: Path) -> None:
     import_clips(settings, clips_folder)
     with pytest.raises(NothingCollected, match="training episodes of origin collect"):
-        finetune_offline(settings, origin="collect", updates=1, report=lambda line: None)
+        finetune_offline(settings, EpisodeQuery(origin="collect"), updates=1, bars=Bars(shown=False))
 
 
 def test_without_held_out_episodes_nothing_is_trained(settings: Settings, clips_folder: Path) -> None:
@@ -113,7 +145,30 @@ def test_without_held_out_episodes_nothing_is_trained(settings: Settings, clips_
         path.unlink()
     import_clips(settings, clips_folder)
     with pytest.raises(NothingCollected, match="held-out episodes of origin imported"):
-        finetune_offline(settings, origin="imported", updates=1, report=lambda line: None)
+        finetune_offline(settings, EpisodeQuery(origin="imported"), updates=1, bars=Bars(shown=False))
+
+
+def test_a_lineage_finetunes_its_own_world_model_on_what_nobody_or_it_has_collected(
+    settings: Settings, clips_folder: Path
+) -> None:
+    import_clips(settings, clips_folder)
+    with pytest.raises(PageNotFound, match="lineage arm-b"):
+        finetune_offline(
+            settings, EpisodeQuery(origin="imported"), lineage="arm-b", updates=1, bars=Bars(shown=False)
+        )
+    database = open_database(settings)
+    with database.write() as session:
+        spec = {"lineage": "arm-b"}
+        iterations.request_iteration(session, spec=spec, idempotency_key=None, now=wall_clock())
+    query = EpisodeQuery(origin="imported", lineage="arm-b")
+    with pytest.raises(NothingCollected, match="of origin imported and lineage arm-b"):
+        finetune_offline(settings, query, lineage="arm-b", updates=1, bars=Bars(shown=False))
+    shared = replace(query, unowned=True)
+    finetune_offline(settings, shared, lineage="arm-b", updates=1, bars=Bars(shown=False))
+    with database.read() as session:
+        rows, _ = checkpoints.list_checkpoints(session, kind="world_model")
+    assert rows[0].lineage == "arm-b"
+    database.dispose()
 
 
 @pytest.mark.parametrize(("steps", "window"), [(3, 4), (12, 6)])
@@ -150,7 +205,8 @@ def test_finetuning_on_real_bridge_clips_lowers_the_held_out_error(tmp_path: Pat
     settings = Settings(data_dir=tmp_path / "data")
     report = import_clips(settings, REAL_CLIPS)
     assert (report.episodes, report.frames) == (10, 355)
-    record = finetune_offline(settings, origin="imported", updates=120, report=lambda line: None)
+    made = finetune_offline(settings, EpisodeQuery(origin="imported"), updates=120, bars=Bars(shown=False))
+    record = made.card["held_out_error"]
     for error in record["by_horizon"].values():
         assert error["after"] < error["before"]
     assert record["by_horizon"]["10"]["latents_after"] < 0.75 * record["by_horizon"]["10"]["latents_before"]

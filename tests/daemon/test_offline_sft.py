@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from daemon.cli import app
 from daemon.errors import NothingCollected
 from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, train_policy
-from daemon.offline_sft import Wanted, imitation_loss, sft_offline
+from daemon.offline_sft import Wanted, imitable, imitation_loss, sft_offline
 from daemon.phases.arms import candidate, champion
+from daemon.phases.clips import Shelf
+from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
 from storage import checkpoints, episodes, iterations
+from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.episodes import Provenance
@@ -68,7 +74,7 @@ def test_successes_are_imitated_and_held_out_ones_measured(
         ("close_drawer", True, False), ("open_drawer", True, True),
     )  # fmt: skip
     lines: list[str] = []
-    row = sft_offline(settings, ALL, config=QUICK, report=lines.append)
+    row = sft_offline(settings, ALL, config=QUICK, bars=Bars(say=lines.append, shown=False))
     assert lines[0] == "2 episodes to imitate, 1 held out"
     assert "nats per token" in lines[1]
     assert learned_from(store, row.id) == {ids[0], ids[3]}
@@ -90,8 +96,35 @@ def test_a_query_says_which(
     ids = put(
         store, ("open_drawer", True, False), ("open_drawer", False, False), ("close_drawer", True, False)
     )
-    row = sft_offline(settings, wanted, config=QUICK, report=lambda line: None)
+    row = sft_offline(settings, wanted, config=QUICK, bars=Bars(shown=False))
     assert learned_from(store, row.id) == {ids[place] for place in places}
+
+
+def test_a_champion_imitates_its_own_lineage_unless_all_are_asked_for(
+    settings: Settings, store: tuple[Database, BlobStore]
+) -> None:
+    database, blobs = store
+    owners: list[str | None] = [None]
+    for lineage in ("main", "arm-b"):
+        with database.write() as session:
+            spec, at = {"lineage": lineage}, wall_clock()
+            row, _ = iterations.request_iteration(session, spec=spec, idempotency_key=None, now=at)
+            owners.append(row.id)
+    ids = []
+    for number, owner in enumerate(owners, 300):
+        episode = build_episode(number, task_id="open_drawer", labels=(some_label(True),), steps=6)
+        origin = Provenance(origin="collect", held_out=False, iteration_id=owner)
+        with database.write() as session:
+            made, _ = episodes.commit(session, blobs, episode, provenance=origin, now=wall_clock())
+        ids.append(made.id)
+    shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
+    for asked, places in (
+        (Wanted(origin="collect"), [0, 1]),
+        (Wanted(origin="collect", lineage="arm-b"), [0, 2]),
+        (Wanted(origin="collect", lineage="arm-b", all_lineages=True), [0, 1, 2]),
+    ):
+        found = imitable(database, shelf, asked, size=16, held_out=False)
+        assert [clip.episode_id for clip in found] == [ids[place] for place in places]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +136,7 @@ def test_nothing_to_imitate_is_said_and_nothing_is_kept(
 ) -> None:
     put(store, *made)
     with pytest.raises(NothingCollected, match=said):
-        sft_offline(settings, ALL, config=QUICK, report=lambda line: None)
+        sft_offline(settings, ALL, config=QUICK, bars=Bars(shown=False))
     with store[0].read() as session:
         rows, _ = checkpoints.list_checkpoints(session, kind="policy")
     assert len(rows) == 1, "the base alone"
@@ -119,13 +152,28 @@ def test_imitating_lowers_the_loss_on_what_is_imitated(settings: Settings) -> No
     assert imitation_loss(policy, clips) < before - 0.1
 
 
+def test_the_command_can_answer_with_the_checkpoint_alone(
+    settings: Settings, store: tuple[Database, BlobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, ("open_drawer", True, False), ("open_drawer", True, True))
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
+    done = CliRunner().invoke(app, ["sft", "--updates", "2", "--json"])
+    assert done.exit_code == 0, done.output or done.exception
+    made = json.loads(done.stdout)
+    with store[0].read() as session:
+        row = checkpoints.get(session, made["id"])
+    assert (made["kind"], made["sha256"], made["parent_id"]) == ("policy", row.sha256, row.parent_id)
+    assert (made["card"], made["card"]["sft"]["updates"]) == (row.card, 2)
+    assert "1 episodes to imitate, 1 held out" in done.stderr
+
+
 @pytest.mark.parametrize("keep_only", [False, True])
 def test_what_comes_out_is_tried_against_the_champion_unless_it_is_only_to_be_kept(
     settings: Settings, store: tuple[Database, BlobStore], keep_only: bool
 ) -> None:
     put(store, ("open_drawer", True, False))
     wanted = Wanted(origin="collect", keep_only=keep_only)
-    row = sft_offline(settings, wanted, config=QUICK, report=lambda line: None)
+    row = sft_offline(settings, wanted, config=QUICK, bars=Bars(shown=False))
     lab = Lab(database=store[0], blobs=store[1], station_url="http://127.0.0.1:9", folder=settings.data_dir)
     with store[0].write() as session:
         iteration, _ = iterations.request_iteration(session, spec={}, idempotency_key=None, now=wall_clock())

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.curves import curves_path, read_curves
-from daemon.errors import PhaseStalled
+from daemon.errors import ClockSkewed, PhaseStalled
 from daemon.heartbeat import WorkerStopped
 from daemon.iteration import advance, find_iteration, iteration_record
 from daemon.judge_costs import costs_path
@@ -13,7 +13,7 @@ from daemon.phase_worker import Worker, run_worker
 from daemon.retrying import may_retry
 from daemon.settings import Settings
 from daemon.spec import parse_spec
-from daemon.stores import open_database
+from daemon.stores import open_database, utc_now
 from storage import events, iterations, phase_runs, steering
 from storage.errors import DatabaseOutdated, LeaseLost
 
@@ -102,6 +102,36 @@ def test_a_phase_gets_what_it_needs_and_its_outcome_is_kept(lab):
     (run,) = lab.record()["phases"]
     assert (run["state"], run["progress"], run["outcome"]) == ("finished", 1.0, {"episodes": 4})
     assert not context.work_dir.exists(), "scratch goes with the attempt"
+
+
+def test_a_run_says_which_device_it_is_on_while_it_runs(lab):
+    def collect(context):
+        assert lab.record()["phases"][0]["device"] == "NVIDIA H200"
+        return {}
+
+    lab.worker(collect, device=lambda: "NVIDIA H200").work_once()
+    assert lab.record()["phases"][0]["state"] == "finished"
+
+
+def test_a_device_that_cannot_be_named_fails_the_phase_and_not_the_worker(lab):
+    def broken():
+        raise RuntimeError("CUDA driver initialization failed")
+
+    assert lab.worker(lambda context: {}, device=broken).work_once() is True
+    (run,) = lab.record()["phases"]
+    assert (run["state"], run["error"]["message"]) == ("failed", "CUDA driver initialization failed")
+
+
+def test_collecting_is_not_ended_by_a_budget_of_device_hours(lab):
+    settings = lab.settings.model_copy(update={"device_hours_per_day": 1e-9})
+
+    def collect(context):
+        for share in (0.1, 0.5):
+            context.report(share, "an episode")
+        return {}
+
+    lab.worker(collect, settings=settings).work_once()
+    assert lab.record()["phases"][0]["state"] == "finished"
 
 
 def test_a_worker_without_work_says_so(lab):
@@ -425,3 +455,15 @@ def test_a_phase_that_runs_past_its_deadline_fails_with_its_code_and_is_not_trie
     (run,) = record["phases"]
     assert (run["state"], run["error"]["code"]) == ("failed", "phase_overdue")
     assert (record["state"], record["error"]["code"]) == ("failed", "phase_overdue")
+
+
+def test_a_worker_whose_clock_is_not_the_databases_ends_before_it_takes_anything(
+    postgres_url, blobs, tmp_path
+):
+    database = open_database(Settings(database_url=postgres_url))
+    hour = timedelta(hours=1)
+    lab = Lab(database, blobs, Settings(data_dir=tmp_path, lease_ttl_s=1.0), utc_now() + hour)
+    with pytest.raises(ClockSkewed, match="ahead of the database's"):
+        lab.worker(raising(AssertionError("it was run"))).work()
+    assert lab.record()["phases"][0]["state"] == "queued"
+    database.dispose()

@@ -83,3 +83,16 @@ def test_a_file_that_cannot_be_read_holds_no_secret(tmp_path):
         Webhook(name=name, url="https://x.org/T1", secret_file=tmp_path / name) for name in ("gone", "binary")
     ]
     assert secrets_of(Settings(data_dir=tmp_path, webhooks=hooks)) == ["https://x.org/T1"] * 2
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_the_keys_of_whoever_gets_the_traces_are_secrets(tmp_path, name):
+    environ = {name: "authorization=Bearer%20sk-traces-1, x-key=k%2Bey-two"}
+    known = Redactor(secrets_of(Settings(data_dir=tmp_path), environ))
+    assert known.clean("sk-traces-1 Bearer%20sk-traces-1 k+ey-two k%2Bey-two").count(INSTEAD) == 4
+    assert secrets_of(Settings(data_dir=tmp_path), {}) == []
+
+
+def test_a_header_of_traces_that_is_blank_once_it_is_unquoted_stops_nobody(tmp_path):
+    known = secrets_of(Settings(data_dir=tmp_path), {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=%20,y-key=of-y"})
+    assert "of-y" in known

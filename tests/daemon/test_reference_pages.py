@@ -21,44 +21,17 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 COMMANDS = {" ".join(names): command for names, command in command_reference.walk(get_command(app), ())}
 
-WITHOUT_JSON = {  # and why: the rest prints answers, and prints them as JSON if asked
-    "serve": "runs until it is ended",
-    "worker": "runs until it is ended",
-    "station": "runs until it is ended",
-    "policy-server": "runs until it is ended",
-    "autoeval-emulator": "runs until it is ended",
-    "watch": "a picture that moves; `events --follow --json` is the same for programs",
-    "demo": "leaves summary.json",
-    "bench learning": "leaves learning.json",
-    "station check": "leaves check.json",
-    "rerun": "leaves rerun.json",
-    "pretrain": "leaves checkpoints with a card",
-    "finetune-world-model": "leaves a checkpoint; reports while it works",
-    "sft": "leaves a checkpoint; reports while it works",
-    "import worldgym-checkpoint": "leaves origin.json",
-    "manifest": "is JSON anyway",
-    "logs": "text that a worker wrote",
-    "video": "leaves a file",
-    "export checkpoint": "leaves a folder with a card",
-    "export tensorboard": "leaves files",
-    "import checkpoint": "says one sentence",
-    "film-strip": "leaves a file",
-    "token create": "prints the token alone",
-    "token revoke": "says one sentence",
-    "station token create": "prints the token alone",
-    "station token revoke": "says one sentence",
-    "station human-done": "asks a person",
-    "station clear-estop": "asks a person",
-    "clear-estop": "asks a person",
-    "db upgrade": "says one sentence",
-    "db downgrade": "asks a person",
-    "schedule remove": "says one sentence",
-    "hours clear": "says one sentence",
+WITHOUT_JSON = {  # and why: whatever else ends, or tells of changes, does so as JSON if asked
+    "serve": "a server: it runs until it is ended, and says only where it answers, which --announce writes",
+    "worker": "runs until it is ended and prints nothing",
+    "station": "a server, as serve",
+    "policy-server": "a server, as serve",
+    "autoeval-emulator": "a server, as serve",
 }
 ROUTES = {  # which command does what a route does; one route may be several commands
     "GET /healthz": ("doctor",),
     "GET /readyz": ("doctor",),
-    "GET /metrics": (),  # for Prometheus; `status`, `ledger` and `success-rates` tell people the same
+    "GET /metrics": ("metrics",),
     "POST /v1/iterations": ("iterate",),
     "GET /v1/iterations": ("status",),
     "GET /v1/iterations/{number}": ("status",),
@@ -77,35 +50,53 @@ ROUTES = {  # which command does what a route does; one route may be several com
     "GET /v1/alarms": ("alarms",),
     "GET /v1/ledger": ("ledger",),
     "GET /v1/episodes": ("episodes",),
+    "GET /v1/episodes/{episode_id}": ("episode",),
     "GET /v1/episodes/{episode_id}/video.mp4": ("video",),
     "GET /v1/episodes/{episode_id}/labels": ("labels",),
     "POST /v1/episodes/{episode_id}/labels": ("label",),
+    "GET /v1/episodes/{episode_id}/notes": ("notes", "episode"),
+    "POST /v1/episodes/{episode_id}/notes": ("note",),
     "GET /v1/checkpoints": ("checkpoints",),
+    "GET /v1/checkpoints/{checkpoint_id}": ("checkpoint",),
     "GET /v1/checkpoints/{checkpoint_id}/trust": ("trust",),
+    "GET /v1/policies": ("policies",),
+    "GET /v1/policies/{checkpoint_id}": ("policies",),
+    "POST /v1/policies/{checkpoint_id}/promote": ("promote",),
+    "POST /v1/policies/{checkpoint_id}/rollback": ("rollback",),
+    "GET /v1/judges": ("judges",),
+    "GET /v1/judges/{checkpoint_id}": ("judges",),
+    "GET /v1/tasks": ("tasks",),
+    "GET /v1/tasks/{task_id}": ("tasks",),
+    "GET /v1/stations": ("stations",),
+    "GET /v1/stations/{station_id}": ("stations",),
+    "GET /v1/audit": ("audit",),
     "POST /v1/schedules": ("schedule add",),
     "GET /v1/schedules": ("schedule list",),
     "GET /v1/schedules/{schedule_id}": ("schedule show",),
     "PATCH /v1/schedules/{schedule_id}": ("schedule pause", "schedule resume"),
     "DELETE /v1/schedules/{schedule_id}": ("schedule remove",),
     "POST /v1/schedules/{schedule_id}/run-now": ("schedule run-now",),
+    "GET /v1/standing": ("watch",),
     "GET /v1/stations/{station_id}/hours": ("hours show",),
     "PUT /v1/stations/{station_id}/hours": ("hours set",),
     "DELETE /v1/stations/{station_id}/hours": ("hours clear",),
+    "GET /v1/cameras": ("snapshot",),
+    "GET /v1/cameras/{place}/pictures/{name}.jpg": ("snapshot",),
     "POST /v1/estop": ("estop",),
     "POST /v1/worlds/what-if": ("what-if",),
-    "GET /v1/worlds/what-ifs": (),  # for the dashboard; a command has the number of its own
+    "GET /v1/worlds/what-ifs": ("what-ifs",),
     "GET /v1/worlds/what-ifs/{what_if_id}": ("what-if",),
     "GET /v1/worlds/what-ifs/{what_if_id}/start.png": ("what-if",),
     "GET /v1/worlds/what-ifs/{what_if_id}/rollouts/{place}/strip.jpg": ("what-if",),
     "GET /v1/worlds/what-ifs/{what_if_id}/rollouts/{place}/film.mp4": ("what-if",),
-    "POST /v1/start-images": (),  # pictures are chosen by looking at them
-    "GET /v1/start-images": (),
-    "GET /v1/start-images/{image_id}": (),
-    "DELETE /v1/start-images/{image_id}": (),
-    "GET /v1/start-images/{image_id}/image.png": (),
-    "GET /v1/tokens": (),  # `token` acts on the database itself, before anybody has one
-    "POST /v1/tokens": (),
-    "DELETE /v1/tokens/{name}": (),
+    "POST /v1/start-images": ("start-image add",),
+    "GET /v1/start-images": ("start-image list",),
+    "GET /v1/start-images/{image_id}": ("start-image show",),
+    "DELETE /v1/start-images/{image_id}": ("start-image remove",),
+    "GET /v1/start-images/{image_id}/image.png": ("start-image show",),
+    "GET /v1/tokens": ("token list",),
+    "POST /v1/tokens": ("token create",),
+    "DELETE /v1/tokens/{name}": ("token revoke",),
     "GET /v1/events": ("events",),
     "GET /v1/events/stream": ("watch", "events"),
 }
@@ -133,6 +124,7 @@ def test_the_page_is_what_the_program_says_today(page: str, made: Any) -> None:
 
 def test_every_route_of_the_api_can_be_reached_by_a_command() -> None:
     assert set(ROUTES) == set(routes())
+    assert [route for route, commands in ROUTES.items() if not commands] == [], "give it a command"
     assert [each for commands in ROUTES.values() for each in commands if each not in COMMANDS] == []
 
 
@@ -142,9 +134,9 @@ def test_every_command_that_speaks_with_a_daemon_can_show_its_token() -> None:
     assert [name for name in sorted(speaking) if "--token-file" not in options(COMMANDS[name])] == []
 
 
-def test_every_command_that_prints_an_answer_prints_it_as_json_if_asked() -> None:
+def test_every_command_but_servers_has_an_answer_in_json() -> None:
     without = {name for name, command in COMMANDS.items() if "--json" not in options(command)}
-    assert without == set(WITHOUT_JSON)
+    assert without == set(WITHOUT_JSON), "give it the option --json"
 
 
 def test_every_exit_status_that_a_command_has_is_documented() -> None:
@@ -181,14 +173,22 @@ def test_a_completion_of_a_command_names_those_that_begin_so() -> None:
     assert done.stdout.split() == ["success-rates"]
 
 
-def test_help_costs_less_than_three_tenths_of_a_second_of_the_processor() -> None:
-    command = [sys.executable, "-m", "daemon.cli", "--help"]
-    assert min(seconds(command) for _ in range(5)) <= 0.3
+LIGHT = {"typer", "click", "shellingham", "annotated_doc", "daemon", "robot_bridge", "storage"}
 
 
-def seconds(command: list[str]) -> float:
-    """Processor time of a command and of its children: what else runs on the machine does not count."""
-    before = os.times()
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+def test_help_loads_nothing_but_typer_and_our_own_commands() -> None:
+    """What makes it take 0.13 s: the time itself is the machine's, see benchmarks/RESULTS.md."""
+    script = (
+        "import sys; before = set(sys.modules)\n"
+        "from daemon.cli import app\n"
+        "try: app(['--help'], prog_name='gymnastd')\n"
+        "except SystemExit: pass\n"
+        "found = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(found - set(sys.stdlib_module_names)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "bench" in done.stdout
+    assert "typer" in done.stderr.split()
+    assert set(done.stderr.split()) - LIGHT == set()

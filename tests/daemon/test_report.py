@@ -70,6 +70,23 @@ def test_the_page_shows_successes_and_their_interval() -> None:
     assert "0.25 → 0.50" in page
 
 
+def test_the_page_says_which_trial_was_carried_on_and_why_one_was_not() -> None:
+    summary = a_summary()
+    count = {"successes": 1, "episodes": 12}
+    summary["iterations"][0]["trial"] = {
+        "decision": "undecided",
+        "probability_better": 0.8,
+        "by_task": {"open_drawer": {"champion": count, "candidate": count}},
+    }
+    page = render_report(summary, strips=[], curves=[])
+    assert "undecided, better with probability 0.80</td>" in page
+    summary["iterations"][0]["trial"]["carried"] = {"from": 3, "episodes": 24, "of": 96}
+    summary["iterations"][0]["trial_not_carried"] = "the trial of <b> is not carried on"
+    page = render_report(summary, strips=[], curves=[])
+    assert "better with probability 0.80, carried on from iteration 3, 24 of 96 episodes so far" in page
+    assert "Iteration 1: the trial of &lt;b&gt; is not carried on." in page
+
+
 def test_the_page_shows_the_error_before_and_after_finetuning() -> None:
     page = render_report(a_summary(), strips=[], curves=[])
     assert "<td>0.02000</td><td>0.01000</td>" in page

@@ -12,6 +12,7 @@ from daemon.scheduling.documents import ScheduleWish, add_schedule
 from daemon.settings import Settings
 from daemon.supervisor import Supervisor
 from storage import episodes, iterations, phase_runs
+from storage.db import Database
 from storage.errors import StorageError
 
 
@@ -95,6 +96,28 @@ def test_a_database_that_fails_now_is_tried_again_later(sqlite_database, supervi
         connection.commit()
     scheduler.advance()
     assert state_of(sqlite_database, 1)["state"] == "running"
+
+
+def test_while_the_database_keeps_another_time_no_live_worker_loses_its_run(postgres_url, supervisor, caplog):
+    database, ahead = Database(postgres_url), timedelta(hours=1)
+    asked(database, datetime.now(UTC))
+    scheduler = Scheduler(database, supervisor, now=lambda: datetime.now(UTC) + ahead)
+    Scheduler(database, supervisor, now=lambda: datetime.now(UTC)).advance()
+    with database.write() as session:
+        phase_runs.claim(session, "living", ttl_s=60, now=datetime.now(UTC))
+    for _ in range(2):
+        scheduler.advance()
+    (run,) = state_of(database, 1)["phases"]
+    assert (run["state"], run["worker"]) == ("running", "living")
+    assert caplog.text.count("iterations stand still code=clock_skewed") == 1
+    ahead = timedelta()
+    with database.write() as session:
+        phase_runs.cancel(session, state_of(database, 1)["id"], now=datetime.now(UTC))
+        phase_runs.queue(session, find_iteration(session, 1), phase="collect", now=datetime.now(UTC))
+        phase_runs.claim(session, "dead", ttl_s=-1, now=datetime.now(UTC))
+    scheduler.advance()
+    assert [run["state"] for run in state_of(database, 1)["phases"]][-2:] == ["abandoned", "queued"]
+    database.dispose()
 
 
 def test_a_job_that_is_handed_in_is_run_again_and_again(sqlite_database, supervisor):

@@ -4,7 +4,16 @@ import pytest
 from pydantic import ValidationError
 
 from daemon.errors import SpecInvalid, SpecUnknownField
-from daemon.spec import PHASES, TASK_IDS, YOUNGER, CollectSpec, IterationSpec, parse_spec, phases_of
+from daemon.spec import (
+    CARRIES,
+    PHASES,
+    TASK_IDS,
+    YOUNGER,
+    CollectSpec,
+    IterationSpec,
+    parse_spec,
+    phases_of,
+)
 from storage import phase_runs
 from storage.canonical import json_digest
 
@@ -49,6 +58,22 @@ def test_a_spec_from_before_episodes_could_stop_means_their_full_length_and_keep
     stopping = parse_spec({"seed": 4, "stop_on_success": True})
     assert stopping.document() == {**stored, "stop_on_success": True}
     assert parse_spec(stopping.document()) == stopping
+
+
+def test_a_spec_from_before_trials_were_carried_on_keeps_its_digest():
+    stored = parse_spec({"seed": 4}).document()
+    assert "carries" not in stored["trial"]
+    assert parse_spec(stored).trial.carries == CARRIES == 1
+    assert parse_spec({"seed": 4, "trial": {"carries": 1}}).digest() == json_digest(stored, what="it")
+    ending = parse_spec({"seed": 4, "trial": {"carries": 0}})
+    assert ending.document()["trial"] == {**stored["trial"], "carries": 0}
+    assert parse_spec(ending.document()) == ending
+
+
+@pytest.mark.parametrize("carries", [-1, 11, 1.0, True])
+def test_a_trial_goes_on_a_whole_number_of_times_and_not_for_ever(carries):
+    with pytest.raises(SpecInvalid, match=r"trial\.carries"):
+        parse_spec({"trial": {"carries": carries}})
 
 
 @pytest.mark.parametrize("kind", ["vlm_http", "vlm_local", "ensemble"])
@@ -104,6 +129,7 @@ def test_phases_that_cannot_be_walked_are_refused(named):
         {"world_model": {"fresh_share": 0.25}},
         {"policy": {"epochs": 1}},
         {"stop_on_success": True},
+        {"trial": {"carries": 0}},
     ],
 )
 def test_any_difference_changes_the_digest(change):

@@ -223,3 +223,53 @@ def test_workers_are_told_a_name_that_no_other_worker_has(supervised):
     assert len(set(names)) == 3
     assert all(str(os.getpid()) in name for name in names)
     assert json.dumps(names)
+
+
+TELLS_ITS_DEVICE = """
+import os, pathlib, sys
+here, name = pathlib.Path(os.environ["GYMNASTD_DATA_DIR"]), sys.argv[sys.argv.index("--name") + 1]
+(here / f"{name}.tmp").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "everything"))
+(here / f"{name}.tmp").rename(here / f"{name}.device")
+sys.stdin.buffer.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("devices", "seen"),
+    [
+        ("", ["everything"] * 3),
+        ("0,1,2", ["0", "1", "2"]),
+        ("0, GPU-8f1c", ["0", "GPU-8f1c", "0"]),  # the third begins with the first again
+    ],
+)
+def test_each_worker_sees_the_device_of_its_place_also_after_a_restart(tmp_path, monkeypatch, devices, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    clock = Clock()
+    settings = Settings(data_dir=tmp_path, worker_count=3, worker_devices=devices)
+    supervisor = Supervisor(settings=settings, command=(sys.executable, "-c", TELLS_ITS_DEVICE), clock=clock)
+
+    def told() -> list[str]:
+        files = sorted(tmp_path.glob("*.device"))
+        return [file.read_text() for file in files] if len(files) == 3 else []
+
+    try:
+        supervisor.check()
+        assert until(told) == seen
+        for file in tmp_path.glob("*.device"):
+            file.unlink()
+        for slot in supervisor.slots:
+            slot.child.kill()
+            slot.child.wait()
+        supervisor.check()
+        clock.seconds += 60
+        supervisor.check()
+        assert until(told) == seen
+    finally:
+        supervisor.stop(grace_s=0.0)
+
+
+def test_a_device_of_the_daemons_own_environment_is_not_the_workers(tmp_path):
+    environ = {"CUDA_VISIBLE_DEVICES": "7"}
+    settings = Settings(data_dir=tmp_path)
+    assert worker_environment(settings, environ, device="1")["CUDA_VISIBLE_DEVICES"] == "1"
+    assert worker_environment(settings, environ)["CUDA_VISIBLE_DEVICES"] == "7"

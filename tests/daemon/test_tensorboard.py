@@ -1,5 +1,6 @@
 """Curves as event files: every number once, at its step and time, readable by their wire format alone."""
 
+import json
 import struct
 from datetime import datetime
 
@@ -7,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.curve_export import export_curves
 from daemon.curves import append_moment, curves_path
 from daemon.settings import Settings
 from daemon.stores import open_database
-from daemon.tensorboard import export_curves
+from daemon.tensorboard import EventFiles
 from storage import iterations, phase_runs
 from storage.interchange import tf_example
 from storage.interchange.tfrecord import read_records
@@ -49,7 +51,9 @@ def settings(tmp_path, now) -> Settings:
 
 def test_every_number_is_there_once_at_its_step_and_time(settings, tmp_path, now):
     told = []
-    count = export_curves(settings, tmp_path / "out", advance=lambda done, of: told.append((done, of)))
+    count = export_curves(
+        settings, EventFiles(tmp_path / "out"), advance=lambda done, of: told.append((done, of))
+    )
     assert (count, told) == (1, [(1, 2), (2, 2)])
     (file,) = (tmp_path / "out").rglob("events.out.tfevents.*")
     assert file.parent == tmp_path / "out" / "iteration-0001" / "update_policy" / "attempt-1"
@@ -67,10 +71,10 @@ def test_again_brings_the_same_files_up_to_date(settings, tmp_path, now):
     def quietly(done, of):
         return None
 
-    export_curves(settings, tmp_path / "out", advance=quietly)
+    export_curves(settings, EventFiles(tmp_path / "out"), advance=quietly)
     (file,) = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     before = file.read_bytes()
-    export_curves(settings, tmp_path / "out", advance=quietly)
+    export_curves(settings, EventFiles(tmp_path / "out"), advance=quietly)
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [file]
     assert file.read_bytes() == before
 
@@ -79,3 +83,6 @@ def test_it_is_a_command(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
     done = CliRunner().invoke(app, ["export", "tensorboard", str(tmp_path / "out")])
     assert f"curves of 1 phase runs in {tmp_path / 'out'}" in done.output
+    told = CliRunner().invoke(app, ["export", "tensorboard", str(tmp_path / "out"), "--json"])
+    assert json.loads(told.stdout) == {"phase_runs": 1, "folder": str(tmp_path / "out")}
+    assert told.stderr == ""

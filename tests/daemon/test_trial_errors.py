@@ -15,17 +15,31 @@ def test_every_shift_has_a_row_whose_shares_are_shares(
     monkeypatch.setattr(sys, "argv", ["trial_errors", "--episodes", "6", "--trials", "5"])
     trial_errors.main()
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(SHIFTS)
-    for row in rows[1:]:
-        assert sum(float(share) for share in row[1:4]) == pytest.approx(1)
-        assert 1 <= float(row[4]) <= 6
+    size = 1 + len(SHIFTS)
+    assert len(rows) == 2 * size, "of trials that end with their iteration, and of those that go on"
+    for budget, table in ((6, rows[:size]), (12, rows[size:])):
+        assert table[0][1].strip() == "promoted"
+        for row in table[1:]:
+            assert sum(float(share) for share in row[1:4]) == pytest.approx(1)
+            assert 1 <= float(row[4]) <= budget
 
 
+def test_without_carries_there_is_one_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["trial_errors", "--episodes", "1", "--trials", "1", "--carries", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    trial_errors.main()
+    assert capsys.readouterr().out.count("| candidate better by |") == 1
+
+
+@pytest.mark.parametrize("carries", [0, 2])
 @pytest.mark.parametrize("budget", [1, 3, 24])
-def test_a_trial_ends_with_its_budget_at_the_latest(budget: int) -> None:
-    decision, used = one_trial(RATES, RATES, budget=budget, chance=np.random.default_rng(1))
+def test_a_trial_ends_with_its_budgets_at_the_latest(budget: int, carries: int) -> None:
+    chance = np.random.default_rng(1)
+    decision, used = one_trial(RATES, RATES, budget=budget, carries=carries, chance=chance)
     assert decision in {"promoted", "rejected", "undecided"}
-    assert 1 <= used <= budget
+    assert 1 <= used <= budget * (1 + carries)
 
 
 def test_a_hopeless_candidate_is_found_out_before_the_budget_is_spent() -> None:

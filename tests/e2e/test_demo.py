@@ -15,8 +15,19 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from daemon.demo import agreement, error_line, rate_text, run_demo, success_table, summarise, write_text
+from daemon.cli import app
+from daemon.demo import (
+    VIA_SPEC,
+    agreement,
+    error_line,
+    rate_text,
+    run_demo,
+    success_table,
+    summarise,
+    write_text,
+)
 from daemon.errors import DemoFailed
 from daemon.lab import fresh_lab, server, wait_for_url
 from daemon.statistics import wilson_interval
@@ -43,6 +54,7 @@ def a_record(number: int, **changes: Any) -> dict[str, Any]:
         "world_model": {"held_out_error": error, "gate": None, "trust": None},
         "imagined_success": {},
         "trial": None,
+        "trial_not_carried": None,
         "judge_audit": None,
         "tasks_left_out": {},
         "checkpoints": {"read": {}, "made": {}, "rejected": {}},
@@ -72,7 +84,7 @@ def alive(pattern: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,15 +124,20 @@ def test_the_demo_runs_two_iterations_over_rest_and_leaves_summary_and_report(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_demo_through_autoeval_counts_what_autoeval_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "demo"
-    assert run_demo(out=out, cell_seed=5, iterations=1, seed=1, via="autoeval-emulator", spec=SMALL) == 0
-    (iteration,) = json.loads((out / "summary.json").read_text())["iterations"]
+    monkeypatch.setitem(VIA_SPEC, "autoeval-emulator", SMALL)
+    words = ["--out", str(out), "--cell-seed", "5", "--iterations", "1", "--seed", "1"]
+    done = CliRunner().invoke(app, ["demo", *words, "--via", "autoeval-emulator", "--json"])
+    assert done.exit_code == 0, done.output or done.exception
+    told = json.loads(done.stdout)
+    assert told == {"folder": str(out), **json.loads((out / "summary.json").read_text())}
+    (iteration,) = told["iterations"]
     assert {task: rate["episodes"] for task, rate in iteration["success"].items()} == dict.fromkeys(TASKS, 2)
-    text = " ".join(capsys.readouterr().out.split())
+    text = " ".join(done.stderr.split())
     assert "AutoEval's own success rates are the daemon's" in text
     assert "/8 in all" in text
     assert alive(str(out)) == []

@@ -56,11 +56,14 @@ def _gone(pid: int) -> bool:
 
 
 class Cable:
-    """A TCP relay that can be cut: nothing is refused, nothing arrives; what was sent comes afterwards."""
+    """A TCP relay that can be cut: nothing is refused, nothing arrives; what was sent comes afterwards.
+
+    Args:
+        upstream: a URL, or the path of a socket.
+    """
 
     def __init__(self, upstream: str) -> None:
-        parts = urlsplit(upstream)
-        self._upstream = (str(parts.hostname), int(parts.port or 0))
+        self._upstream = upstream
         self._whole = threading.Event()
         self._whole.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -90,13 +93,21 @@ class Cable:
                 near, _ = self._listener.accept()
                 self._whole.wait()
                 try:
-                    far = socket.create_connection(self._upstream)
+                    far = self._connect()
                 except OSError:  # nobody is there now; whoever comes later may find somebody
                     near.close()
                     continue
                 self._ends += [near, far]
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        if self._upstream.startswith("/"):
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._upstream)
+            return far
+        parts = urlsplit(self._upstream)
+        return socket.create_connection((str(parts.hostname), int(parts.port or 0)))
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

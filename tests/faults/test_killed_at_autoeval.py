@@ -63,7 +63,7 @@ def a_job_is(state: str, lab: Path) -> Callable[[], bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("state", ["queued", "running", "draining"])
 def test_a_job_survives_kill_9_of_the_worker_that_looks_after_it(state: str, tmp_path: Path) -> None:
     lab = fresh_lab(tmp_path)

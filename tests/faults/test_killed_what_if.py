@@ -51,7 +51,7 @@ def ended(client: WorldClient, what_if: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_what_if_survives_one_kill_of_its_worker_and_fails_with_a_reason_at_the_second(
     tmp_path: Path,
 ) -> None:

@@ -74,7 +74,7 @@ def stored_episodes(lab: Path) -> list[tuple[str, str, bool]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_iteration_survives_kill_9_of_its_worker(phase: str, tmp_path: Path) -> None:
     lab = fresh_lab(tmp_path)

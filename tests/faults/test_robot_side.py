@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
 }
 MODES = ("stepped", "callback")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def station_command(lab: Path) -> list[str]:

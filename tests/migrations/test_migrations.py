@@ -562,3 +562,125 @@ def test_after_a_downgrade_nobody_goes_on_from_what_other_lineages_made(empty_da
     assert cards.pop("brought") == {"made": 1, "candidate": True}
     assert set(map(str, cards.values())) == {"{'made': 1}"}
     assert read_all(empty_database, "SELECT goes_on_id FROM trials") == [("of main",)]
+
+
+COLLECTED = (
+    "INSERT INTO phase_runs (id, iteration_id, phase, attempt, state, progress, progress_text, queued_at) "
+    "VALUES ('{id}', 'i', 'collect', {attempt}, 'finished', 1, '', '2026-01-01 00:00:00')"
+)
+MANIFEST = (
+    "INSERT INTO phase_manifests (phase_run_id, content, sha256, written_at) VALUES "
+    "('{id}', '{{\"environment\": {environment}}}', 'x', '2026-01-01 00:00:00')"
+)
+
+
+def test_old_runs_have_the_device_that_their_manifest_names(empty_database: Database) -> None:
+    empty_database.upgrade(revision_before("0014"))
+    environments = {
+        "gpu": '{"accelerator": "NVIDIA H200", "processor": "AMD EPYC"}',
+        "cpu": '{"accelerator": null, "processor": "AMD EPYC"}',
+        "none": "{}",
+        "silent": None,
+    }
+    statements = [ITERATION.format(id="i", number=1, spec="{}")]
+    for attempt, (name, environment) in enumerate(environments.items(), 1):
+        statements.append(COLLECTED.format(id=name, attempt=attempt))
+        if environment is not None:
+            statements.append(MANIFEST.format(id=name, environment=environment))
+    add(empty_database, *statements)
+    empty_database.upgrade("0014")
+    found = read_all(empty_database, "SELECT id, device FROM phase_runs ORDER BY attempt")
+    assert found == [("gpu", "NVIDIA H200"), ("cpu", "AMD EPYC"), ("none", None), ("silent", None)]
+    empty_database.downgrade(revision_before("0014"))
+    assert len(read_all(empty_database, "SELECT id FROM phase_runs")) == len(environments)
+
+
+OLD_EPISODE = (
+    "INSERT INTO episodes (id, station_id, task_id, origin, held_out, instruction, steps, outcome, "
+    "valid_for_policy_eval, valid_for_world_model, manifest, manifest_sha256, started_at, ended_at, "
+    "committed_at) VALUES ('e', 'c', 't', 'collect', false, 'do', 3, 'completed', true, true, '{}', 'x', "
+    "'2026-01-01 00:00:00', '2026-01-01 00:00:01', '2026-01-01 00:00:02')"
+)
+
+
+def test_episodes_of_before_are_kept_and_are_not_measured(empty_database: Database) -> None:
+    empty_database.upgrade(revision_before("0015"))
+    add(
+        empty_database,
+        "INSERT INTO stations (id, description, first_seen_at, last_seen_at) "
+        "VALUES ('c', '{}', '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+        "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')",
+        OLD_EPISODE,
+    )
+    measured = "INSERT INTO episode_health (episode_id, cut_steps, inference_ms, step_ms) VALUES "
+    for _ in range(2):
+        empty_database.upgrade("0015")
+        assert read_all(empty_database, "SELECT episode_id FROM episode_health") == []
+        add(empty_database, f"{measured} ('e', 1, '{{}}', '{{}}')")
+        empty_database.downgrade(revision_before("0015"))
+        assert read_all(empty_database, "SELECT id, steps FROM episodes") == [("e", 3)]
+    empty_database.upgrade("0015")
+    with pytest.raises(sa.exc.IntegrityError):
+        add(empty_database, f"{measured} ('e', -1, '{{}}', '{{}}')")
+    with pytest.raises(sa.exc.IntegrityError):
+        add(empty_database, f"{measured} ('nobody', 1, '{{}}', '{{}}')")
+
+
+def test_episodes_and_labels_outlive_notes_in_both_directions_and_no_note_is_ever_changed(
+    empty_database: Database,
+) -> None:
+    empty_database.upgrade(revision_before("0016"))
+    add(
+        empty_database,
+        "INSERT INTO stations (id, description, first_seen_at, last_seen_at) "
+        "VALUES ('c', '{}', '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+        "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')",
+        OLD_EPISODE,
+        "INSERT INTO labels (episode_id, source, answer, labelled_at, recorded_at) "
+        "VALUES ('e', 'human', 'it snagged', '2026-01-01 00:00:03', '2026-01-01 00:00:03')",
+    )
+    noted = "INSERT INTO episode_notes (episode_id, text, author, noted_at) VALUES "
+    for turn in range(2):
+        empty_database.upgrade("0016")
+        assert read_all(empty_database, "SELECT id FROM episode_notes") == []
+        add(empty_database, f"{noted} ('e', 'the cable snagged', 'ann', '2026-01-01 00:00:04')")
+        for change in ("UPDATE episode_notes SET text = 'x'", "DELETE FROM episode_notes"):
+            with pytest.raises(sa.exc.DBAPIError, match="episode_notes is append-only"):
+                add(empty_database, change)
+        assert read_all(empty_database, "SELECT text FROM episode_notes") == [("the cable snagged",)]
+        keys = "INSERT INTO request_keys (scope, key, digest, made, used_at) VALUES "
+        add(
+            empty_database,
+            f"{keys} ('notes', 'k', '{64 * '0'}', '1', '2026-01-01 00:00:04')",
+            f"{keys} ('labels', 'k{turn}', '{64 * '0'}', '1', '2026-01-01 00:00:04')",
+        )
+        empty_database.downgrade(revision_before("0016"))
+        left = {scope for (scope,) in read_all(empty_database, "SELECT scope FROM request_keys")}
+        assert left == {"labels"}, "a key of a note that is gone would find somebody else's"
+        assert read_all(empty_database, "SELECT id, steps FROM episodes") == [("e", 3)]
+        assert read_all(empty_database, "SELECT success, answer FROM labels") == [(None, "it snagged")]
+    empty_database.upgrade("0016")
+    for refused in ("('e', '', 'ann', {})", "('nobody', 'it snagged', 'ann', {})"):
+        with pytest.raises(sa.exc.IntegrityError):
+            add(empty_database, noted + refused.format("'2026-01-01 00:00:04'"))
+
+
+def test_counts_are_told_whether_they_have_a_mark_or_not(empty_database: Database) -> None:
+    empty_database.upgrade(revision_before("0017"))
+    add(
+        empty_database,
+        "INSERT INTO stations (id, description, first_seen_at, last_seen_at) "
+        "VALUES ('c', '{}', '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+        "INSERT INTO tasks (id, instruction, registered_at) VALUES ('t', 'do', '2026-01-01 00:00:00')",
+        "INSERT INTO success_counts (task_id, station_id, successes, judged, unlabelled, invalid, "
+        "robot_seconds) VALUES ('t', 'c', 1, 2, 0, 0, 60.0)",
+    )
+    for _ in range(2):
+        empty_database.upgrade("0017")
+        assert read_all(empty_database, "SELECT changes FROM success_count_marks") == []
+        add(empty_database, "INSERT INTO success_count_marks (id, changes) VALUES (1, 7)")
+        empty_database.downgrade(revision_before("0017"))
+        assert read_all(empty_database, "SELECT successes, judged FROM success_counts") == [(1, 2)]
+    empty_database.upgrade("0017")
+    with pytest.raises(sa.exc.IntegrityError):
+        add(empty_database, "INSERT INTO success_count_marks (id, changes) VALUES (2, 1)")

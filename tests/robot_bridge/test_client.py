@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+from robot_bridge import reader
 from robot_bridge.client import StationClient, StillRunning
 from robot_bridge.episode import Manifest
 from robot_bridge.errors import (
@@ -23,6 +24,7 @@ from robot_bridge.errors import (
     Forbidden,
     LeaseConflict,
     LeaseRequired,
+    StationMisbehaved,
     StationUnreachable,
     StepStale,
     Unauthorized,
@@ -31,8 +33,10 @@ from robot_bridge.errors import (
     UnknownTask,
 )
 from robot_bridge.events import LabelRequest
+from robot_bridge.frames import decode_jpeg
 from robot_bridge.protocol import LeaseAnswer
 from robot_bridge.safety import CLIPPED_XYZ
+from robot_bridge.snapshot import LARGEST_SNAPSHOT, NoPicture, SnapshotUnsupported, read_snapshot
 from robot_bridge.station.serve import running_station
 from robot_bridge.station.spool_list import PAGE_MAX
 from robot_bridge.station.tokens import TokenFile
@@ -491,3 +495,66 @@ def test_a_token_opens_the_station_and_appears_nowhere(tmp_path, caplog):
         stranger.close()
     for told in (caplog.text, str(refused.value), str(revoked.value), str(refused.value.parts)):
         assert secret not in told
+
+
+def test_the_camera_is_seen_without_a_lease_and_with_its_age(lab):
+    with pytest.raises(NoPicture):
+        lab.client.snapshot()
+    lab.begun()
+    first = lab.client.snapshot()
+    lab.client.step("e1", 0, forward(1))
+    second = lab.client.snapshot()
+    assert (first.number, second.number) == (1, 2)
+    assert 0.0 <= second.age_s < 10.0
+    assert second.captured_at.tzinfo is not None
+    shown = decode_jpeg(second.jpeg, width=SIDE, height=SIDE)
+    assert shown.shape == (SIDE, SIDE, 3)
+
+
+def test_a_station_of_an_older_version_shows_no_camera_and_does_all_else(lab, monkeypatch):
+    monkeypatch.setattr(reader, "SNAPSHOT_PATH", "/v1/snapshot-of-later")  # a call that the station lacks
+    with pytest.raises(SnapshotUnsupported, match=r"robot-station/v1\.3"):
+        lab.client.snapshot()
+    lab.begun()
+    assert lab.client.step("e1", 0, forward(1)).next_step == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Content-Type": "text/html"},
+        {"Picture-Number": "0"},
+        {"Picture-Number": "many"},
+        {"Picture-Age-Ms": "nan"},
+        {"Picture-Age-Ms": "-1"},
+        {"Picture-Captured-At": "today"},
+        {"Picture-Captured-At": "2026-01-01T12:00:00"},
+        {"Picture-Age-Ms": None},
+    ],
+    ids=str,
+)
+def test_a_picture_that_nobody_says_the_age_of_is_not_taken(changes):
+    whole = {
+        "Content-Type": "image/jpeg",
+        "Picture-Number": "3",
+        "Picture-Age-Ms": "40",
+        "Picture-Captured-At": "2026-01-01T12:00:00+00:00",
+    }
+    answer = requests.Response()
+    answer._content = b"\xff\xd8\xff\xd9"
+    answer.headers.update(whole)
+    assert (read_snapshot(answer, url="http://cell").number, answer.headers["Picture-Age-Ms"]) == (3, "40")
+    for name, value in changes.items():
+        answer.headers.pop(name)
+        answer.headers.update({} if value is None else {name: value})
+    with pytest.raises(StationMisbehaved):
+        read_snapshot(answer, url="http://cell")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xd8" + bytes(LARGEST_SNAPSHOT)], ids=len)
+def test_what_is_no_picture_or_too_large_is_not_taken(content):
+    answer = requests.Response()
+    answer._content = content
+    answer.headers["Content-Type"] = "image/jpeg"
+    with pytest.raises(StationMisbehaved):
+        read_snapshot(answer, url="http://cell")

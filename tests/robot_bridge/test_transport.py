@@ -179,7 +179,7 @@ def test_an_answer_may_hold_more_than_this_version_knows(canned):
 def test_every_request_says_which_version_it_speaks(canned):
     server, client = canned(as_json(STATUS))
     client.status()
-    assert b"station-protocol: 1.2" in server.requests[0].lower()
+    assert b"station-protocol: 1.3" in server.requests[0].lower()
 
 
 def test_a_retry_sends_the_very_same_request(canned):
@@ -215,7 +215,7 @@ def test_a_station_of_another_major_version_is_not_used(canned):
         "tasks": [],
     }
     _, client = canned(as_json(description))
-    with pytest.raises(VersionMismatch, match=r"1\.2 was asked for, this station speaks 2\.x"):
+    with pytest.raises(VersionMismatch, match=r"1\.3 was asked for, this station speaks 2\.x"):
         client.station()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from storage import audit, iterations
 from storage.db import Database
-from storage.errors import NotJson
+from storage.errors import CursorInvalid, NotJson
 
 
 def note(database: Database, now: datetime, subject: str = "iteration:1", **facts: object) -> int:
@@ -49,3 +49,18 @@ def test_an_act_that_was_undone_is_not_told(database: Database, now: datetime) -
 def test_facts_that_json_cannot_hold_are_refused(database: Database, now: datetime) -> None:
     with pytest.raises(NotJson, match="the facts of cancel on iteration:1"):
         note(database, now, cost=float("inf"))
+
+
+def test_acts_come_in_pages_of_one_actor_or_of_all(database: Database, now: datetime) -> None:
+    ids = [note(database, now, subject=f"iteration:{turn % 2}") for turn in range(5)]
+    with database.write() as session:
+        audit.write(session, "bob", action="look", subject="iteration:0", facts={}, now=now)
+    with database.read() as session:
+        first, cursor = audit.list_acts(session, actor="alice", limit=3)
+        second, end = audit.list_acts(session, actor="alice", limit=3, cursor=cursor)
+        assert [event.id for event in (*first, *second)] == ids[::-1]
+        assert (len(first), end) == (3, None)
+        (one,), _ = audit.list_acts(session, actor="bob", subject="iteration:0")
+        assert one.action == "look"
+        with pytest.raises(CursorInvalid):
+            audit.list_acts(session, cursor="yesterday")

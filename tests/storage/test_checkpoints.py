@@ -92,6 +92,11 @@ def test_lineage_walks_to_the_first(database: Database, save: Callable) -> None:
         assert [row.id for row in checkpoints.ancestry(session, third.id)] == [third.id, second.id, first.id]
         assert [row.id for row in checkpoints.ancestry(session, sibling.id)] == [sibling.id, first.id]
         assert [row.id for row in checkpoints.ancestry(session, first.id)] == [first.id]
+        assert [row.id for row in checkpoints.ancestry(session, third.id, limit=2)] == [third.id, second.id]
+        lengths = [checkpoints.generations(session, id_) for id_ in (third.id, first.id, "nobody")]
+        assert lengths == [3, 1, 0]
+        made_of = [row.id for row in checkpoints.children(session, [first.id, third.id])]
+        assert made_of == [sibling.id, second.id], "the newest first; none of the third"
 
 
 def test_a_parent_that_does_not_exist_is_refused(database: Database, save: Callable) -> None:

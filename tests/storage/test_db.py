@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from storage import audit, tasks
-from storage.db import BUSY_TIMEOUT_MS, Database, default_url, serialise
+from storage.db import BUSY_TIMEOUT_MS, CACHE_KIB, KEPT_CONNECTIONS, Database, default_url, serialise
 from storage.errors import DatabaseNewer, DatabaseOutdated, DatabaseUrlInvalid
 from storage.tables import StationRow, TaskRow
 
@@ -147,7 +148,7 @@ def test_a_database_made_by_a_later_release_is_left_alone(empty_database: Databa
 
 def test_a_database_without_tables_is_told_from_one_that_is_current(tmp_path: Path) -> None:
     database = Database(default_url(tmp_path))
-    with pytest.raises(DatabaseOutdated, match="at revision none, this release needs 0013"):
+    with pytest.raises(DatabaseOutdated, match="at revision none, this release needs 0017"):
         database.require_current()
     database.dispose()
 
@@ -200,6 +201,19 @@ def test_every_sqlite_connection_is_set_up_for_safety(
     for session_of in (sqlite_database.read, sqlite_database.write):
         with session_of() as session:
             assert session.execute(sa.text(f"PRAGMA {pragma}")).scalar_one() == value
+
+
+def test_connections_of_sqlite_are_kept_and_their_caches_stay_small(sqlite_database: Database) -> None:
+    """Opening one for every transaction costs the most; a cache of each is memory of the daemon."""
+    opened: list[object] = []
+    sa.event.listen(sqlite_database.engine, "connect", lambda driver, _: opened.append(driver))
+    for _ in range(3):
+        with ExitStack() as at_once:
+            for _ in range(KEPT_CONNECTIONS):
+                at_once.enter_context(sqlite_database.read()).connection()
+    assert len(opened) <= KEPT_CONNECTIONS
+    with sqlite_database.read() as session:
+        assert session.scalar(sa.text("PRAGMA cache_size")) == -CACHE_KIB
 
 
 def test_foreign_keys_are_on_again_after_a_migration(sqlite_database: Database) -> None:

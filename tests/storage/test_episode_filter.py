@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from storage import episodes, iterations, labels, tasks
-from storage.episode_filter import LABELS, EpisodeFilter
+from storage import checkpoints, episodes, iterations, labels, tasks
+from storage.episode_filter import LABELS, SHORT_ID, EpisodeFilter
 from tests.daemon.conftest import START, build_episode
 
 
@@ -55,6 +55,60 @@ def test_only_what_fits_is_found(database, asked, found):
     with database.read() as session:
         rows, _ = episodes.list_episodes(session, which=EpisodeFilter(**asked).conditions())
     assert [row.id for row in rows] == [episode(number) for number in found]
+
+
+@pytest.fixture
+def acted(database, blobs, now, tmp_path):
+    """Policies 1 and 2, and a world model with a policy's number; policy 1 acted in 5 and 6, 2 in 7."""
+    ids = {}
+    with database.write() as session:
+        for name, kind in (("one", "policy"), ("two", "policy"), ("world", "world_model")):
+            (tmp_path / name).write_text(name)
+            new = checkpoints.NewCheckpoint(kind=kind, spec_digest="5" * 64)
+            ids[name] = checkpoints.save(session, blobs, new, file=tmp_path / name, now=now).id
+        for number, name in ((5, "one"), (6, "one"), (7, "two")):
+            origin = episodes.Provenance(origin="collect", checkpoint_id=ids[name])
+            at = now + timedelta(seconds=number)
+            row, _ = episodes.commit(session, blobs, build_episode(number), provenance=origin, now=at)
+            row.valid_for_policy_eval = number != 6
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (lambda ids: ids["one"], [6, 5]),
+        (lambda ids: ids["one"][:SHORT_ID], [6, 5]),
+        (lambda ids: ids["two"], [7]),
+        (lambda ids: "1", [6, 5]),
+        (lambda ids: "2", [7]),
+        (lambda ids: "3", []),
+        (lambda ids: ids["one"][: SHORT_ID - 1] + "x", []),
+        (lambda ids: "²", []),
+        (lambda ids: "%" * SHORT_ID, []),
+        (lambda ids: ids["world"], []),
+    ],
+    ids=["id", "short id", "other id", "number", "other number", "no number", "too short", "no digit",
+         "pattern", "world model"],
+)  # fmt: skip
+@pytest.mark.usefixtures("recorded")
+def test_a_policy_is_named_by_its_number_or_by_the_beginning_of_its_id(database, acted, said, found):
+    with database.read() as session:
+        which = EpisodeFilter(policy=said(acted)).conditions()
+        rows, _ = episodes.list_episodes(session, which=which)
+    assert [row.id for row in rows] == [episode(number) for number in found]
+
+
+@pytest.mark.usefixtures("acted")
+def test_episodes_that_count_are_told_from_those_that_do_not(database):
+    found = {}
+    with database.read() as session:
+        for valid in (True, False):
+            rows, _ = episodes.list_episodes(session, which=EpisodeFilter(valid=valid).conditions())
+            found[valid] = [row.id for row in rows]
+        both, _ = episodes.list_episodes(session, which=EpisodeFilter(policy="1", valid=True).conditions())
+    assert found == {True: [episode(7), episode(5)], False: [episode(6)]}
+    assert [row.id for row in both] == [episode(5)]
 
 
 def test_episodes_of_an_iteration_are_found(database, recorded):

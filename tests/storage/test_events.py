@@ -198,3 +198,22 @@ def test_nothing_has_happened_yet(database: Database) -> None:
     with database.read() as session:
         assert events.newest_position(session) == 0
         assert events.list_events(session) == ([], None)
+
+
+def test_the_newest_event_of_a_kind_is_found_by_what_its_facts_say(database: Database, now: datetime) -> None:
+    happen(database, now, "station_needs_human", address="http://a", why="pot")
+    happen(database, now, "station_goes_on", address="http://a")
+    happen(database, now, "station_needs_human", address="http://b", why="pot")
+    happen(database, now, "station_needs_human")
+    kinds = ("station_needs_human", "station_goes_on")
+
+    def found(**facts: str) -> str | None:
+        with database.read() as session:
+            row = events.newest_of(session, kinds, facts=facts)
+        return None if row is None else f"{row.kind} {row.facts.get('address')}"
+
+    assert found(address="http://a") == "station_goes_on http://a"
+    assert found(address="http://b", why="pot") == "station_needs_human http://b"
+    assert found(address="http://a", why="pot") == "station_needs_human http://a"
+    assert found(address="http://c") is None
+    assert found() == "station_needs_human None"

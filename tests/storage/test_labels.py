@@ -6,7 +6,7 @@ from itertools import pairwise, permutations
 
 import pytest
 
-from storage import labels
+from storage import labels, success_counts
 from storage.db import Database
 from storage.errors import LabelSourceInvalid, RowMissing
 from storage.labels import SOURCES, Verdict
@@ -131,7 +131,7 @@ def test_a_verdict_on_no_episode_is_refused(database: Database, now: datetime) -
 
 def counts(database: Database, iteration_id: str) -> dict[str, tuple[int, int]]:
     with database.read() as session:
-        return labels.success_counts(session, iteration_id)
+        return success_counts.by_task(session, iteration_id=iteration_id)
 
 
 def test_success_is_counted_per_task(

@@ -385,6 +385,23 @@ def test_a_worker_that_is_asked_to_stop_gives_its_run_back_at_no_cost(
     assert fail(database, claimed_run(database, now), now, retry=True) is not None
 
 
+def test_one_that_has_no_device_hours_left_is_given_back_at_no_cost_and_not_queued(
+    database: Database, an_iteration: Callable, now: datetime
+) -> None:
+    iteration = an_iteration()
+    code = phase_runs.DEVICE_BUDGET_SPENT
+    for attempt in range(1, 2 * MAX_ATTEMPTS + 1):
+        queue(database, iteration, now, "update_policy")
+        claimed = claimed_run(database, now)
+        with database.write() as session:
+            assert phase_runs.release(session, claimed, now=now, why="no hours", code=code) is None
+        assert states(database, iteration)[-1] == (attempt, "abandoned")
+        assert claim(database, now) is None
+    assert row_of(database, claimed).error_message == "given back by worker worker-1: no hours"
+    queue(database, iteration, now, "update_policy")
+    assert fail(database, claimed_run(database, now), now, retry=True) is not None
+
+
 def test_runs_of_an_iteration_come_in_the_order_of_the_cycle(
     database: Database, an_iteration: Callable, now: datetime
 ) -> None:

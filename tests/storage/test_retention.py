@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from storage import checkpoints, episodes, labels, phase_runs, replay, retention
+from storage import checkpoints, episodes, labels, notes, phase_runs, replay, retention, success_counts
 from storage.errors import Retired
 from storage.states import move
 
@@ -102,11 +102,13 @@ def test_only_old_episodes_that_nobody_measures_with_or_has_looked_at_may_go(
     plain = committed(an_episode(1), iteration_id=ended.id)
     committed(an_episode(2), held_out=True)
     looked_at = committed(an_episode(3))
+    noted = committed(an_episode(6))
     committed(an_episode(4), after_s=7200.0)
     committed(an_episode(5), iteration_id=running.id)
     with database.write() as session:
         verdict = labels.Verdict(success=False, source="human", at=now)
         labels.append(session, looked_at.id, verdict, now=now)
+        notes.append(session, noted.id, "the cable snagged", author="ann", now=now)
     assert old(database, now + timedelta(hours=1)) == [plain.id]
 
 
@@ -119,7 +121,7 @@ def test_a_retired_episode_counts_on_and_trains_nothing(
         retention.retire_episodes(session, [session.merge(row)], now=now)
     with database.read() as session:
         assert replay.select(session, replay.EpisodeQuery()) == []
-        assert episodes.success_counts(session, iteration.id) == {"open_drawer": (1, 1)}
+        assert success_counts.by_task(session, iteration_id=iteration.id) == {"open_drawer": (1, 1)}
         with pytest.raises(Retired, match=row.id):
             episodes.load(session, blobs, row.id)
         with pytest.raises(Retired, match=row.id):

@@ -76,6 +76,27 @@ def test_deaths_count_as_attempts_and_a_full_disk_does_not(database, queued, now
     assert runs[-1].error_message == "killed", "why the last one ended is still told"
 
 
+def test_a_disk_that_is_full_at_every_attempt_ends_the_phase_with_what_to_do(database, queued, now):
+    for number in range(phase_runs.MOST_DISK_FULL):
+        mine = claimed(database, now + timedelta(seconds=number))
+        with database.write() as session:
+            again = phase_runs.release(session, mine, now=now, why="no room", code=phase_runs.DISK_FULL)
+            assert (again is None) is (number + 1 == phase_runs.MOST_DISK_FULL)
+    last = runs_of(database, queued.iteration_id)[-1]
+    assert (last.state, last.error_code) == ("failed", "disk_full")
+    assert "20 attempts" in last.error_message
+    assert last.error_message.endswith("given back by worker w: no room")
+
+
+def test_full_disks_that_were_forgiven_do_not_count(database, queued, now):
+    for number in range(phase_runs.MOST_DISK_FULL + 1):
+        mine = claimed(database, now + timedelta(seconds=number))
+        with database.write() as session:
+            again = phase_runs.release(session, mine, now=now, why="no room", code=phase_runs.DISK_FULL)
+            phase_runs.get(session, mine.phase_run_id).forgiven = number == 0
+    assert again is None, "one more than without"
+
+
 def test_what_failed_for_another_disk_counts_whatever_it_calls_itself(database, queued, now):
     for number in range(phase_runs.MAX_ATTEMPTS):
         mine = claimed(database, now + timedelta(seconds=number))

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import sqlalchemy as sa
 
-from storage import audit, labels
+from storage import audit, labels, notes
 from storage.db import Database
 from storage.errors import NaiveDatetime
 from storage.every_table import METADATA
+from storage.note_tables import EpisodeNoteRow
 from storage.tables import (
     AuditEventRow,
     CheckpointRow,
@@ -168,22 +169,25 @@ def test_a_fence_is_never_negative(database: Database, now: datetime) -> None:
     assert "ck_leases_fence_counts_up" in refused(database, row)
 
 
-@pytest.mark.parametrize("table", [LabelRow, AuditEventRow])
+@pytest.mark.parametrize(
+    ("table", "column"), [(LabelRow, "judge"), (AuditEventRow, "actor"), (EpisodeNoteRow, "text")]
+)
 @pytest.mark.parametrize("change", ["update", "delete"])
-def test_labels_and_audit_events_are_only_ever_added(
+def test_labels_notes_and_audit_events_are_only_ever_added(
     database: Database,
     committed: Callable,
     an_episode: Callable,
     now: datetime,
     table: type[Row],
+    column: str,
     change: str,
 ) -> None:
     row = committed(an_episode())
     with database.write() as session:
         verdict = labels.Verdict(success=False, source="human", at=now)
         labels.append(session, row.id, verdict, now=now)
+        notes.append(session, row.id, "it snagged", author="ann", now=now)
         audit.write(session, "a", action="b", subject="c", facts={}, now=now)
-    column = "judge" if table is LabelRow else "actor"
     statement = sa.delete(table) if change == "delete" else sa.update(table).values({column: "forged"})
     with (
         pytest.raises(sa.exc.DBAPIError, match=f"{table.__tablename__} is append-only"),

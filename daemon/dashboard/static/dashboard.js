@@ -15,6 +15,7 @@ async function renew(only) {
   }
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (fresh.querySelector("[data-done]") && !document.querySelector("[data-done]")) return location.reload();
   for (const part of parts) {
     const next = fresh.getElementById(part.id);
     if (!next || part.contains(document.activeElement)) continue;
@@ -65,22 +66,25 @@ function listen() {
   }
 }
 
-// s, f, u, n: the button or link that says so. Not while somebody types.
+// s, f, u, n: the button or link that says so; w: the field to write in. Not while somebody types: Escape ends that.
 function labelByKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
-  const button = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
-  if (button) {
-    event.preventDefault();
-    button.click();
+  const field = event.target.closest("input, textarea, select, [contenteditable]");
+  if (field) {
+    if (event.key === "Escape" && "key" in field.dataset) field.blur();
+    return;
   }
+  const named = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  if (!named) return;
+  event.preventDefault();
+  if (named.matches("input")) named.focus();
+  else named.click();
 }
 
 // The line in the curves stands where the film is; a click on a curve takes the film there.
-function followFilm() {
-  const film = document.querySelector("video[data-steps]");
-  if (!film) return;
-  const cursors = document.querySelectorAll("svg [data-cursor]");
+function followFilm(film) {
+  const around = film.closest("[data-film]") || document;
+  const cursors = around.querySelectorAll("svg [data-cursor]");
   const share = () => (film.duration ? film.currentTime / film.duration : 0);
   const show = () => {
     for (const line of cursors) {
@@ -88,7 +92,7 @@ function followFilm() {
       line.setAttribute("x1", at);
       line.setAttribute("x2", at);
     }
-    const step = document.getElementById("step");
+    const step = around.querySelector("[data-step]");
     if (step) step.textContent = `step ${Math.round(share() * Number(film.dataset.steps))} of ${film.dataset.steps}`;
   };
   film.addEventListener("timeupdate", show);
@@ -104,6 +108,62 @@ function followFilm() {
   }
 }
 
+// Cameras, about twice a second while this page is seen. What is shown always says how old it is.
+function watchCameras() {
+  const cameras = document.querySelector("[data-cameras]");
+  const figures = cameras ? [...cameras.querySelectorAll("[data-camera]")] : [];
+  if (!figures.length) return;
+  let answeredAt = performance.now();
+  let asking = false;
+
+  const say = (figure, state, text) => {
+    figure.className = `camera ${state}`;
+    figure.querySelector("[data-says]").textContent = text;
+  };
+  const show = async (figure, told) => {
+    const shown = figure.querySelector("img");
+    if (told.picture && shown?.getAttribute("src") !== told.picture) {
+      const next = new Image();
+      next.alt = figure.dataset.alt;
+      next.src = told.picture;
+      await next.decode();
+      if (shown) shown.replaceWith(next);
+      else figure.prepend(next);
+    }
+    if (!told.picture && shown) shown.remove();
+    say(figure, told.state, told.says);
+  };
+  const mark = (text) => figures.forEach((figure) => figure.querySelector("img") && say(figure, "old", text));
+  const ask = async () => {
+    if (asking) return;
+    asking = true;
+    try {
+      const answer = await fetch(cameras.dataset.cameras, { signal: AbortSignal.timeout(3000) });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const { items } = await answer.json();
+      await Promise.all(figures.map((figure) => show(figure, items[Number(figure.dataset.camera)])));
+      answeredAt = performance.now();
+    } catch {
+      // `look` says so once it lasts
+    } finally {
+      asking = false;
+    }
+  };
+  const look = () => {
+    if (document.hidden) return;
+    const silent = Math.round((performance.now() - answeredAt) / 1000);
+    if (silent >= 2) mark(`Not live: nothing newer came from the daemon for ${silent} s.`);
+    ask();
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) mark("Not live: nothing is fetched while this page is hidden.");
+    else look();
+  });
+  setInterval(look, 500);
+  look();
+}
+
 document.addEventListener("keydown", labelByKey);
 listen();
-followFilm();
+watchCameras();
+document.querySelectorAll("video[data-steps]").forEach(followFilm);

@@ -51,6 +51,10 @@ class VlmActionModel(PreTrainedModel):
         self.queries = nn.Parameter(torch.randn(config.chunk * config.action_dims, width) * QUERY_SPREAD)
         self.head = nn.Linear(width, config.bins)
         nn.init.zeros_(self.head.bias)
+        self.post_init()
+
+    def init_weights(self) -> None:
+        """Nothing: a body comes with its weights, and what is around it has its own from above."""
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, L, A, bins] of a processor's inputs, padded on the left.

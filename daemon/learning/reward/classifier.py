@@ -99,6 +99,23 @@ class ClassifierJudge:
         ]
         return torch.cat(parts)
 
+    def along(self, films: Tensor, instructions: Sequence[str]) -> Tensor:
+        """Probability of success, float32 [B, F], if films [B, F, 3, H, W] ended at each of their frames.
+
+        It is the mean over the last three frames until then, as in a verdict; the first have fewer.
+
+        Raises:
+            BadTensor: films are not uint8 [B, F >= 1, 3, H, W], or there are not B instructions.
+        """
+        require_films(films, instructions)
+        frames = films.shape[1]
+        sentences = [sentence for sentence in instructions for _ in range(frames)]
+        by_frame = self.probabilities(films.flatten(0, 1), sentences).view(-1, frames).double().cpu()
+        sums = torch.nn.functional.pad(by_frame.cumsum(dim=1), (1, 0))  # [B, F + 1]
+        until = torch.arange(1, frames + 1)
+        begun = (until - JUDGED_FRAMES).clamp_min(0)
+        return ((sums[:, until] - sums[:, begun]) / (until - begun)).float()
+
     def logits(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
         """Logits float32 [B] of frames [B, 3, H, W], with gradient.
 

@@ -12,13 +12,15 @@ from torch import nn
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
 TARGETS = ("qkv_proj", "out_proj", "ffwd.0", "ffwd.2", "adaLN_modulation.1", "action_embedder")
+PATH_TARGETS = ("path_mlp.0", "path_mlp.2")  # of models that are told the path
 
 
 def with_adapters(transformer: WorldModelTransformer, *, rank: int) -> nn.Module:
     """The module to train: the transformer itself for rank 0, else the same one with adapters put into it."""
     if not rank:
         return transformer
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS))
+    targets = [*TARGETS, *(PATH_TARGETS if transformer.config.told_path else ())]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets)
     adapted: nn.Module = get_peft_model(transformer, config)
     return adapted
 

@@ -42,12 +42,14 @@ class Past:
         mask: [F, frames seen], 0 where a frame may look and -inf where not.
         cache: holds the frames before those of the pass; None when the pass shows all there are.
         places: slots of the cache that the pass's frames go to, [F].
+        silent: so many of the first frames are only remembered; the last layer says nothing about them.
     """
 
     turn: Turn
     mask: Tensor
     cache: FrameCache | None = None
     places: Tensor | None = None
+    silent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,23 +120,28 @@ class Attention(nn.Module):
 
     def within_frame(self, x: Tensor, turn: Turn) -> Tensor:
         """Every token attends to all tokens of its frame; `x` is [B, F, S, D]."""
+        batch, frames, places, _ = x.shape
         qkv = self._projected(x).permute(3, 0, 1, 4, 2, 5).contiguous()  # [3, B, F, heads, S, width]
+        qkv = qkv.view(3, batch * frames, self.heads, places, -1)
         q, k = rotate(qkv[:2], turn).unbind(0)
-        q, k, v = (part.flatten(0, 1) for part in (q, k, qkv[2]))  # [B·F, heads, S, width]
-        mixed = _attend(q, k, v, mask=None).unflatten(0, x.shape[:2])  # [B, F, heads, S, width]
-        return self._out(mixed.transpose(2, 3).flatten(3))
+        mixed = _attend(q, k, qkv[2], mask=None)  # [B·F, heads, S, width]
+        return self._out(mixed.transpose(1, 2).reshape(x.shape))
 
-    def along_time(self, x: Tensor, past: Past, *, layer: int) -> Tensor:
-        """Every token attends to its own place in the frames that its frame sees; `x` is [B, F, S, D]."""
+    def along_time(self, x: Tensor, past: Past, *, layer: int, skip: int = 0) -> Tensor:
+        """Every token attends to its own place in the frames that its frame sees; `x` is [B, F, S, D].
+
+        The first `skip` frames are seen by the others and get no answer: [B, F - skip, S, D].
+        """
+        batch, frames, places, _ = x.shape
         qkv = self._projected(x).permute(3, 0, 2, 4, 1, 5).contiguous()  # [3, B, S, heads, F, width]
-        qkv = qkv.flatten(1, 2)  # [3, B·S, heads, F, width]
+        qkv = qkv.view(3, batch * places, self.heads, frames, -1)
         q, k = rotate(qkv[:2], past.turn).unbind(0)
         v = qkv[2]
         if past.cache is not None and past.places is not None:
             k, v = past.cache.put(layer, past.places, keys=k, values=v)  # [B·S, heads, slots, width]
-        mixed = _attend(q, k, v, mask=past.mask)  # [B·S, heads, F, width]
-        mixed = mixed.unflatten(0, (x.shape[0], -1))  # [B, S, heads, F, width]
-        return self._out(mixed.permute(0, 3, 1, 2, 4).flatten(3))
+        mixed = _attend(q[:, :, skip:], k, v, mask=past.mask[skip:])  # [B·S, heads, F - skip, width]
+        mixed = mixed.view(batch, places, self.heads, frames - skip, -1).permute(0, 3, 1, 2, 4)
+        return self._out(mixed.flatten(3))
 
     def _projected(self, x: Tensor) -> Tensor:
         if type(self.qkv_proj) is nn.Linear:
@@ -159,16 +166,18 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
-    """Softmax attention over the last two axes."""
+    """Softmax attention over the last two of four axes."""
     if q.device.type != "cpu" or k.shape[-2] > FUSED_KEYS:
         bias = None if mask is None else mask.to(q.dtype)
         fused: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return fused
-    flat_q, flat_k, flat_v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
-    bias = q.new_zeros(()) if mask is None else mask.to(q.dtype)
-    scores = torch.baddbmm(bias, flat_q, flat_k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
-    mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ flat_v
-    return mixed.view(q.shape)
+    flat_q, flat_k, flat_v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    scale = q.shape[-1] ** -0.5
+    if mask is None:
+        scores = torch.bmm(flat_q, flat_k.transpose(1, 2)) * scale
+    else:
+        scores = torch.baddbmm(mask.to(q.dtype), flat_q, flat_k.transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1).to(v.dtype), flat_v).view(q.shape)
 
 
 def _frequencies(pairs: int, device: torch.device) -> Tensor:

@@ -4,7 +4,8 @@ Source: Peebles and Xie 2022 (arXiv:2212.09748) for adaptive layer norm; Quevedo
 (arXiv:2506.00613) section 3 for spatial blocks followed by temporal ones.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,24 +14,25 @@ from torch import Tensor, nn
 
 from daemon.learning.world_model.attention import Attention, Past, Turn
 
+CUBIC = 0.044715  # of x cubed in the tanh form of GELU
+BRANCHES = 6  # rows of a block's modulation: shift, scale and gate of attention and of feed-forward
+FACTORS = slice(1, None, 3)  # which of all rows are scales
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modulations:
     """What noise level and action of some frames do to every branch.
 
     Attributes:
-        within, along: shifts, scales and gates of spatial and temporal blocks, one [B, F, 1, 6 D] per layer.
-        final: shift and scale of the last layer, [B, F, 1, 2 D].
+        rows: [R, B, F, 1, D]: `BRANCHES` of the first layer's spatial block, of its temporal block, of the
+            second layer's and so on, then shift and scale of the last layer. Scales are factors, 1 added.
     """
 
-    within: tuple[Tensor, ...]
-    along: tuple[Tensor, ...]
-    final: Tensor
+    rows: Tensor
 
     def of(self, frames: slice) -> "Modulations":
         """Those of some of the frames."""
-        within, along = (tuple(part[:, frames] for part in parts) for parts in (self.within, self.along))
-        return Modulations(within=within, along=along, final=self.final[:, frames])
+        return Modulations(rows=self.rows[:, :, frames])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,32 +50,42 @@ class Branches(nn.Module):
         super().__init__()
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.attn = Attention(dim, heads)
-        self.ffwd = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
-        )
+        self.ffwd = nn.Sequential(nn.Linear(dim, 4 * dim), Gelu(), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor, modulation: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
-        """Mix tokens, then feed each forward; `modulation` holds shift, scale and gate of both."""
-        shift, scale, gate, *feed = modulation.chunk(6, dim=-1)
-        x = torch.addcmul(x, gate, mix(modulated(x, shift, scale)))
-        shift, scale, gate = feed
-        return torch.addcmul(x, gate, self.ffwd(modulated(x, shift, scale)))
+    def forward(
+        self, x: Tensor, rows: Sequence[Tensor], mix: Callable[[Tensor], Tensor], *, skip: int = 0
+    ) -> Tensor:
+        """Mix tokens, then feed each forward; `rows` are shift, factor and gate of both.
+
+        `mix` leaves out the first `skip` frames, and so does what comes back.
+        """
+        shift, factor, gate, *feed = rows
+        mixed = mix(modulated(x, shift, factor))
+        if skip:
+            x, gate, *feed = (part[:, skip:] for part in (x, gate, *feed))
+        x = torch.addcmul(x, gate, mixed)
+        shift, factor, gate = feed
+        return torch.addcmul(x, gate, self.ffwd(modulated(x, shift, factor)))
 
 
 class Block(nn.Module):
     """Mixes the tokens of each frame, then each place of the frame with its past."""
 
-    def __init__(self, dim: int, heads: int, *, layer: int) -> None:
+    def __init__(self, dim: int, heads: int, *, layer: int, last: bool) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.last = layer, last
         self.s_block = Branches(dim, heads)
         self.t_block = Branches(dim, heads)
 
-    def forward(self, x: Tensor, told: Modulations, around: Surroundings) -> Tensor:
+    def forward(self, x: Tensor, rows: Sequence[Tensor], around: Surroundings) -> Tensor:
+        """`rows` are those of the spatial branches, then those of the temporal ones."""
         within, along = self.s_block.attn.within_frame, self.t_block.attn.along_time
-        layer = self.layer
-        x = self.s_block(x, told.within[layer], lambda ready: within(ready, around.turn))
-        out: Tensor = self.t_block(x, told.along[layer], lambda ready: along(ready, around.past, layer=layer))
+        past, layer = around.past, self.layer
+        skip = past.silent if self.last else 0
+        x = self.s_block(x, rows[:BRANCHES], lambda ready: within(ready, around.turn))
+        out: Tensor = self.t_block(
+            x, rows[BRANCHES:], lambda ready: along(ready, past, layer=layer, skip=skip), skip=skip
+        )
         return out
 
 
@@ -85,12 +97,30 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
         self.linear = nn.Linear(dim, width)
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        shift, scale = modulation.chunk(2, dim=-1)
-        out: Tensor = self.linear(modulated(x, shift, scale))
+    def forward(self, x: Tensor, rows: Sequence[Tensor]) -> Tensor:
+        shift, factor = rows
+        out: Tensor = self.linear(modulated(x, shift, factor))
         return out
 
 
-def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+class Gelu(nn.Module):
+    """The tanh form of the Gaussian error linear unit.
+
+    A processor computes a sigmoid three times as fast as a hyperbolic tangent, and x sigmoid(2 y) is
+    x (1 + tanh y) / 2: where no gradient needs the steps in between, that is what is computed.
+
+    Source: Hendrycks and Gimpel 2016 (arXiv:1606.08415) section 2.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = x.device.type == "cpu" and x.dtype == torch.float32
+        if not plain or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return F.gelu(x, approximate="tanh")
+        slope = 2 * math.sqrt(2 / math.pi)
+        twice = torch.addcmul(x.new_full((), slope), x, x, value=CUBIC * slope).mul_(x)
+        return twice.sigmoid_().mul_(x)
+
+
+def modulated(x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
     """Layer norm without weights of its own, shifted and scaled by the condition; `x` is [B, F, S, D]."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), factor)

@@ -1,7 +1,8 @@
 """Clips as the transformer sees them: encoded once, then cut into windows again and again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,18 +10,45 @@ from torch import Tensor
 from daemon.learning.batch import Clip
 from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.path import PATH_DIM
+from daemon.learning.world_model.slots import path_along
 from robot_bridge.conventions import to_world_model_action
 
 ACTION_DIM = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LatentClip:
-    """One encoded episode: latents [T + 1, c, h, w], maybe in half precision; actions float32 [T, 10]."""
+    """One encoded episode or a part of one.
+
+    Attributes:
+        latents: [T + 1, c, h, w], maybe in half precision.
+        actions: float32 [T, 10].
+        path: sum of the episode's moves before the first of these actions, float32 [6]; zeros for whole ones.
+    """
 
     latents: Tensor
     actions: Tensor
     episode_id: str
+    path: Tensor = field(default_factory=lambda: torch.zeros(PATH_DIM))
+
+    @cached_property
+    def _paths(self) -> Tensor:
+        """The path at every frame, [T + 1, 6]: windows are cut again and again."""
+        return path_along(self.actions[None], self.path[None])[0]
+
+    def path_at(self, frame: int) -> Tensor:
+        """Sum of the episode's moves up to this frame, [6]."""
+        return self._paths[frame]
+
+    def part(self, begin: int, end: int) -> "LatentClip":
+        """Frames `begin` to `end`, the last not included, and the actions between them."""
+        return replace(
+            self,
+            latents=self.latents[begin:end],
+            actions=self.actions[begin : end - 1],
+            path=self.path_at(begin),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +75,43 @@ class LatentClips:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentWindows:
-    """Latents [B, F, c, h, w], the actions between them [B, F - 1, 10], and where they were cut from."""
+    """Windows of episodes.
+
+    Attributes:
+        latents: [B, F, c, h, w].
+        actions: between them, [B, F - 1, 10]; action f was executed at frame f.
+        paths: sum of the episode's moves before the first of these actions, [B, 6].
+        episode_ids: where each was cut from.
+    """
 
     latents: Tensor
     actions: Tensor
+    paths: Tensor
     episode_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def parts(self, count: int) -> Iterator["LatentWindows"]:
+        """At most so many parts of about one size, in order."""
+        size = -(-len(self) // count)
+        for first in range(0, len(self), size):
+            own = slice(first, first + size)
+            yield LatentWindows(
+                latents=self.latents[own],
+                actions=self.actions[own],
+                paths=self.paths[own],
+                episode_ids=self.episode_ids[own],
+            )
+
+    def to(self, device: torch.device) -> "LatentWindows":
+        """The same on this device."""
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            actions=self.actions.to(device),
+            paths=self.paths.to(device),
+        )
 
 
 def encode_clips(world_model: WorldModel, clips: Sequence[Clip]) -> LatentClips:

@@ -207,6 +207,26 @@ class WorldModel:
         return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # type: ignore[no-any-return]
 
 
+def with_told_path(world_model: WorldModel, *, seed: int = 0) -> WorldModel:
+    """A copy that is also told the path (`path.py`); it imagines the same frames until it is trained.
+
+    Args:
+        seed: of the first weights that read the path.
+
+    Raises:
+        ValueError: its frames stand beside the action that acts at them, where no path is told.
+    """
+    told, before = world_model.copy(), world_model.transformer
+    told.precision = world_model.precision
+    if not before.config.told_path:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            transformer = WorldModelTransformer(**{**_shape(before.config), "told_path": True})
+        transformer.load_state_dict({**transformer.state_dict(), **before.state_dict()})
+        told.transformer = transformer.to(before.device).eval()
+    return told
+
+
 def own_image_size(autoencoder: Autoencoder) -> int:
     """Pixels on a side of the pictures that an autoencoder was made for."""
     config = autoencoder.config

@@ -21,14 +21,16 @@ import torch
 from torch import Tensor
 
 from daemon.learning.world_model.attention import Order
+from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.schedule import NOISE_LEVELS, NoiseSchedule
-from daemon.learning.world_model.slots import in_slots, null_actions, while_imagined
+from daemon.learning.world_model.slots import null_actions, told_slots, while_imagined
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
 ForcingWay: TypeAlias = Literal["teacher", "diffusion"]
 
 CONTEXT_SHARE = 0.5  # frames shown nearly clean in diffusion forcing, as imagination shows its context
 CONTEXT_LEVELS = 200  # "nearly clean": 12 % noise power and below, about as wrong as imagination gets
+OWN_CONTEXT_LEVELS = 30  # own imagination needs no disguise: around the level that imagination shows it at
 VISITED_SHARE = 0.8  # noisy frames at a level that imagination visits
 STILL_WEIGHT = 0.5  # least weight of a place where nothing ever moves
 MAX_WEIGHT = 4.0  # most weight of a place where everything happens
@@ -51,28 +53,43 @@ class Forcing:
     action_dropout: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnContext:
+    """What a teacher's windows show as context in place of the real frames.
+
+    Attributes:
+        frames: [B, F, C, h, w]: imagined ones where `windows` says so, real ones elsewhere.
+        windows: bool [B], on the processor.
+    """
+
+    frames: Tensor
+    windows: Tensor
+
+
 def forcing_loss(
     transformer: WorldModelTransformer,
-    latents: Tensor,
-    actions: Tensor,
+    windows: LatentWindows,
     *,
     forcing: Forcing,
     generator: torch.Generator,
+    own: OwnContext | None = None,
 ) -> Tensor:
     """Mean squared error of the clean latents of a batch of windows.
 
     Args:
-        latents: [B, F, C, h, w].
-        actions: world-model actions [B, F - 1, 10]; action f was executed at frame f.
-        generator: draws levels, noise and dropout on the processor.
+        windows: on the transformer's device.
+        generator: draws levels, noise and dropout on the processor; the same numbers with `own` and without.
+        own: context of the model's own making, for teacher forcing.
     """
+    latents = windows.latents
     batch, frames = latents.shape[:2]
     noisy, context = draw_levels(batch, frames, walk=forcing.walk, generator=generator)
-    slots = in_slots(actions, transformer.config.action_slot)
+    slots = told_slots(windows.actions, transformer.config, path=windows.paths)
     order: Order | None = None
     if forcing.way == "teacher":
+        before, context = _context(latents, context, own=own)
         levels, order = torch.cat((context, noisy[:, 1:]), dim=1), teacher_order(frames)
-        latents = torch.cat((latents, latents[:, 1:]), dim=1)
+        latents = torch.cat((before, latents[:, 1:]), dim=1)
         slots = torch.cat((slots, while_imagined(slots, transformer.config.action_slot)[:, 1:]), dim=1)
     else:
         as_context = torch.rand((batch, frames), generator=generator) < CONTEXT_SHARE
@@ -122,6 +139,14 @@ def place_weights(movement: Tensor) -> Tensor:
     if float(mean) <= 0:
         return torch.ones_like(movement)
     return STILL_WEIGHT + (1 - STILL_WEIGHT) * (movement / mean).clamp(max=2 * MAX_WEIGHT - 1)
+
+
+def _context(latents: Tensor, levels: Tensor, *, own: OwnContext | None) -> tuple[Tensor, Tensor]:
+    """Frames shown as context and their levels [B, F]; own ones closer to clean."""
+    if own is None:
+        return latents, levels
+    closer = levels * OWN_CONTEXT_LEVELS // CONTEXT_LEVELS
+    return own.frames, torch.where(own.windows[:, None], closer, levels)
 
 
 def _told(slots: Tensor, dropout: float, generator: torch.Generator) -> Tensor:

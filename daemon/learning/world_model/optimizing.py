@@ -16,8 +16,11 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from daemon.learning.devices import choose_precision
+from daemon.learning.world_model.muon import Muon
 
 OptimizerName: TypeAlias = Literal["adamw", "muon"]
 
@@ -92,8 +95,9 @@ def _optimizers(module: nn.Module, *, rate: float, name: OptimizerName) -> tuple
         return (AdamW(named.values(), lr=rate, betas=BETAS, weight_decay=WEIGHT_DECAY),)
     chosen = {id(weight) for weight in inner}
     others = [weight for weight in named.values() if id(weight) not in chosen]
+    precision = choose_precision(next(module.parameters()).device.type)
     return (
-        Muon(inner, lr=rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        Muon(inner, lr=rate, weight_decay=WEIGHT_DECAY, precision=precision),
         AdamW(others, lr=rate * BESIDE_MUON, betas=BETAS, weight_decay=WEIGHT_DECAY),
     )
 

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from daemon.learning.devices import autocast
+from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.blocks import Modulations
 from daemon.learning.world_model.cache import FrameCache
 from daemon.learning.world_model.engine import Chunk, Engine, RecordedChunk, require_engine
-from daemon.learning.world_model.model import WorldModel
-from daemon.learning.world_model.slots import in_slots, null_actions
+from daemon.learning.world_model.model import Sampling, WorldModel
+from daemon.learning.world_model.path import PATH_DIM
+from daemon.learning.world_model.slots import null_actions, path_along, told_slots
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM
 
 
@@ -40,6 +42,9 @@ class Pass:
 class FrameSampler:
     """One batch of imagined rollouts, in latents.
 
+    Args:
+        sampling: how frames are imagined; the world model's own unless told.
+
     Attributes:
         frame_passes: passes of one frame through the transformer so far, per rollout of the batch; guidance
             counts twice.
@@ -49,10 +54,12 @@ class FrameSampler:
         StepsUneven: the world model's denoise steps would leave noise in the frames.
     """
 
-    def __init__(self, world_model: WorldModel, *, engine: Engine = "eager") -> None:
+    def __init__(
+        self, world_model: WorldModel, *, engine: Engine = "eager", sampling: Sampling | None = None
+    ) -> None:
         require_engine(engine, world_model.device)
         self.world_model = world_model
-        self.sampling = world_model.sampling
+        self.sampling = sampling or world_model.sampling
         self.schedule = world_model.schedule
         self.walk = self.schedule.walk(self.sampling.denoise_steps)
         self.frame_passes = 0
@@ -66,6 +73,7 @@ class FrameSampler:
         self._generators: list[torch.Generator] = []
         self._last: Tensor = torch.empty(0)  # newest frame [B, c, h, w], to be remembered
         self._moved: Tensor = torch.empty(0)  # the action that produced it [B, 10]
+        self._path: Tensor = torch.empty(0)  # the sum of all moves up to it [B, 6]
 
     @property
     def horizon(self) -> int:
@@ -73,13 +81,21 @@ class FrameSampler:
         return self.sampling.horizon
 
     @torch.no_grad()
-    def start(self, latents: Tensor, seeds: Sequence[int]) -> None:
-        """Begin rollouts at real first frames [B, c, h, w]; forgets any rollout before.
+    def start(self, latents: Tensor, seeds: Sequence[int], *, paths: Tensor | None = None) -> None:
+        """Begin rollouts at real frames [B, c, h, w]; forgets any rollout before.
 
         Args:
             seeds: of each rollout's noise. A rollout's frames depend on its own seed alone; rollouts of equal
                 seeds see equal noise.
+            paths: sum of the moves that led there, [B, 6]; None where episodes begin.
+
+        Raises:
+            BadTensor: not one path per rollout; the rollouts before stay as they were.
         """
+        none = torch.zeros(len(latents), PATH_DIM)
+        paths = none if paths is None else paths
+        if paths.shape != none.shape:
+            raise BadTensor(name="paths", expected=str(list(none.shape)), found=str(list(paths.shape)))
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         if self._last.shape == latents.shape:
             self.cache.clear()
@@ -92,6 +108,7 @@ class FrameSampler:
                 self._run = RecordedChunk(self._imagined, self.cache)
         self._last = latents
         self._moved = torch.zeros(len(latents), WORLD_ACTION_DIM, device=latents.device)
+        self._path = paths.to(latents.device)
 
     @torch.no_grad()
     def advance(self, actions: Tensor) -> Tensor:
@@ -102,8 +119,10 @@ class FrameSampler:
         parts = []
         for chunk in actions.to(self._last.device).split(self.horizon, dim=1):
             with autocast(self._last.device, self.world_model.precision):
-                parts.append(self._run((self._noise(chunk.shape[1]), chunk, self._last, self._moved)))
+                inputs = (self._noise(chunk.shape[1]), chunk, self._last, self._moved, self._path)
+                parts.append(self._run(inputs))
             self._last, self._moved = parts[-1][:, -1], chunk[:, -1]
+            self._path = path_along(chunk, self._path)[:, -1]
             self.frame_passes += self._counted[chunk.shape[1]]
         return torch.cat(parts, dim=1)
 
@@ -123,10 +142,10 @@ class FrameSampler:
 
         Args:
             inputs: noise [B, L, c, h, w], actions [B, L, 10], the frame before, which is remembered on the
-                way (the chunk's last is not), and the action that produced it.
+                way (the chunk's last is not), the action that produced it, and the path up to it.
         """
-        noise, actions, last, moved = inputs
-        slots = in_slots(actions, self.world_model.transformer.config.action_slot, before=moved)
+        noise, actions, last, moved, path = inputs
+        slots = told_slots(actions, self.world_model.transformer.config, path=path, before=moved)
         frames, done = [last, *noise.unbind(1)], 0
         passes = self._passes_of(noise.shape[1])
         told = self._told(passes, slots)
@@ -139,7 +158,7 @@ class FrameSampler:
             done += count
             for place in range(each.keeps, count):
                 frame, level = each.first + place, each.levels[place]
-                frames[frame] = self.schedule.stepped(predicted[:, place], level, frames[frame])
+                frames[frame] = self.schedule.stepped(predicted[:, place - each.keeps], level, frames[frame])
         self._counted[noise.shape[1]] = done * self._streams
         return torch.stack(frames[1:], dim=1)
 
@@ -171,9 +190,12 @@ class FrameSampler:
         return self.world_model.transformer.modulations(levels_of, asked)
 
     def _predicted(self, x: Tensor, told: Modulations, *, keep: int) -> Tensor:
-        """The schedule's target for frames x [B, n, c, h, w]; the first `keep` become part of the past."""
+        """The schedule's target [B, n - keep, c, h, w] for frames x [B, n, c, h, w] behind the first `keep`.
+
+        Those become part of the past.
+        """
         shown = x if self._streams == 1 else x.repeat(2, 1, 1, 1, 1)
-        predicted: Tensor = self._remember(shown, told, cache=self.cache).float()
+        predicted: Tensor = self._remember(shown, told, cache=self.cache, silent=keep).float()
         if keep:
             self.cache.keep(keep)
         if self._streams == 1:

@@ -9,10 +9,42 @@ Source for classifier-free guidance: Ho and Salimans 2022 (arXiv:2207.12598); "n
 because zeros mean "do not move".
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from daemon.learning.world_model.path import PATH_DIM
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, ActionSlot
+
+
+def told_slots(actions: Tensor, config: Any, *, path: Tensor, before: Tensor | None = None) -> Tensor:
+    """All that the frames of a window are told: `in_slots`, and behind it the path for models that know one.
+
+    Args:
+        actions: between the frames, [B, F - 1, 10].
+        config: the transformer's.
+        path: sum of all moves before the first of these actions, [B, 6].
+        before: as `in_slots` takes it.
+
+    Returns:
+        [B, F, 10], or [B, F, 16] with the path.
+    """
+    slots = in_slots(actions, config.action_slot, before=before)
+    return torch.cat((slots, path_along(actions, path)), dim=-1) if config.told_path else slots
+
+
+def path_along(actions: Tensor, start: Tensor) -> Tensor:
+    """The sum of all moves up to each frame of a window, the one that produced it included.
+
+    Args:
+        actions: between the frames, [B, F - 1, 10].
+        start: the sum at frame 0, [B, 6]; zeros where an episode begins.
+
+    Returns:
+        [B, F, 6]; row 0 is `start`.
+    """
+    return torch.cat((start[:, None], actions[..., :PATH_DIM]), dim=1).cumsum(dim=1)
 
 
 def in_slots(actions: Tensor, slot: ActionSlot, *, before: Tensor | None = None) -> Tensor:
@@ -32,7 +64,7 @@ def in_slots(actions: Tensor, slot: ActionSlot, *, before: Tensor | None = None)
 
 
 def while_imagined(slots: Tensor, slot: ActionSlot) -> Tensor:
-    """What frames are told while they are imagined one by one, [B, F, 10] of the slots of finished frames.
+    """What frames are told while they are imagined one by one, from the slots of finished frames.
 
     The action that acts at a frame is chosen only after somebody has seen it.
     """
@@ -40,7 +72,10 @@ def while_imagined(slots: Tensor, slot: ActionSlot) -> Tensor:
 
 
 def null_actions(like: Tensor) -> Tensor:
-    """The row that says that the action is not told, in the shape of `like` [..., 10]: zeros, last one 1."""
+    """The row that says that the action is not told, in the shape of `like`: zeros, the action's last one 1.
+
+    The path, which would tell it, is zeros too.
+    """
     null = torch.zeros_like(like)
     null[..., WORLD_ACTION_DIM - 1] = 1
     return null

@@ -8,7 +8,6 @@ be stopped between any two updates and gone on with from its state (`training_st
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from daemon.learning.devices import autocast
@@ -19,6 +18,7 @@ from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.objective import Forcing, ForcingWay, forcing_loss, place_weights
 from daemon.learning.world_model.optimizing import OptimizerName, Optimizing, stepped
+from daemon.learning.world_model.own_context import OwnContextInvalid, own_context
 from daemon.learning.world_model.training_state import Progress
 from daemon.learning.world_model.windows import Pool, WindowSource
 
@@ -40,7 +40,11 @@ class TrainingConfig:
         lora_rank: 0 trains every weight; more trains adapters of this rank and merges them in the end.
         optimizer: how a step is made of a gradient, see `optimizing.py`.
         forcing: how a window shows what came before each frame, see `objective.py`.
+        own_context: share of windows whose context the model imagines itself, see `own_context.py`.
         save_memory: compute activations again on the way back instead of keeping them.
+
+    Raises:
+        OwnContextInvalid: no share, or context that diffusion forcing would not show.
     """
 
     updates: int
@@ -54,8 +58,13 @@ class TrainingConfig:
     lora_rank: int = 0
     optimizer: OptimizerName = "adamw"
     forcing: ForcingWay = "teacher"
+    own_context: float = 0.0
     save_memory: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.own_context <= 1 or (self.own_context and self.forcing != "teacher"):
+            raise OwnContextInvalid(share=self.own_context, forcing=self.forcing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +145,17 @@ def _descended(
     progress: Progress,
 ) -> float:
     """One optimizer step on these windows; their mean loss."""
-    latents, actions = windows.latents.chunk(config.accumulate), windows.actions.chunk(config.accumulate)
 
     def losses() -> Iterator[Tensor]:
-        for part, moved in zip(latents, actions, strict=True):
-            share = len(part) / len(windows.latents)
-            yield share * _loss(world_model, part, moved, forcing=forcing, generator=progress.generator)
+        for part in windows.parts(config.accumulate):
+            seen = part.to(world_model.device)
+            # before the loss's autocast begins, so that no weight cast without a gradient is kept for it
+            own = own_context(world_model, seen, share=config.own_context, generator=progress.generator)
+            with autocast(world_model.device, world_model.precision):  # ends before any optimizer step
+                loss = forcing_loss(
+                    world_model.transformer, seen, forcing=forcing, generator=progress.generator, own=own
+                )
+            yield len(part) / len(windows) * loss
 
     loss = stepped(losses(), progress.module, progress.optimizing)
     if loss is None:
@@ -150,18 +164,3 @@ def _descended(
             phase="world model training", update=progress.updates, quantity="loss or gradient", inputs=inputs
         )
     return loss
-
-
-def _loss(
-    world_model: WorldModel, latents: Tensor, actions: Tensor, *, forcing: Forcing, generator: torch.Generator
-) -> Tensor:
-    """The loss of a part of a batch; autocast ends with it, before any optimizer step."""
-    device = world_model.device
-    with autocast(device, world_model.precision):
-        return forcing_loss(
-            world_model.transformer,
-            latents.to(device),
-            actions.to(device),
-            forcing=forcing,
-            generator=generator,
-        )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias, cast, get_args
 
 import torch
+import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
@@ -28,13 +29,22 @@ from daemon.learning.world_model.attention import (
     spatial_turn,
     temporal_turn,
 )
-from daemon.learning.world_model.blocks import Block, FinalLayer, Modulations, Surroundings
+from daemon.learning.world_model.blocks import (
+    BRANCHES,
+    FACTORS,
+    Block,
+    FinalLayer,
+    Modulations,
+    Surroundings,
+)
 from daemon.learning.world_model.cache import CacheShape, FrameCache
+from daemon.learning.world_model.path import PATH_DIM, path_features, path_mlp
 from daemon.learning.world_model.schedule import Diffusion
 
 WORLD_ACTION_DIM = 10  # xyz, rotation, gripper, three slots Bridge leaves at zero; the same at every size
 TIMESTEP_WIDTH = 256  # sinusoids that encode a noise level
 TIMESTEP_SPREAD = 0.02  # standard deviation of the first weights that read them
+ZERO_AT_FIRST = ("final_layer.linear.weight", "path_mlp.2.weight")
 
 ActionSlot: TypeAlias = Literal["produced_frame", "acts_at_frame"]
 
@@ -51,9 +61,11 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         action_slot: which action stands beside a frame: the one that produced it (ours), or the one executed
             at it (WorldGym's training data). `slots.py` puts them there.
         diffusion: what the transformer predicts, see `schedule.py`.
+        told_path: whether each frame is also told the sum of all moves up to it, see `path.py`; only where
+            frames stand beside the action that produced them.
 
     Raises:
-        ValueError: no such rotary, action slot or diffusion.
+        ValueError: no such rotary, action slot or diffusion, or a path in the other slot.
     """
 
     _supports_gradient_checkpointing = True
@@ -71,18 +83,25 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         rotary: Rotary = "standard",
         action_slot: ActionSlot = "produced_frame",
         diffusion: Diffusion = "v_prediction",
+        told_path: bool = False,
     ) -> None:
         super().__init__()
         _require_known("rotary", rotary, get_args(Rotary))
         _require_known("action_slot", action_slot, get_args(ActionSlot))
         _require_known("diffusion", diffusion, get_args(Diffusion))
+        if told_path:
+            _require_known("action_slot of a model that is told the path", action_slot, ("produced_frame",))
         self.gradient_checkpointing = False
         self._turns: dict[tuple[int, int, torch.device], Turn] = {}
         self.x_proj = nn.Conv2d(in_channels, dim, patch, patch)
         self.timestep_mlp = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.action_embedder = nn.Linear(WORLD_ACTION_DIM, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, layer=layer) for layer in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, layer=layer, last=layer == layers - 1) for layer in range(layers)
+        )
         self.final_layer = FinalLayer(dim, patch * patch * in_channels)
+        if told_path:
+            self.path_mlp = path_mlp(dim)
         self._start()
 
     def forward(self, x: Tensor, timesteps: Tensor, actions: Tensor, *, order: Order | None = None) -> Tensor:
@@ -91,7 +110,8 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         Args:
             x: noisy latents [B, F, C, h, w].
             timesteps: noise level of each frame, integers 0..999, [B, F], or [1, F] for all of the batch.
-            actions: [B, F, 10], in the slots of `action_slot`.
+            actions: [B, F, 10], in the slots of `action_slot`; where the path is told it stands behind each,
+                [B, F, 16].
             order: when each frame is and which ones it sees; None is one after the other, each seeing itself
                 and those before it in the window.
 
@@ -109,43 +129,48 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         return self._run(x, told, past=Past(turn=turn, mask=mask))
 
     def modulations(self, timesteps: Tensor, actions: Tensor) -> Modulations:
-        """What noise levels [B, F] (or [1, F]) and actions [B, F, 10] do to the branches, for `remember`.
+        """What noise levels [B, F] (or [1, F]) and actions [B, F, 10 or 16] do to the branches.
 
-        Imagination asks once for all the levels that a frame will pass through.
+        `remember` takes it; imagination asks once for all the levels that a frame will pass through.
 
         Raises:
             BadTensor: shapes that do not belong together, or levels that are not integers.
         """
         shapes = (tuple(actions.shape[:2]), (1, actions.shape[1] if actions.ndim > 1 else 0))
-        if actions.ndim != 3 or actions.shape[2] != WORLD_ACTION_DIM:
-            expected = f"[B, F, {WORLD_ACTION_DIM}]"
+        if actions.ndim != 3 or actions.shape[2] != self.told_width:
+            path = "with the path" if self.config.told_path else "without a path"
+            expected = f"[B, F, {self.told_width}], {path}"
             raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
         if tuple(timesteps.shape) not in shapes or timesteps.is_floating_point():
             found = f"{timesteps.dtype} {list(timesteps.shape)}"
             raise BadTensor(name="timesteps", expected=f"integers {list(shapes[0])}", found=found)
-        condition = self._condition(timesteps, actions).unsqueeze(2)  # [B, F, 1, D]
+        condition = F.silu(self._condition(timesteps, actions))  # [B, F, D]
         blocks = cast(Sequence[Block], self.blocks)
-        return Modulations(
-            within=tuple(block.s_block.adaLN_modulation(condition) for block in blocks),
-            along=tuple(block.t_block.adaLN_modulation(condition) for block in blocks),
-            final=self.final_layer.adaLN_modulation(condition),
-        )
+        branches = [branch for block in blocks for branch in (block.s_block, block.t_block)]
+        told = [
+            cast(nn.Sequential, part.adaLN_modulation)[1](condition) for part in (*branches, self.final_layer)
+        ]
+        rows = torch.cat(told, dim=-1).unflatten(-1, (-1, self.config.dim))  # [B, F, R, D]
+        rows[:, :, FACTORS] += 1
+        return Modulations(rows=rows.permute(2, 0, 1, 3).unsqueeze(3))
 
-    def remember(self, x: Tensor, told: Modulations, *, cache: FrameCache) -> Tensor:
+    def remember(self, x: Tensor, told: Modulations, *, cache: FrameCache, silent: int = 0) -> Tensor:
         """Predict for frames [B, n, C, h, w] that follow those in `cache`; the numbers are `forward`'s.
 
-        What the cache is not told to keep afterwards is replaced by the next call's frames.
+        The first `silent` of them are shown to the others and get no answer: [B, n - silent, C, h, w] comes
+        back. What the cache is not told to keep afterwards is replaced by the next call's frames.
 
         Raises:
             BadTensor: more frames than the cache has room for, or shapes that do not belong together.
         """
-        self._check(x, told.final.shape)
+        self._check(x, told.rows.shape[1:])
         if x.shape[1] > cache.shape.ahead:
             expected = f"at most {cache.shape.ahead} frames, [B, n, C, h, w]"
             raise BadTensor(name="latents", expected=expected, found=str(list(x.shape)))
         positions, places, seen = cache.begin(x.shape[1])
         turn = temporal_turn(positions, width=self._width)
-        return self._run(x, told, past=Past(turn=turn, mask=seen, cache=cache, places=places))
+        past = Past(turn=turn, mask=seen, cache=cache, places=places, silent=silent)
+        return self._run(x, told, past=past)
 
     def empty_cache(self, frame: Tensor, *, ahead: int = 1, dtype: torch.dtype = torch.float32) -> FrameCache:
         """A cache that has seen no frame yet.
@@ -167,6 +192,11 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         return FrameCache(shape, dtype=dtype, device=self.device)
 
     @property
+    def told_width(self) -> int:
+        """Numbers that a frame is told: its action, and the path where the config says so."""
+        return WORLD_ACTION_DIM + (PATH_DIM if self.config.told_path else 0)
+
+    @property
     def _width(self) -> int:
         """Numbers of a head."""
         return int(self.config.dim // self.config.heads)
@@ -177,12 +207,15 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         tokens = self.x_proj(x.flatten(0, 1)).flatten(2).transpose(1, 2)
         tokens = tokens.unflatten(0, x.shape[:2])  # [B, F, S, D]
         around = Surroundings(turn=self._turn_of(rows, columns, x.device), past=past)
-        for block in self.blocks:
+        modulation = told.rows.unbind()
+        for layer, block in enumerate(self.blocks):
+            own = modulation[2 * BRANCHES * layer : 2 * BRANCHES * (layer + 1)]
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, tokens, told, around)
+                tokens = self._gradient_checkpointing_func(block, tokens, own, around)
             else:
-                tokens = block(tokens, told, around)
-        return self._unpatched(self.final_layer(tokens, told.final), rows, columns)
+                tokens = block(tokens, own, around)
+        final = [row[:, past.silent :] for row in modulation[-2:]]
+        return self._unpatched(self.final_layer(tokens, final), rows, columns)
 
     def _turn_of(self, rows: int, columns: int, device: torch.device) -> Turn:
         """Angles of a frame's tokens, made once per size and device."""
@@ -199,7 +232,9 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
             timesteps.flatten(), TIMESTEP_WIDTH, flip_sin_to_cos=True, downscale_freq_shift=0
         )  # [B·F, 256]
         level: Tensor = self.timestep_mlp(waves.to(dtype)).unflatten(0, timesteps.shape)
-        moved: Tensor = self.action_embedder(actions.to(dtype))
+        moved: Tensor = self.action_embedder(actions[..., :WORLD_ACTION_DIM].to(dtype))
+        if self.config.told_path:
+            moved = moved + self.path_mlp(path_features(actions[..., WORLD_ACTION_DIM:]).to(dtype))
         return level + moved
 
     def _unpatched(self, pixels: Tensor, rows: int, columns: int) -> Tensor:
@@ -213,13 +248,16 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
             expected = f"[B, F, {channels}, h, w] with sides that {p} divides"
             raise BadTensor(name="latents", expected=expected, found=str(list(x.shape)))
         if x.shape[:2] != told[:2]:
-            expected = f"[{x.shape[0]}, {x.shape[1]}, {WORLD_ACTION_DIM}], one for each frame"
+            expected = f"[{x.shape[0]}, {x.shape[1]}, {self.told_width}], one for each frame"
             raise BadTensor(name="actions", expected=expected, found=str(list(told)))
 
     def _start(self) -> None:
-        """Begin as the identity: every gate and the final layer are zero, other matrices are Xavier's."""
+        """Begin as the identity: every gate and the final layer are zero, other matrices are Xavier's.
+
+        What the path adds begins as nothing.
+        """
         for name, weight in self.named_parameters():
-            if name.endswith("bias") or "adaLN_modulation" in name or name == "final_layer.linear.weight":
+            if name.endswith("bias") or "adaLN_modulation" in name or name in ZERO_AT_FIRST:
                 nn.init.zeros_(weight)
             elif name.startswith("timestep_mlp"):
                 nn.init.normal_(weight, std=TIMESTEP_SPREAD)

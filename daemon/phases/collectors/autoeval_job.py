@@ -18,10 +18,12 @@ from typing import Final
 
 from daemon.phases.collectors.autoeval_link import PORT_IN_ADDRESS, AutoEvalLink
 from daemon.phases.collectors.autoeval_recordings import Recordings
+from daemon.phases.human_wait import HumanWait
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import scene_seed
 from daemon.phases.telling import Spell
 from daemon.redaction import redactor_of
+from daemon.scheduling.errors import HumanAwaited
 from robot_bridge.autoeval.errors import (
     JobInvalid,
     JobRejected,
@@ -42,6 +44,7 @@ OUTAGE_S: Final = 900.0  # how long the scheduler may be silent before the phase
 ENDING_S: Final = 60.0  # how long a cancelled job may take to end
 JITTER: Final = 0.25  # of the poll interval, so that installations do not ask in step
 LOG_TAIL: Final = 600  # characters of AutoEval's log that say why a job failed
+NEEDED: Final = "somebody at AutoEval must put the scene in order"
 LOST: Final = "lost"
 OVER: Final = (*TERMINAL, LOST)
 
@@ -58,7 +61,9 @@ class JobRun:
         with sink.writing() as session:
             self._row = autoeval_jobs.adopt(session, job_id, phase_run_id=sink.context.phase_run_id)
         self._recordings = Recordings(link, self._row.robot, tell=tell)
-        self._human = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
+        self._told = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
+        self._human = HumanWait(self._row.robot, limit_s=link.settings.human_wait_s)
+        self._nobody_came: HumanAwaited | None = None
 
     def see_through(self, commit: Commit, *, stop: threading.Event) -> None:
         """Go on from wherever the job is; once `stop` is set, it goes on without us.
@@ -69,6 +74,7 @@ class JobRun:
         Raises:
             JobRejected, JobInvalid, RobotOffline: AutoEval does not want it; the row says so.
             SchedulerError: AutoEval cannot be followed any further now; the row stays open.
+            HumanAwaited: nobody came to the robot; the job is taken back, and what it recorded is kept.
             LeaseLost, StorageError: as the sink.
         """
         if self._row.state in GATEWAY_OPEN:
@@ -79,6 +85,8 @@ class JobRun:
         if self._row.state in {"queued", "running"}:
             self._follow(stop)
         self._drain(commit, stop)
+        if self._nobody_came is not None:
+            raise self._nobody_came
 
     def abandon(self, commit: Commit, *, stop: threading.Event) -> None:
         """End a job that nobody waits for any more, and keep what there is of it."""
@@ -134,7 +142,7 @@ class JobRun:
         )
 
     def _follow(self, stop: threading.Event) -> None:
-        """Look at the job until it is over. Time in which it waits for people is not held against it."""
+        """Look at the job until it is over. Time in which it waits for people counts apart from its own."""
         left_s = self._link.settings.autoeval_job_wait_s
         heard = time.monotonic()
         while not stop.is_set():
@@ -147,6 +155,8 @@ class JobRun:
                     raise
                 status, counts = "unheard of", True
                 self._tell(f"{self._row.task_id}: {silent}")
+            except HumanAwaited as awaited:
+                self._nobody_came, left_s, status, counts = awaited, -1.0, "running", False
             if left_s < 0:
                 log.warning("autoeval job takes too long job=%s", self._row.id)
                 self._cancel()
@@ -171,10 +181,12 @@ class JobRun:
             return status, True
         live = self._scheduler.live(self._link.task(row.task_id).robot_index)
         if live.waiting_for_human:
-            self._tell(f"waiting for {row.robot}: somebody at AutoEval must put the scene in order")
-            self._human.on(station=row.robot, reason="somebody at AutoEval must put the scene in order")
+            self._tell(f"waiting for {row.robot}: {NEEDED}")
+            self._told.on(station=row.robot, reason=NEEDED)
+            self._human.goes_on(NEEDED)
         else:
-            self._human.off(station=row.robot)
+            self._told.off(station=row.robot)
+            self._human.is_over()
             self._tell(f"{row.task_id} at {row.robot}: episode {live.episode + 1} of {row.num_episodes}")
         return status, not live.waiting_for_human
 

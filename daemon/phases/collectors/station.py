@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from daemon.events.stations import StationsTold, needs_human
 from daemon.phases.arms import Arms
+from daemon.phases.human_wait import HumanWait
 from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, holder_name, slot_metadata
 from daemon.phases.slots import ENDED_BY_KEY, Slot
-from daemon.phases.telling import Spell
 from daemon.phases.todo import Todo, Wanted
 from robot_bridge.client import StationClient
 from robot_bridge.episode import Episode
@@ -59,9 +60,8 @@ class Drive(Protocol):
         """Where the station asks for actions; None when they are sent to it."""
         ...
 
-    @property
-    def ended_by(self) -> str | None:
-        """Checkpoint of the judge that may end an episode early; None: all have their full length."""
+    def ended_by(self, task_id: str) -> str | None:
+        """Checkpoint of the judge that may end episodes of a task early; None: all have full length."""
         ...
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
@@ -88,11 +88,14 @@ class StationCollector:
         self._arms = arms
         self._described = client.station()
         spoken = self._described.protocol
-        if drive.ended_by is not None and spoken.minor < EARLY_END_MINOR:
+        early = any(drive.ended_by(task) is not None for task in self.offers)
+        if early and spoken.minor < EARLY_END_MINOR:
             asked = f"{spoken.major}.{EARLY_END_MINOR} (stop_on_success)"
             raise VersionMismatch(found=asked, expected=f"{spoken.major}.{spoken.minor}")
         self._time = RobotTime(sink, self._described.station_id)
-        self._human = Spell(sink.context, begins="station_needs_human", ends="station_goes_on")
+        limit_s = sink.context.settings.human_wait_s
+        self._human = HumanWait(self._described.station_id, limit_s=limit_s)
+        self._told = StationsTold(sink.context.database, iteration_id=sink.context.iteration_id)
 
     @property
     def name(self) -> str:
@@ -192,7 +195,7 @@ class StationCollector:
 
         None: it ended without leaving anything, before its first step or in a crash of the station.
         """
-        ended_by = self._drive.ended_by
+        ended_by = self._drive.ended_by(slot.task_id)
         request = EpisodeRequest(
             episode_id=slot.episode_id(attempt),
             task_id=slot.task_id,
@@ -260,16 +263,23 @@ class StationCollector:
             stop.wait(LOOK_EVERY_S)
 
     def _until_it_may_move(self, todo: Todo, *, stop: threading.Event) -> None:
-        """Wait while the motors rest or somebody is needed at the robot, however long that takes."""
+        """Wait while the motors rest, or while somebody is needed at the robot.
+
+        Raises:
+            HumanAwaited: nobody came.
+        """
         while not stop.is_set():
             status = self._client.status()
-            if status.state != "WAITING_HUMAN":
-                self._human.off(station=self.name)
+            needed, now = needs_human(status), self._sink.context.now()
+            self._told.tell(self._client.base_url, needed, name=lambda: self.name, now=now)
             if status.state not in {"RESTING", "WAITING_HUMAN"}:
+                self._human.is_over()
                 return
-            why = status.waiting_for or f"its motors rest for {status.resting_s:.0f} s"
-            if status.state == "WAITING_HUMAN":
-                self._human.on(station=self.name, reason=why)
+            why = needed or f"its motors rest for {status.resting_s:.0f} s"
+            if needed is None:
+                self._human.is_over()
+            else:
+                self._human.goes_on(needed)
             self._sink.tell(todo, f"waiting for {self.name}: {why}")
             self._client.heartbeat()
             stop.wait(LOOK_EVERY_S)

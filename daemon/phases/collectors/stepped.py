@@ -7,6 +7,7 @@ and the episode ended; what the station then says of it is its own verdict, as i
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,14 @@ from robot_bridge.protocol import EpisodeMode, EpisodeRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyEnd:
-    """The judge that ends an episode before its last step, and the checkpoint that it was loaded from."""
+    """The judge that ends an episode before its last step, and the checkpoint that it was loaded from.
+
+    `without` are tasks at which it does not.
+    """
 
     judge: ClassifierJudge
     checkpoint_id: str
+    without: Collection[str] = ()
 
 
 class SteppedDrive:
@@ -38,13 +43,14 @@ class SteppedDrive:
         self._temperature = temperature
         self._early_end = early_end
 
-    @property
-    def ended_by(self) -> str | None:
-        return None if self._early_end is None else self._early_end.checkpoint_id
+    def ended_by(self, task_id: str) -> str | None:
+        ends = self._ends(task_id)
+        return None if ends is None else ends.checkpoint_id
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
         policy = self._arms.version(request.policy.version).policy
-        judge = None if self._early_end is None else self._early_end.judge
+        ends = self._ends(request.task_id)
+        judge = None if ends is None else ends.judge
         env = StationEnv(
             client,
             client.create_episode(request),
@@ -60,3 +66,7 @@ class SteppedDrive:
         generator = torch.Generator().manual_seed(request.seed)
         rollout(policy, env, env.starts, plan=plan, generator=generator)
         client.finish(request.episode_id)
+
+    def _ends(self, task_id: str) -> EarlyEnd | None:
+        ends = self._early_end
+        return None if ends is None or task_id in ends.without else ends

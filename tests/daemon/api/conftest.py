@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from daemon import station_cameras, station_watch
 from daemon.app import create_app
 from daemon.iteration import advance
 from daemon.settings import Settings
@@ -22,6 +23,15 @@ from storage.db import Database
 @pytest.fixture
 def settings(tmp_path, sqlite_url) -> Settings:
     return Settings(data_dir=tmp_path, database_url=sqlite_url, worker_count=0)
+
+
+@pytest.fixture
+def slow_machine(monkeypatch):
+    """Stations and cameras may be slow, and pictures count as live, for as long as a loaded machine takes."""
+    for module in (station_cameras, station_watch):
+        monkeypatch.setattr(module, "PATIENCE_S", 20.0)
+        monkeypatch.setattr(module, "ANSWER_S", 20.0)
+    monkeypatch.setattr(station_cameras, "LIVE_S", 60.0)
 
 
 @pytest.fixture

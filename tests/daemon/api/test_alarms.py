@@ -1,51 +1,16 @@
 """Alarms over REST and in iteration records: which policies are watched, and with which episodes."""
 
-from dataclasses import replace
-from datetime import timedelta
-
 import pytest
 
-from storage import checkpoints, episodes, iterations, trials
+from tests.daemon.playing import Players
 
 URL = "/v1/alarms"
 
 
 @pytest.fixture
-def played(client, database, blobs, now, an_episode, tmp_path):
+def played(database, blobs, now, tmp_path):
     """Bring in episodes of one policy, one iteration after the other, each a string of + and -."""
-
-    def play(*rounds: str, promoted: bool = False) -> str:
-        number = 0
-        with database.write() as session:
-            (tmp_path / "policy").write_text("policy")
-            new = checkpoints.NewCheckpoint(kind="policy", spec_digest="5" * 64)
-            policy = checkpoints.save(session, blobs, new, file=tmp_path / "policy", now=now).id
-            for turn, outcomes in enumerate(rounds):
-                row, _ = iterations.request_iteration(
-                    session, spec={"seed": turn}, idempotency_key=None, now=now
-                )
-                iterations.cancel(session, row.id, now=now)
-                if promoted and turn == 0:
-                    trial = trials.NewTrial(
-                        iteration_id=row.id,
-                        champion_id=policy,
-                        candidate_id=policy,
-                        decision="promoted",
-                        evidence={},
-                    )
-                    trials.save(session, trial, now=now)
-                for outcome in outcomes:
-                    number += 1
-                    built = an_episode(number, success=outcome == "+")
-                    begun = now + timedelta(minutes=number)
-                    manifest = built.manifest.model_copy(update={"started_at": begun, "ended_at": begun})
-                    origin = episodes.Provenance(origin="collect", iteration_id=row.id, checkpoint_id=policy)
-                    episodes.commit(
-                        session, blobs, replace(built, manifest=manifest), provenance=origin, now=now
-                    )
-        return policy
-
-    return play
+    return Players(database=database, blobs=blobs, folder=tmp_path, now=now).play
 
 
 def test_a_policy_that_fails_where_it_used_to_succeed_raises_an_alarm(client, played):
@@ -58,6 +23,12 @@ def test_a_policy_that_fails_where_it_used_to_succeed_raises_an_alarm(client, pl
     assert alarm["before"]["successes"] == alarm["before"]["episodes"]
     assert alarm["changed_at"] < alarm["noticed_at"]
     assert alarm["statistic"] >= 8
+
+
+@pytest.mark.parametrize(("early", "alarms"), [((), 1), ((0, 1), 1), ((0,), 0), ((1,), 0)])
+def test_episodes_that_end_otherwise_are_another_rate_and_no_alarm(client, played, early, alarms):
+    played("+" * 20, "-" * 20, early=early)
+    assert len(client.get(URL).json()["items"]) == alarms
 
 
 def test_the_record_of_the_iteration_whose_episodes_raised_it_tells_the_alarm(client, played):

@@ -63,7 +63,8 @@ def test_a_call_tells_what_its_kind_and_its_work_can_lead_to(call, statuses):
 
 def test_what_is_found_again_is_told_as_what_is_made():
     for call, operation in CALLS.items():
-        made = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+        whole = {status: answer for status, answer in operation["responses"].items() if status != "206"}
+        made = [answer for status, answer in whole.items() if status.startswith("2")]
         assert all(answer.get("content") == made[0].get("content") for answer in made), call
         assert (len(made) == 2) == (200 in OWN.get(call, ())), call
 

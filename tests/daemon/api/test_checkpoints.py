@@ -83,3 +83,10 @@ def test_trust_reports_of_a_checkpoint_are_told_newest_first(client, save, datab
 def test_the_trust_of_a_checkpoint_that_does_not_exist_is_not_found(client):
     answer = client.get(f"{URL}/nobody/trust")
     assert (answer.status_code, answer.json()["code"]) == (404, "page_not_found")
+
+
+def test_one_checkpoint_is_told_as_in_the_list(client, save):
+    save("policy")
+    row = save("world_model")
+    (listed,) = client.get(URL, params={"kind": "world_model"}).json()["items"]
+    assert client.get(f"{URL}/{row.id}").json() == listed

@@ -104,3 +104,11 @@ def test_a_film_whose_frames_were_damaged_is_an_error_that_names_the_blob(client
     answer = client.get(f"{URL}/{row.id}/video.mp4")
     assert (answer.status_code, answer.json()["code"]) == (500, "blob_corrupt")
     assert path.name in answer.json()["detail"]
+
+
+def test_one_episode_is_told_as_in_the_list(client, commit, an_episode):
+    client.post("/v1/iterations", json={})
+    commit(an_episode(1))
+    commit(an_episode(2, success=False), iteration=1)
+    for item in client.get(URL).json()["items"]:
+        assert client.get(f"{URL}/{item['id']}").json() == item

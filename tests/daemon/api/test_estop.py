@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 
 from daemon.api.callers import REMEMBERED_S, Callers
 from daemon.app import create_app
+from daemon.events.words import FOR_PEOPLE, event_record
 from robot_bridge.client import StationClient
 from robot_bridge.station.serve import running_station
-from storage import access_tokens, audit
+from storage import access_tokens, audit, events
 from storage.db import BUSY_TIMEOUT_MS
 from tests.daemon.dashboard.html import Page
 from tests.robot_bridge.toy_driver import ToyDriver
@@ -64,6 +65,33 @@ def test_nobody_has_to_say_why(serving_stations, station):
         ("rest", "estop", {station: "stopped"}),
         ("rest", "estop", {station: "stopped"}),
     ]
+
+
+def pressed(client):
+    with client.app.state.services.database.read() as session:
+        return events.after(session, 0, kinds=("estop_pressed",))
+
+
+def test_a_stop_is_an_event_that_people_are_told_of(serving_stations, station):
+    with serving_stations(NOBODY_THERE, station) as client:
+        client.post("/v1/estop", json={"reason": "smoke"})
+        (event,) = pressed(client)
+    assert event_record(event)["text"] == (
+        f"somebody pressed the emergency stop (smoke): {NOBODY_THERE} NOT STOPPED, {station} stopped"
+    )
+    assert event.facts["stations"][station] == "stopped"
+    assert "did not answer" in event.facts["stations"][NOBODY_THERE]
+    assert "estop_pressed" in FOR_PEOPLE
+
+
+def test_every_press_is_an_event_and_nothing_else_is(serving_stations, station):
+    with serving_stations(station) as client:
+        client.get("/v1/iterations")
+        assert pressed(client) == []
+        for _ in range(2):
+            client.post("/v1/estop")
+        told = [event.facts["reason"] for event in pressed(client)]
+    assert told == ["no reason given", "no reason given"]
 
 
 def test_one_station_that_does_not_answer_hides_behind_no_other(serving_stations, station):

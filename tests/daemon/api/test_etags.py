@@ -6,7 +6,7 @@ import pytest
 
 from daemon.api.etags import check_match, etag, knows
 from daemon.scheduling.errors import PreconditionFailed, PreconditionRequired
-from storage import iterations
+from storage import episodes, iterations
 
 PATHS = ["/v1/iterations", "/v1/iterations/1", "/v1/success-rates"]
 
@@ -22,6 +22,16 @@ def test_an_answer_that_is_known_is_not_sent_again(client, database, path):
     assert again.headers["cache-control"] == "no-cache"
     other = client.get(path, headers={"If-None-Match": '"another"'})
     assert (other.status_code, other.headers["etag"]) == (200, tag)
+
+
+def test_a_film_that_is_known_is_not_sent_again(client, database, blobs, an_episode, now):
+    episode = an_episode(1)
+    with database.write() as session:
+        episodes.commit(session, blobs, episode, provenance=episodes.Provenance(origin="base"), now=now)
+    path = f"/v1/episodes/{episode.manifest.episode_id}/video.mp4"
+    film = client.get(path)
+    again = client.get(path, headers={"If-None-Match": film.headers["etag"]})
+    assert (film.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
 def test_what_changed_has_another_tag(client):

@@ -178,6 +178,7 @@ def test_progress_is_told_and_never_stored(served, now):
 
     (half,) = until(told, "the progress")
     assert (half["iteration"], half["phase"], half["attempt"], half["text"]) == (1, "collect", 1, "half")
+    assert half["started_at"] == at.isoformat()
     assert all(place is None for place, name, _ in reader.seen if name == "progress")
     with database.read() as session:
         assert all("progress" not in event.kind for event in events.after(session, 0))

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from daemon.api.request_counts import BOUNDS_S, RequestCounts
 from daemon.measurements import KEPT_S, Measurements, measure
-from storage import episodes, events, iterations, phase_runs, webhooks
+from robot_bridge.safety import CLIPPED_BOX, CLIPPED_SPEED
+from storage import episodes, events, iterations, phase_runs, stations, webhooks
 from storage.tables import EpisodeRow
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -164,6 +165,33 @@ def test_episodes_and_the_last_success_are_told_by_task(database, blobs, now, an
     assert value(found, "gymnastd_success_iteration", lineage="main") == 1
     low, high = (value(found, f"gymnastd_success_rate_{end}", **task) for end in ("low", "high"))
     assert 0 < low < 2 / 3 < high < 1
+
+
+def test_stations_tell_what_was_cut_how_long_it_took_and_when_they_were_heard_of(
+    database, blobs, now, an_episode
+):
+    with database.write() as session:
+        stations.ensure(session, "silent", now=now)
+        for number, cut in enumerate(([CLIPPED_BOX | CLIPPED_SPEED, CLIPPED_SPEED], []), 1):
+            built, origin = an_episode(number, steps=4, cut=cut), episodes.Provenance(origin="collect")
+            row, _ = episodes.commit(session, blobs, built, provenance=origin, now=now)
+        row.valid_for_policy_eval = False
+    found = numbers(database, now)
+    cell = {"station": "cell-1"}
+    shares = {stage: value(found, "gymnastd_station_cut_share", stage=stage, **cell) for stage in (
+        "any", "speed", "box",
+    )}  # fmt: skip
+    assert shares == {"any": 0.25, "speed": 0.25, "box": 0.125}
+    assert value(found, "gymnastd_station_episodes", **cell) == 2
+    assert value(found, "gymnastd_station_invalid_share", **cell) == 0.5
+    assert value(found, "gymnastd_station_contact_timestamp_seconds", **cell) == now.timestamp()
+    for quantile in ("0.5", "0.99"):
+        told = value(found, "gymnastd_station_inference_ms", quantile=quantile, **cell)
+        assert told == pytest.approx(12.5, rel=0.025)
+        told = value(found, "gymnastd_station_step_ms", quantile=quantile, **cell)
+        assert told == pytest.approx(200.0, rel=0.025)
+    of_silent = {name for name, labels in found if ("station", "silent") in labels}
+    assert of_silent == {"gymnastd_station_contact_timestamp_seconds", "gymnastd_station_episodes"}
 
 
 def test_webhooks_say_how_far_behind_they_are(database, now):

@@ -229,6 +229,56 @@ def test_two_policies_are_compared_at_the_tasks_that_both_have_tried(client, two
     assert answer["told_apart"] is (expected.low > 0)
 
 
+@pytest.fixture
+def judged(client, database, blobs, now, an_episode, tmp_path):
+    """Bring in iterations of (ends early, policy, task, successes of two); the policies' ids."""
+
+    def bring(*iterations_of):
+        made = []
+        for name in ("old", "new"):
+            (tmp_path / name).write_text(name)
+            new = checkpoints.NewCheckpoint(kind="policy", spec_digest="5" * 64)
+            with database.write() as session:
+                made.append(checkpoints.save(session, blobs, new, file=tmp_path / name, now=now).id)
+        for turn, (early, policy, task, won) in enumerate(iterations_of):
+            spec = {"seed": turn, **({"stop_on_success": True} if early else {})}
+            with database.write() as session:
+                row, _ = iterations.request_iteration(session, spec=spec, idempotency_key=None, now=now)
+                for index in range(2):
+                    built = an_episode(10 * turn + index, task_id=task, success=index < won)
+                    origin = episodes.Provenance(
+                        origin="collect", iteration_id=row.id, checkpoint_id=made[policy]
+                    )
+                    episodes.commit(session, blobs, built, provenance=origin, now=now)
+        return made
+
+    return bring
+
+
+def test_policies_are_compared_by_episodes_that_ended_alike(client, judged):
+    """The drawer: full length of both. The lid: ended early in both. The sink: never alike."""
+    old, new = judged(
+        (False, 0, "drawer", 1), (True, 0, "drawer", 2), (False, 1, "drawer", 2),
+        (True, 0, "lid", 2), (True, 1, "lid", 1),
+        (True, 0, "sink", 2), (False, 1, "sink", 1),
+    )  # fmt: skip
+    answer = client.get(f"{URL}/difference/{old}/{new}").json()
+    told = {
+        task: (own["one"]["successes"], own["other"]["successes"]) for task, own in answer["tasks"].items()
+    }
+    assert told == {"drawer": (1, 2), "lid": (2, 1)}
+    assert (answer["ended_early"], answer["not_comparable"]) == (["lid"], ["sink"])
+    back = client.get(f"{URL}/difference/{new}/{old}").json()
+    assert (back["ended_early"], back["not_comparable"]) == (["lid"], ["sink"])
+
+
+def test_the_rate_of_an_iteration_says_whether_its_episodes_may_end_early(client, judged):
+    judged((False, 0, "lid", 1), (True, 0, "lid", 2))
+    items = client.get(URL).json()["items"]
+    told = {(item["iteration"], item["task"]): item["may_end_early"] for item in items}
+    assert told == {(1, "lid"): False, (1, None): False, (2, "lid"): True, (2, None): True}
+
+
 def test_a_policy_beside_itself_needs_more_episodes_for_ever(client, two_policies):
     answer = client.get(f"{URL}/difference/{two_policies[0]}/{two_policies[0]}").json()
     assert answer["corrected_for"] == 2

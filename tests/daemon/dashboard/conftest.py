@@ -13,12 +13,13 @@ from tests.daemon.api.conftest import (
     database,
     finish_phase,
     settings,
+    slow_machine,
     until,
 )
 from tests.daemon.dashboard.html import Page
 from tests.daemon.dashboard.laboratory import fill
 
-__all__ = ["blobs", "claim_phase", "client", "database", "finish_phase", "settings", "until"]
+__all__ = ["blobs", "claim_phase", "client", "database", "finish_phase", "settings", "slow_machine", "until"]
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 

@@ -17,6 +17,7 @@ class Page(HTMLParser):
         self.source, self.elements, self.text, self.broken = text, [], "", []
         self._open: list[str] = []
         self._in_label = 0
+        self.hidden_links: list[str] = []
         self.labelled_inside: set[int] = set()
         self.feed(text)
         self.close()
@@ -29,6 +30,8 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if self._open.count("label"):
             self.labelled_inside.add(len(self.elements) - 1)
+        if tag == "a" and "svg" in self._open and self.all("svg")[-1].get("role") == "img":
+            self.hidden_links.append(f"<a {dict(attrs)}> is in a picture, whose inside nobody is told of")
         if tag not in VOID:
             self._open.append(tag)
 
@@ -86,8 +89,9 @@ class Page(HTMLParser):
             f"picture {found.get('src')} has no alt" for found in self.all("img") if not found.get("alt")
         )
         for found in self.all("svg"):
-            if found.get("role") != "img" or "aria-labelledby" not in found:
+            if found.get("role") not in {"img", "group"} or "aria-labelledby" not in found:
                 yield "a chart has no name"
+        yield from self.hidden_links
 
     def _frame(self):
         if len(self.all("h1")) != 1:

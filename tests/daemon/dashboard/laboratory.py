@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from daemon.curves import append_moment, curves_path
-from storage import checkpoints, episodes, iterations, labels, trials, trust_reports
+from storage import checkpoints, episodes, iterations, labels, notes, trials, trust_reports
 from storage.labels import Verdict
 from tests.daemon.conftest import build_episode
 
@@ -56,6 +56,7 @@ def one(finish_phase, database, blobs, folder, *, number, parent):
                 Verdict(success=None, source="human", at=now, judge=HOSTILE, answer=HOSTILE),
                 now=now,
             )
+            notes.append(session, built.manifest.episode_id, HOSTILE, author=HOSTILE, now=now)
     collected = finish_phase(**collect_outcome(database, row.id, old, policy, now=now))
     moment = {"update": 1.0, f"loss/{HOSTILE}": 0.5}
     path = curves_path(folder, collected.phase_run_id)
@@ -114,6 +115,7 @@ def finetune_outcome(database, blobs, iteration_id, model, *, now):
         "held_out_error": {"before": 0.02, "after": 0.01, "by_horizon": {}, "unit": "u"},
         "gate": {"accepted": True, "reasons": [HOSTILE, "better"], "fresh": None, "older": None},
         "trust": report,
+        "judge_along": {TASK: {"real": [0.1, None, 0.9], "imagined": [0.1, 0.2, 0.4]}},
         "film_strips": {
             TASK: {"episode_id": "e", "real": blobs.put(JPEG), "imagined": blobs.put(JPEG[::-1])}
         },

@@ -65,11 +65,14 @@ def test_a_chart_can_be_said():
     assert a_chart((1, 0.5), (3, 0.25)).says == "loss: 0.5 at iteration 1, 0.25 at 3"
 
 
-def test_of_many_points_some_are_drawn_the_ends_among_them():
-    points = [Point(x=x, y=0.0) for x in range(1000)]
+def test_of_many_points_some_are_drawn_the_ends_the_lowest_and_the_highest_among_them():
+    points = [Point(x=x, y=(x * 37 % 101) / 101) for x in range(1000)]
+    points[500], points[777] = Point(x=500, y=-5.0), Point(x=777, y=5.0)
     found = drawn(points)
     assert len(found) == MOST_DRAWN
     assert (found[0].x, found[-1].x) == (0, 999)
+    assert {points[500], points[777]} <= set(found)
+    assert [point.x for point in found] == sorted({point.x for point in found})
 
 
 def test_curves_go_by_step_and_leave_out_what_ran_away():

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from daemon.app import create_app
 from daemon.events.hooks import Webhook
-from storage import access_tokens, audit, iterations, schedules, stations
+from storage import access_tokens, audit, events, iterations, schedules, stations
 from tests.daemon.dashboard.conftest import Browser
 from tests.daemon.dashboard.laboratory import HOSTILE
 
@@ -73,6 +73,39 @@ def test_a_station_with_a_hostile_name_is_shown_as_it_is(browser, database):
     page = browser.page("/settings")
     assert page.faults() == []
     assert HOSTILE in page.text
+
+
+def test_budgets_are_shown_beside_each_other(settings):
+    budgets = {"device_hours_per_day": 7.5, "device_hours_per_iteration": 2.25, "robot_episodes_per_day": 41}
+    with TestClient(create_app(settings.model_copy(update=budgets))) as client:
+        text = Browser(client.app).page("/settings").text
+    for name, value in budgets.items():
+        assert name in text
+        assert str(value) in text
+
+
+def test_backups_and_retention_are_shown_with_how_the_last_time_went(settings, tmp_path, now):
+    upkeep = {"backup_dir": tmp_path / "SECRET", "upkeep_at": "23:59", "iterations_kept": 6}
+    with TestClient(create_app(settings.model_copy(update=upkeep))) as client:
+        browser = Browser(client.app)
+        before = browser.page("/settings")
+        with client.app.state.services.database.write() as session:
+            facts = {"name": "20260101T", "files": 12, "copied_bytes": 3_000}
+            events.note(session, "backup_made", at=now, facts=facts)
+            events.note(session, "gc_failed", at=now, facts={"reason": "the disk is gone"})
+        after = browser.page("/settings")
+    assert before.text.count("every day at 23:59 UTC") == 2
+    assert "14 backups" in before.text
+    assert "what the 6 newest iterations made; all episodes" in before.text
+    assert "backup 20260101T is made: 12 files, 3000 bytes of them new" in after.text
+    assert "nothing was let go: the disk is gone" in after.text
+    assert "SECRET" not in after.source
+
+
+def test_who_sets_nothing_is_told_that_nobody_backs_up(browser):
+    text = browser.page("/settings").text
+    assert text.count("no, only by command") == 2
+    assert "what the 10 newest iterations made; all episodes" in text
 
 
 def test_webhooks_are_shown_without_their_addresses(settings, tmp_path):

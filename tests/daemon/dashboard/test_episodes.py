@@ -43,6 +43,28 @@ def test_episodes_are_found_by_what_they_are(browser, asked, count):
     assert len(listed(page)) == count
 
 
+def test_the_policy_of_a_card_finds_its_episodes(browser, laboratory):
+    older, newer = (made["policy"] for made in laboratory)
+    card = browser.page("/episodes")
+    assert {found["title"] for found in card.all("code")} == {older, newer}
+    for name in (newer, newer[:8], "2"):
+        assert listed(browser.page("/episodes", policy=name)) == [episode(20)]
+    assert len(listed(browser.page("/episodes", policy="1"))) == 5
+    assert listed(browser.page("/episodes", policy="3")) == []
+    assert "No episode fits" in browser.page("/episodes", policy="nobody").text
+
+
+def test_episodes_that_do_not_count_are_found_and_say_so(browser, database):
+    with database.write() as session:
+        session.get(EpisodeRow, episode(11)).valid_for_policy_eval = False
+    invalid = browser.page("/episodes", valid="no")
+    assert listed(invalid) == [episode(11)]
+    assert "does not count" in invalid.text
+    valid = listed(browser.page("/episodes", valid="yes"))
+    assert len(valid) == 5
+    assert episode(11) not in valid
+
+
 @pytest.mark.parametrize(
     "asked", [{"label": "good"}, {"colour": "red"}, {"iteration": "0"}, {"from": "soon"}]
 )

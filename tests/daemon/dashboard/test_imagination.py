@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.dashboard.imagination import drift_charts
+from daemon.dashboard.imagination import along_charts, drift_charts
 from tests.daemon.dashboard.html import Page
 from tests.daemon.dashboard.laboratory import HOSTILE, JPEG, TASK, trust_document
 
@@ -18,6 +18,31 @@ def test_the_newest_is_shown_real_beside_imagined(browser):
     pictures = [found["src"] for found in page.all("img")]
     assert pictures == [f"/v1/iterations/2/film-strips/{TASK}/{one}.jpg" for one in ("real", "imagined")]
     assert [browser.client.get(one).content for one in pictures] == [JPEG, JPEG[::-1]]
+
+
+@pytest.mark.usefixtures("laboratory")
+def test_the_judge_is_shown_along_the_real_and_the_imagined_film(browser):
+    page = browser.page("/imagination")
+    assert page.faults() == []
+    assert page.all("title", id="t-along-0")
+    assert "real: 0.1 at step 0, 0.9 at 2; imagined: 0.1 at step 0, 0.4 at 2" in page.text
+
+
+def test_the_judges_curves_skip_what_is_unknown_and_say_where_trust_ends():
+    curves = {"real": [0.1, None, 0.9, 1.0], "imagined": [0.1, 0.2, 0.4, 0.5]}
+    outcome = {"judge_along": {"b": curves, "a": curves}, "trust": {"horizon": 2}}
+    charts = along_charts(outcome)
+    assert [chart.key for chart in charts.values()] == ["along-0", "along-1"]
+    real, imagined = charts["b"].series
+    assert [(p.x, p.y) for p in real.points] == [(0.0, 0.1), (2.0, 0.9), (3.0, 1.0)]
+    assert [p.y for p in imagined.points] == curves["imagined"]
+    assert [mark.x for mark in charts["b"].marks] == [2]
+    for trust in ({"horizon": 3}, None):
+        assert not along_charts({**outcome, "trust": trust})["b"].marks
+
+
+def test_an_iteration_of_a_release_before_has_strips_without_the_judges_curve():
+    assert along_charts({"film_strips": {"t": {}}}) == {}
 
 
 @pytest.mark.usefixtures("laboratory")

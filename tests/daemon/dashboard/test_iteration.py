@@ -5,10 +5,9 @@ import json
 import pytest
 
 from daemon.curves import curves_path
-from daemon.dashboard.ancestry import MOST_BOXES, ancestry_of
-from daemon.dashboard.iteration import MOST_CURVES
-from storage import iterations, phase_runs
-from tests.daemon.dashboard.laboratory import saved
+from daemon.dashboard.changes import tables_of, told
+from daemon.dashboard.phase_curves import MOST_CURVES
+from storage import iterations, manifests, phase_runs
 
 pytestmark = pytest.mark.usefixtures("laboratory")
 
@@ -32,6 +31,23 @@ def test_decisions_stand_with_what_they_rest_on(browser):
     assert "Tasks that the update did not trust" in text
 
 
+def test_a_trial_that_was_carried_on_says_from_where_and_one_that_was_not_why(browser, finish_phase, client):
+    carried = {"from": 1, "iterations": [1], "before": 4, "episodes": 9, "of": 16}
+    trial = {"decision": "undecided", "probability_better": 0.7, "by_task": {}, "carries_left": 1}
+    client.post("/v1/iterations", json={"seed": 9})
+    finish_phase(trial={**trial, "carried": carried}, trial_not_carried=None)
+    text = browser.page("/iterations/3").text
+    assert "The trial was carried on from iteration 1, 9 of 16 episodes so far." in text
+    assert "The next iteration of the lineage carries it on." in text
+    client.post("/v1/iterations/3/cancel")
+    client.post("/v1/iterations", json={"seed": 10})
+    finish_phase(trial=None, trial_not_carried="the trial of policy 2 is not carried on")
+    text = browser.page("/iterations/4").text
+    assert "The trial of policy 2 is not carried on." in text
+    record = client.get("/v1/iterations/4").json()
+    assert record["trial_not_carried"] == "the trial of policy 2 is not carried on"
+
+
 def test_training_curves_are_drawn(browser):
     titles = [chart for chart in browser.page("/iterations/1").all("title") if "id" in chart]
     assert any(found["id"].startswith("t-collect-") for found in titles)
@@ -42,30 +58,45 @@ def test_the_manifest_is_named_by_the_digest_that_the_api_gives(browser, client)
     assert tag in browser.page("/iterations/1").text
 
 
-def test_what_changed_is_told_against_the_iteration_before(browser):
+def test_what_changed_is_told_against_the_iteration_before_with_real_success_first(browser, client, database):
+    with database.write() as session:
+        for row in iterations.list_iterations(session)[0]:
+            for run in phase_runs.of_iteration(session, row.id):
+                manifests.save(session, run.id, {"checkpoints": {}, "episodes": []}, now=row.requested_at)
     assert "This is the first" in browser.page("/iterations/1").text
-    text = browser.page("/iterations/2").text
-    assert "From iteration 1 to 2" in text
-    assert "seed" in text
+    page = browser.page("/iterations/2")
+    text = " ".join(page.text.split())
+    assert "From iteration 1 to 2." in text
+    told = text[text.index("What was measured") :]
+    before, after = (
+        {item["task"]: item for item in client.get("/v1/success-rates").json()["items"]
+         if item["iteration"] == number}
+        for number in (1, 2)
+    )  # fmt: skip
+    beside = [
+        f"{rate['successes']} of {rate['episodes']} "
+        f"({100 * rate['wilson_low']:.0f} to {100 * rate['wilson_high']:.0f} %)"
+        for rate in (before[None], after[None])
+    ]
+    assert before[None] != after[None], "the two sides can be told apart"
+    assert told.startswith("What was measured WhatBeforeNow real success" + "".join(beside)), told[:200]
+    assert told.index("real success, open_drawer") < told.index("trusted steps")
+    assert "Update the policy: made policynumber 1" in told
+    assert told.index("Checkpoints WhatBeforeNow") < told.index("Spec WhatBeforeNow seed12")
 
 
-def test_lineage_goes_from_the_newest_to_the_first(browser, laboratory, database):
-    assert "policy 2 comes from policy 1" in browser.page("/iterations/2").text
-    with database.read() as session:
-        drawn = ancestry_of(session, laboratory[1]["policy"], iteration_id="nobody's")
-    assert [box.number for box in drawn.boxes] == [2, 1]
-    assert [box.mine for box in drawn.boxes] == [False, False]
-    assert drawn.older == 0
+def test_what_has_no_number_is_told_in_words():
+    rate = {"successes": 1, "episodes": 2, "wilson_low": 0.0945, "wilson_high": 0.9055}
+    assert told(rate) == "1 of 2 (9 to 91 %)"
+    assert told({"id": "0123456789", "number": 3, "sha256": "s"}) == "number 3 (01234567)"
+    assert [told(value) for value in (None, True, False, 0.123456, 12, "promoted", [1, 2])] == [
+        "–", "yes", "no", "0.1235", "12", "promoted", "[1, 2]",
+    ]  # fmt: skip
 
 
-def test_a_long_lineage_says_how_many_are_not_drawn(database, blobs, laboratory, tmp_path):
-    parent = laboratory[1]["policy"]
-    for number in range(3, MOST_BOXES + 3):
-        parent = saved(database, blobs, tmp_path, kind="policy", number=number, parent=parent)
-    with database.read() as session:
-        drawn = ancestry_of(session, parent, iteration_id="nobody's")
-    assert (len(drawn.boxes), drawn.older) == (MOST_BOXES, 2)
-    assert drawn.width > drawn.boxes[-1].x
+def test_an_equal_spec_is_said_to_be_the_same():
+    nothing = {"measured": [], "checkpoints": [], "spec": [], "circumstances": {}}
+    assert tables_of(nothing) == [("Spec", [])]
 
 
 def test_a_page_of_long_and_many_curves_is_still_a_page(browser, database, settings):
@@ -83,6 +114,8 @@ def test_a_page_of_long_and_many_curves_is_still_a_page(browser, database, setti
     page = browser.page("/iterations/1")
     assert page.faults() == [], "a page has at most 200 kB"
     assert len([found for found in page.all("title") if "id" in found]) >= 3 * MOST_CURVES
+    assert page.text.count("28 more curves are not drawn") == 3
+    assert len(page.all("a", href="/v1/iterations/1/curves")) == 3
 
 
 def test_a_document_of_another_release_breaks_no_page(browser, finish_phase, client):

@@ -35,7 +35,10 @@ def test_the_first_page_has_what_each_lineage_does_with_its_own_buttons(browser)
 def test_lists_and_records_name_the_lineage(browser):
     assert "Lineage" in browser.page("/iterations").text
     assert "Iteration 2 of lineage b is" in browser.page("/iterations/2").text
-    assert "From iteration 1 to 3" in browser.page("/iterations/3").text, "the one before of its lineage"
+    page = browser.page("/iterations/3")
+    assert "From iteration 1 to 3" in page.text, "the one before of its lineage"
+    assert [link["href"] for link in page.all("a", rel="prev")] == ["/iterations/1"]
+    assert not browser.page("/iterations/2").all("a", rel="prev"), "the first of b"
     assert "This is the first" in browser.page("/iterations/2").text
 
 
@@ -44,7 +47,7 @@ def test_lists_and_records_name_the_lineage(browser):
 def test_measurements_are_told_of_one_lineage_with_a_way_to_the_others(browser, path):
     page = browser.page(path)
     assert "of lineage main" in page.text
-    (other,) = [link for link in page.all("a") if "lineage=" in link.get("href", "")]
+    (other,) = [link for link in page.all("a") if link.get("href", "").startswith(f"{path}?lineage=")]
     assert other["href"] == f"{path}?lineage=b"
     there = browser.page(path, lineage="b")
     assert there.faults() == []

@@ -24,6 +24,14 @@ FORMS = sorted(
     if "POST" in route.methods
 )
 
+WITH_FILES = "/imagination/what-if"
+
+
+def sent(browser, path, fields):
+    """The answer to a form, sent as a browser sends it."""
+    files = {"picture": ("", b"")} if path == WITH_FILES else None
+    return browser.client.post(path, data=fields, files=files)
+
 
 def test_without_tokens_pages_on_this_machine_are_open(browser):
     assert browser.get("/").status_code == 200
@@ -125,7 +133,7 @@ def test_a_form_without_its_sessions_word_does_nothing(logged_in, database, path
     other = logged_in("admin", name="bob")
     strange = Page(other.get("/").text).value_of("word")
     for fields in ({}, {"word": ""}, {"word": strange}):
-        answer = browser.client.post(path, data=fields)
+        answer = sent(browser, path, fields)
         assert answer.status_code == 403, path
         assert "form_refused" in answer.text
     with database.read() as session:
@@ -134,7 +142,7 @@ def test_a_form_without_its_sessions_word_does_nothing(logged_in, database, path
 
 @pytest.mark.parametrize("path", FORMS)
 def test_without_tokens_a_form_needs_its_word_all_the_same(browser, path):
-    assert browser.client.post(path, data={"word": "guess"}).status_code == 403
+    assert sent(browser, path, {"word": "guess"}).status_code == 403
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

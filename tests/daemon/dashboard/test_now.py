@@ -9,11 +9,15 @@ from fastapi.testclient import TestClient
 from daemon.app import create_app
 from daemon.run_log import log_path
 from daemon.spec import IterationSpec
+from daemon.station_cameras import NO_CAMERA
+from robot_bridge import reader
+from robot_bridge.client import StationClient
 from robot_bridge.station.human import HumanCall
 from robot_bridge.station.serve import running_station
 from storage import audit, iterations, phase_runs
 from tests.daemon.dashboard.conftest import Browser
 from tests.daemon.dashboard.html import Page
+from tests.robot_bridge.builders import a_request
 from tests.robot_bridge.toy_driver import ToyDriver
 
 
@@ -24,7 +28,7 @@ def station(tmp_path):
 
 
 @pytest.fixture
-def at_the_station(settings, station):
+def at_the_station(settings, station, slow_machine):
     """A browser at a daemon whose robot is there."""
     with TestClient(create_app(settings.model_copy(update={"station_url": station}))) as client:
         yield Browser(client.app)
@@ -221,3 +225,52 @@ def test_the_end_of_a_log_of_long_lines_is_shown_and_no_more(browser, claim_phas
     page = browser.page("/")
     assert page.faults() == []
     assert "the end" in page.text
+
+
+# ---- cameras ---------------------------------------------------------------------------------------------
+
+
+def camera_of(page):
+    (figure,) = page.all("figure", data_camera="0")
+    return figure
+
+
+def test_the_camera_of_a_robot_at_work_is_shown_with_its_age(at_the_station, station):
+    client = StationClient(station)
+    client.acquire_lease("somebody")
+    client.create_episode(a_request(episode_id="e1"))
+    page = at_the_station.page("/")
+    client.close()
+    assert page.faults() == []
+    assert camera_of(page)["class"] == "camera live"
+    (picture,) = page.all("img")
+    assert picture["alt"] == "What the camera of robot 1 shows"
+    assert "Live, " in page.text
+    assert at_the_station.client.get(picture["src"]).headers["content-type"] == "image/jpeg"
+    assert page.all("section", data_cameras="/v1/cameras"), "where the script asks for newer ones"
+    assert "'self'" in at_the_station.get("/").headers["content-security-policy"]
+
+
+def test_a_camera_that_has_shown_nothing_has_no_picture_and_says_so(at_the_station):
+    page = at_the_station.page("/")
+    assert page.faults() == []
+    assert camera_of(page)["class"] == "camera dark"
+    assert page.all("img") == []
+    assert "No picture yet." in page.text
+
+
+def test_a_station_of_an_older_version_is_shown_without_a_camera(at_the_station, monkeypatch):
+    monkeypatch.setattr(reader, "SNAPSHOT_PATH", "/v1/not-yet")
+    page = at_the_station.page("/")
+    assert page.faults() == []
+    assert NO_CAMERA in page.text
+    assert "is idle" in page.text
+
+
+def test_autoevals_pictures_are_not_shown_as_nobody_could_tell_an_old_one(settings):
+    ours = settings.model_copy(update={"collect_via": "autoeval", "autoeval_url": "http://127.0.0.1:9"})
+    with TestClient(create_app(ours)) as client:
+        page = Browser(client.app).page("/")
+    assert page.faults() == []
+    assert page.all("figure") == []
+    assert "say nothing of when they were taken" in page.text

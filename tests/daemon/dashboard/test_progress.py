@@ -1,8 +1,12 @@
 """Progress: rates with intervals, who went on, what was imagined, what it cost."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from daemon.dashboard.cost_charts import cost_charts
 from daemon.dashboard.progress import SHOWN
+from storage import device_time, metrics
 from tests.daemon.dashboard.laboratory import HOSTILE, TASK
 
 
@@ -42,14 +46,45 @@ def test_the_table_has_the_rates_of_the_rest_api(browser, client):
     assert TASK in text
 
 
-def test_the_rates_can_be_had_as_csv(browser, laboratory):
-    (link, by_policy) = [
-        found["href"] for found in browser.page("/progress").all("a") if "csv" in found["href"]
+@pytest.mark.usefixtures("laboratory")
+def test_robot_hours_and_what_the_judge_cost_are_charts_beside_their_table(
+    browser, client, finish_phase, database
+):
+    assert "Cost of the judge" not in browser.page("/progress").text, "no judge was asked"
+    client.post("/v1/iterations", json={"phases": ["update_policy"]})
+    done = finish_phase(judge_audit={})
+    with database.write() as session:
+        values = {"judge_requests": 12.0, "judge_usd": 0.5}
+        metrics.record(session, done.phase_run_id, values, now=datetime.now(UTC))
+    page = browser.page("/progress")
+    assert page.faults() == []
+    for title in ("Robot hours, by iteration", "Requests to the judge", "Cost of the judge, USD"):
+        assert title in page.text
+    assert "iteration 3: 12" in page.text
+    hours = sum(cost["robot_seconds"] for cost in client.get("/v1/ledger").json()["items"]) / 3600
+    assert hours > 0.0
+
+
+def test_a_cost_begins_at_zero_and_what_was_not_used_has_no_chart():
+    costs = [
+        {"iteration": number, "robot_seconds": seconds, "judge_requests": 0, "judge_usd": 0.0}
+        for number, seconds in ((3, 7200.0), (1, 3600.0))
     ]
-    for one in (link, by_policy):
-        answer = browser.client.get(one)
-        assert answer.headers["content-type"].startswith("text/csv")
-        assert len(answer.text.splitlines()) > 2
+    (chart,) = cost_charts(costs)
+    assert (chart.title, chart.span) == ("Robot hours", (0.0, 2.0))
+    assert [(point.x, point.y) for point in chart.series[0].points] == [(1, 1.0), (3, 2.0)]
+    assert cost_charts([]) == []
+
+
+def test_the_costs_name_the_devices_and_so_does_the_iteration(browser, client, database, claim_phase):
+    client.post("/v1/iterations", json={"phases": ["update_policy"]})
+    claimed = claim_phase()
+    with database.write() as session:
+        device_time.note_device(session, claimed, "<b>NVIDIA H200</b>")
+    for path in ("/progress", "/iterations/1"):
+        page = browser.page(path)
+        assert page.faults() == []
+        assert "<b>NVIDIA H200</b>" in page.text
 
 
 def test_many_iterations_come_in_pages(browser, client):

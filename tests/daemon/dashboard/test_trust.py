@@ -1,9 +1,13 @@
 """Trust: world models and judges over the iterations, and alarms."""
 
+import re
+from html import unescape
+
 import pytest
 
 from daemon.dashboard.trust import audit_charts
-from storage import checkpoints, episodes, iterations
+from robot_bridge.safety import CLIPPED_BOX, CLIPPED_SPEED
+from storage import checkpoints, episodes, iterations, stations
 from tests.daemon.conftest import build_episode
 from tests.daemon.dashboard.laboratory import HOSTILE
 
@@ -30,6 +34,42 @@ def test_the_judge_is_counted_over_all_tasks():
     assert [(p.x, p.y) for p in chart.series[0].points] == [(1, 0.5), (2, 8 / 12)]
     assert audit_charts([(1, "a", dict.fromkeys(own, 0))]) == []
     assert len(chart.legend) == 1
+
+
+def rows_of(page, *, station):
+    """The cells of this station's rows in the first table."""
+    table = page.source.partition("<tbody>")[2].partition("</tbody>")[0]
+    rows = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[1:]]
+    return [[unescape(cell).strip() for cell in row] for row in rows if unescape(row[0]) == station]
+
+
+def test_a_station_says_what_was_cut_where_how_long_it_took_and_when_it_was_heard_of(
+    browser, database, blobs, now
+):
+    with database.write() as session:
+        for number, cut in ((1, [CLIPPED_BOX | CLIPPED_SPEED, CLIPPED_SPEED]), (2, [])):
+            built = build_episode(number, steps=5, cut=cut)
+            origin = episodes.Provenance(origin="collect")
+            row, _ = episodes.commit(session, blobs, built, provenance=origin, now=now)
+        row.valid_for_policy_eval = False
+    page = browser.page("/trust")
+    assert page.faults() == []
+    (told,) = rows_of(page, station="cell-1")
+    assert told[1] != ""
+    assert told[2:7] == ["2", "50.0 %", "2", "20.0 %", "speed 20.0 %, box 10.0 %"]
+    assert told[7:] == ["13 and 13 ms", "204 and 204 ms"]
+
+
+def test_a_station_without_measured_episodes_says_so_and_one_with_a_hostile_name_does_no_harm(
+    browser, database, now
+):
+    with database.write() as session:
+        stations.ensure(session, HOSTILE, now=now)
+    page = browser.page("/trust")
+    assert page.faults() == []
+    assert HOSTILE not in page.source
+    (told,) = rows_of(page, station=HOSTILE)
+    assert told[2:] == ["0", "not measured", "0", "not measured", "", "not measured", "not measured"]
 
 
 def test_a_policy_that_suddenly_fails_is_an_alarm(browser, client, database, blobs, now, tmp_path):

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import dynamic_modules_utils
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -13,18 +16,26 @@ from daemon.cli import app
 from daemon.errors import PageNotFound, SpecInvalid
 from daemon.hub.errors import CheckpointFolderInvalid
 from daemon.hub.exchange import _new, export_checkpoint, import_checkpoint
+from daemon.hub.pipeline import WorldModelPipeline
+from daemon.learning.imagine import ImaginedEnv
+from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.nano_vla import NanoVLA
 from daemon.learning.policy.policy import Policy
+from daemon.learning.policy.tokens import nano_binning
+from daemon.learning.policy.vlm_action import VlmActionModel
+from daemon.learning.policy.vlm_policy import VlmPolicy
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.transformer import WorldModelTransformer
 from daemon.phases.arms import champion_of
-from daemon.phases.checkpoints import CANDIDATE, adoptable, current
+from daemon.phases.checkpoints import current
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints
+from storage.adoption import CANDIDATE, adoptable
 from storage.errors import RowMissing
 from storage.interchange.errors import TargetNotEmpty
 from storage.tables import CheckpointRow
+from tests.daemon.learning.policy.tiny_vlms import llava
 from tests.daemon.phases.conftest import tiny_installation
 
 KINDS = ("world_model", "policy", "judge")
@@ -84,6 +95,65 @@ def test_diffusers_reads_the_world_model(settings, tmp_path):
     pipeline = json.loads((folder / "model_index.json").read_text())
     assert pipeline["transformer"][1] == "WorldModelTransformer"
     assert pipeline["sampling"]["denoise_steps"] == 2
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Nothing is fetched, and code that diffusers copies stays in the test's folder."""
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    yield
+    for name in [name for name in sys.modules if name.startswith("diffusers_modules")]:
+        del sys.modules[name]
+
+
+def test_diffusers_reads_the_whole_pipeline_and_it_imagines_what_the_world_model_does(
+    settings, tmp_path, offline
+):
+    folder = exported(settings, "world_model", tmp_path / "out")
+    own = WorldModel.load(open_blobs(settings).path(row_of(settings, "world_model").sha256))
+    images = torch.randint(0, 256, (2, 3, own.image_size, own.image_size), dtype=torch.uint8)
+    actions = 0.01 * torch.randn(2, 3, 7)
+    env = ImaginedEnv(own, seed=5)
+    env.reset(images, seeds=[5, 6])
+    env.imagine(actions)
+    for read in (
+        DiffusionPipeline.from_pretrained(folder, trust_remote_code=True),
+        WorldModelPipeline.from_pretrained(folder),
+    ):
+        assert type(read) is WorldModelPipeline
+        assert read.world_model().sampling == own.sampling
+        assert torch.equal(read(images, actions, seed=5), env.film())
+
+
+def test_a_folder_runs_nothing_that_nobody_trusts(settings, tmp_path, offline):
+    folder = exported(settings, "world_model", tmp_path / "out")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        DiffusionPipeline.from_pretrained(folder)
+
+
+def test_a_vision_language_policy_comes_back_bit_for_bit_and_decides_the_same(settings, elsewhere, tmp_path):
+    llava(tmp_path / "backbone")
+    policy = VlmPolicy.of_folder(tmp_path / "backbone", binning=nano_binning(), image_size=64, chunk=2)
+    policy.save(tmp_path / "policy.safetensors", {})
+    database, blobs = open_database(settings), open_blobs(settings)
+    with database.write() as session:
+        new = checkpoints.NewCheckpoint(kind="policy", spec_digest="0" * 64)
+        made = checkpoints.save(session, blobs, new, file=tmp_path / "policy.safetensors", now=utc_now())
+    database.dispose()
+    folder = tmp_path / "out"
+    export_checkpoint(settings, made.id, folder, licence="apache-2.0")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["architectures"], config["model_type"]) == (["VlmActionModel"], "vlm_action")
+    row, new = import_checkpoint(elsewhere, folder, adopt=False)
+    assert (new, row.sha256) == (True, made.sha256)
+    images, asked = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), ["the drawer gapes"]
+    before, after = (load_policy(open_blobs(s).path(made.sha256)) for s in (settings, elsewhere))
+    assert torch.equal(before.logits(images, asked), after.logits(images, asked))
+    read = VlmActionModel.from_pretrained(folder, dtype=torch.float32)
+    for name, tensor in before.model.state_dict().items():
+        assert torch.equal(tensor, read.state_dict()[name]), name
 
 
 def test_transformers_reads_the_policy_and_its_tokenizer(settings, tmp_path):
@@ -216,5 +286,12 @@ def test_both_are_commands(settings, tmp_path, monkeypatch):
     assert done.stdout == f"policy 1 ({row.id}) in {folder}\n"
     done = CliRunner().invoke(app, ["import", "checkpoint", str(folder)])
     assert done.stdout == f"policy 1 ({row.id}) was there already\n"
+    found = json.loads(CliRunner().invoke(app, ["import", "checkpoint", str(folder), "--json"]).stdout)
+    assert (found["id"], found["number"], found["new"]) == (row.id, 1, False)
+    other = tmp_path / "other"
+    done = CliRunner().invoke(app, ["export", "checkpoint", row.id, str(other), "--licence", "mit", "--json"])
+    sent = json.loads(done.stdout)
+    assert (sent["id"], sent["sha256"]) == (row.id, row.sha256)
+    assert (sent["folder"], sent["licence"]) == (str(other), "mit")
     shutil.rmtree(folder)
     assert CliRunner().invoke(app, ["import", "checkpoint", str(folder)]).exit_code != 0

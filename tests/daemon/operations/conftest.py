@@ -13,7 +13,18 @@ from daemon.settings import Settings
 from daemon.spec import parse_spec
 from daemon.stores import open_blobs
 from robot_bridge.episode import Episode
-from storage import audit, checkpoints, episodes, iterations, labels, leases, metrics, phase_runs, trials
+from storage import (
+    audit,
+    checkpoints,
+    episodes,
+    iterations,
+    labels,
+    leases,
+    metrics,
+    notes,
+    phase_runs,
+    trials,
+)
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.tables import CheckpointRow
@@ -77,6 +88,7 @@ def full(store: Store) -> Store:
     with store.database.write() as session:
         verdict = labels.Verdict(success=False, source="human", at=store.now, judge="ann")
         labels.append(session, episode_id, verdict, now=store.now)
+        notes.append(session, episode_id, "the cable snagged 🦾", author="ann", now=store.now)
         audit.write(session, "ann", action="label", subject=episode_id, facts={"a": None}, now=store.now)
         leases.acquire(session, "robot", holder="w", ttl_s=9, now=store.now)
         decision = trials.NewTrial(

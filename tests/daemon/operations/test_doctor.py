@@ -29,6 +29,7 @@ from daemon.operations.store_checks import (
     check_blobs,
     check_checkpoints,
     check_database,
+    check_its_clock,
     check_leases,
     check_runs,
     newest_time,
@@ -218,6 +219,17 @@ def test_a_clock_that_jumps_is_a_fault() -> None:
 def test_a_clock_behind_the_database_is_a_fault() -> None:
     found = check_clock(datetime.now(UTC) + timedelta(hours=2), now=lambda: datetime.now(UTC))
     assert (found.verdict, "behind the newest row" in found.found) == ("fault", True)
+
+
+def test_a_database_that_keeps_another_time_is_a_fault(store: Store) -> None:
+    right = check_its_clock(store.database, store.settings, now=lambda: datetime.now(UTC))
+    assert (right.check, right.verdict) == ("database_clock", "ok")
+    hour = timedelta(hours=1)
+    wrong = check_its_clock(store.database, store.settings, now=lambda: datetime.now(UTC) - hour)
+    if store.database.is_sqlite:  # the same machine's clock
+        assert wrong.verdict == "ok"
+    else:
+        assert (wrong.verdict, "3600.0 s behind the database's" in wrong.found) == ("fault", True)
 
 
 def test_versions_are_held_against_the_supported_range() -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from daemon.operations.gc import Collected, Retention, collect_garbage
 from daemon.operations.turn import Turn
 from storage import checkpoints, phase_runs, trials
+from storage.blobs import BlobStore
 from storage.errors import LeaseHeld, Retired, SweepRefused
 from storage.sweep import FEW
 from storage.tables import CheckpointRow
@@ -205,6 +206,42 @@ def test_caches_and_scratch_files_go_once_nobody_uses_them(store: Store) -> None
 
 
 @on_sqlite
+def test_logs_and_curves_go_with_their_iteration_and_never_those_of_a_run(store: Store) -> None:
+    running, over, newest = store.iteration(finished=False), store.iteration(), store.iteration()
+    ids = {}
+    with store.database.read() as session:
+        for iteration in (running, over, newest):
+            (run,) = phase_runs.of_iteration(session, iteration)
+            ids[iteration] = run.id
+    names = [f"runs/{ids[over]}/log.txt", f"runs/{ids[over]}/metrics.jsonl", "runs/nobody/log.txt"]
+    stay = [f"runs/{ids[running]}/log.txt", f"runs/{ids[newest]}/metrics.jsonl"]
+    written(store.settings.data_dir, *names, *stay, at=store.now)
+    assert collected(store, days=0.5 / 24).runs.count == 0, "the grace is not over"
+    tried = collected(store, days=10, dry_run=True)
+    assert (tried.runs.count, tried.runs.size_bytes) == (3, 15)
+    assert collected(store, days=10).runs == tried.runs
+    left = {path.relative_to(store.settings.data_dir).as_posix() for path in written_under(store, "runs")}
+    assert left == set(stay)
+    assert not (store.settings.data_dir / "runs" / ids[over]).exists()
+
+
+def written_under(store: Store, name: str) -> list[Path]:
+    return [path for path in (store.settings.data_dir / name).rglob("*") if path.is_file()]
+
+
+@on_sqlite
+def test_the_blobs_are_looked_through_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    stale = BlobStore.stale
+    monkeypatch.setattr(
+        BlobStore, "stale", lambda self, *a, **k: looks.append(k["older_than_s"]) or stale(self, *a, **k)
+    )
+    collected(store, days=1)
+    collected(store, days=1, grace_s=0.0)
+    assert looks == [HOUR, 0.0]
+
+
+@on_sqlite
 def test_it_does_not_run_beside_a_backup(store: Store) -> None:
     with Turn(store.database, "backup", now=lambda: store.now), pytest.raises(LeaseHeld, match="backup pid"):
         collected(store, days=0)
@@ -243,3 +280,20 @@ def test_without_any_grace_a_file_whose_row_is_on_its_way_is_left_alone_all_the_
     os.utime(store.blobs.path(young), (at, at))
     collected(store, days=1, grace_s=0.0)
     assert young in store.blobs.sizes()
+
+
+def test_the_candidate_of_an_undecided_trial_stays_for_the_iteration_that_may_carry_it_on(
+    store: Store, history: dict[str, CheckpointRow]
+) -> None:
+    new = trials.NewTrial(
+        iteration_id=store.iteration(),
+        champion_id=history["second"].id,
+        candidate_id=history["killed"].id,
+        decision=trials.UNDECIDED,
+        evidence={},
+    )
+    with store.database.write() as session:
+        trials.save(session, new, now=store.now)
+    store.iteration()
+    collected(store, days=1)
+    assert history["killed"].id not in retired(store)

@@ -13,8 +13,9 @@ from daemon.errors import AssetMissing
 from daemon.learning.state import save_state
 from daemon.learning.tensor_digest import tensors_digest
 from daemon.phases import checkpoints as phase_checkpoints
-from daemon.phases.checkpoints import CANDIDATE, Made, current, keep, made_by
+from daemon.phases.checkpoints import Made, current, keep, made_by
 from storage import checkpoints, manifests, phase_runs
+from storage.adoption import CANDIDATE
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.errors import LeaseLost

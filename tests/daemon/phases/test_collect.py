@@ -24,7 +24,7 @@ from robot_bridge.episode import Episode
 from robot_bridge.errors import DriverError, RobotBridgeError, UnknownTask, VersionMismatch
 from robot_bridge.station import describe
 from robot_bridge.station.serve import running_station
-from storage import episodes, phase_runs, replay, stations
+from storage import episodes, phase_runs, replay, stations, success_counts
 from storage.errors import LeaseLost
 from storage.tables import EpisodeRow
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin, keep_checkpoint, wall_clock
@@ -67,7 +67,7 @@ def test_episodes_name_the_policy_that_acted_and_the_station_is_described(lab: L
 def test_success_is_counted_from_the_stations_labels(lab: Lab) -> None:
     lab.do("collect", collect.run)
     with lab.database.read() as session:
-        counts = episodes.success_counts(session, lab.iteration_id)
+        counts = success_counts.by_task(session, iteration_id=lab.iteration_id)
         labels = [episodes.effective_label(session, row.id) for row in stored(lab)]
     assert {task: n for task, (_, n) in counts.items()} == {"open_drawer": 2, "close_drawer": 2}
     assert {label.source for label in labels if label} == {"sim_predicate"}
@@ -260,7 +260,7 @@ def test_episodes_end_after_the_chunk_in_which_the_judge_sees_success_and_count(
             (label,) = episode.manifest.labels
             assert label.source == "sim_predicate"
             assert label.success is bool(episode.steps.state[-1, 0] > 0.30), "the toy's own rule"
-        assert sum(n for _, n in episodes.success_counts(session, lab.iteration_id).values()) == 4
+        assert sum(n for _, n in success_counts.by_task(session, iteration_id=lab.iteration_id).values()) == 4
 
 
 @pytest.mark.parametrize(("bias", "stops"), [(-1e3, True), (1e3, False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +104,17 @@ def test_every_task_gets_a_real_and_an_imagined_strip_of_the_same_size(
         assert sizes == {(ENLARGED * 64 * (1 + 10 // EVERY), ENLARGED * 64)}
 
 
+def test_every_task_gets_what_the_judge_says_along_the_real_and_the_imagined_film(
+    finetuned: tuple[Lab, dict[str, Any]],
+) -> None:
+    _, outcome = finetuned
+    assert outcome["judge_along"].keys() == outcome["film_strips"].keys()
+    for curves in outcome["judge_along"].values():
+        assert {name: len(curve) for name, curve in curves.items()} == {"real": 11, "imagined": 11}
+        assert all(0.0 <= value <= 1.0 for curve in curves.values() for value in curve)
+    assert json.loads(json.dumps(outcome["judge_along"])) == outcome["judge_along"]
+
+
 def test_curves_are_recorded_for_the_world_model_and_the_judge(
     finetuned: tuple[Lab, dict[str, Any]],
 ) -> None:
@@ -146,7 +158,7 @@ def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None
         update_policy.run(crashing(context, at="update 3"))
     lab.moments.clear()
     outcome = update_policy.run(context)
-    assert [moment["update"] for moment in lab.moments] == [3, 4], "at most the one update is made again"
+    assert [moment["update"] for moment in lab.moments] == [4], "what was told of was kept"
     assert outcome["updates"] == 4
     assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
 

@@ -47,6 +47,10 @@ def a_trial(lab: Lab, **trial: Any) -> tuple[PhaseContext, Arms]:
     return context, load_arms(context)
 
 
+def a_referee(context: PhaseContext, arms: Arms) -> Referee:
+    return Referee(context, arms, conditions={}, planned=48)
+
+
 def decisions(lab: Lab) -> list[str]:
     with lab.database.read() as session:
         return [row.decision for row in trials.of_iteration(session, lab.iteration_id)]
@@ -56,7 +60,7 @@ def test_the_first_champion_is_the_base_and_nobody_challenges_it(lab: Lab) -> No
     context = lab.context("collect")
     arms = load_arms(context)
     assert arms.candidate is None
-    assert Referee(context, arms).conclude() is None
+    assert a_referee(context, arms).conclude() is None
     assert decisions(lab) == []
 
 
@@ -107,7 +111,7 @@ def test_who_did_better_goes_on(
     assert arms.candidate is not None
     acted(arms.champion.row, {"open_drawer": (old, 12), "close_drawer": (old, 12)})
     acted(arms.candidate.row, {"open_drawer": (new, 12), "close_drawer": (new, 12)})
-    told = Referee(context, arms).conclude()
+    told = a_referee(context, arms).conclude()
     assert told is not None
     assert told["decision"] == decision
     assert told["by_task"]["open_drawer"]["candidate"] == {"successes": new, "episodes": 12}
@@ -123,10 +127,10 @@ def test_an_attempt_after_the_decision_finds_the_same_arms_and_decides_nothing_n
     assert arms.candidate is not None
     acted(arms.champion.row, {"open_drawer": (0, 12)})
     acted(arms.candidate.row, {"open_drawer": (12, 12)})
-    first = Referee(context, arms).conclude()
+    first = a_referee(context, arms).conclude()
     again = load_arms(context)
     assert [arm.row.id for arm in again.every] == [arm.row.id for arm in arms.every]
-    assert Referee(context, again).conclude() == first
+    assert a_referee(context, again).conclude() == first
     assert decisions(lab) == ["promoted"]
 
 
@@ -140,7 +144,7 @@ def test_once_it_is_clear_the_slots_of_the_loser_are_given_up(
         arms=[arm.name for arm in arms.every],
     )  # fmt: skip
     todo = Todo([Wanted(slot=slot, tries=(1,)) for slot in slots], total=20)
-    referee = Referee(context, arms)
+    referee = a_referee(context, arms)
     acted(arms.champion.row, {"open_drawer": (3, 6)})
     acted(arms.candidate.row, {"open_drawer": (4, 6)})
     referee.look(todo)
@@ -172,7 +176,7 @@ def test_the_next_update_starts_from_the_champion_and_not_from_a_rejected_candid
     assert arms.candidate is not None
     acted(arms.champion.row, {"open_drawer": (12, 12)})
     acted(arms.candidate.row, {"open_drawer": (0, 12)})
-    Referee(context, arms).conclude()
+    a_referee(context, arms).conclude()
     assert update_policy.refreshed(context, "policy").id == arms.champion.row.id
 
 
@@ -181,7 +185,7 @@ def promoted(lab: Lab, acted: Callable[[CheckpointRow, Counts], None]) -> Arms:
     assert arms.candidate is not None
     acted(arms.champion.row, {"open_drawer": (6, 12)})
     acted(arms.candidate.row, {"open_drawer": (12, 12)})
-    Referee(context, arms).conclude()
+    a_referee(context, arms).conclude()
     lab.end(context, {})
     return arms
 
@@ -218,3 +222,26 @@ def test_the_episodes_that_chose_a_champion_do_not_speak_for_it_later(
     told = roll_back(context, now)
     assert told is not None
     assert told["by_task"]["open_drawer"]["champion"] == {"successes": 0, "episodes": 5}
+
+
+@pytest.mark.parametrize(("evidence", "goes_back"), [({}, True), ({trials.BY: "ann"}, False)])
+def test_what_people_decided_no_measurement_takes_back(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None], evidence: dict[str, Any], goes_back: bool
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (12, 12)})
+    adopted = trials.NewTrial(
+        iteration_id=lab.iteration_id,
+        champion_id=arms.champion.row.id,
+        candidate_id=arms.candidate.row.id,
+        decision=trials.ADOPTED,
+        evidence=evidence,
+    )
+    with lab.database.write() as session:
+        trials.save(session, adopted, now=wall_clock())
+    lab.end(context, {})
+    lab.request({**SMALL, "seed": 50})
+    later = lab.context("collect")
+    acted(champion(later), {"open_drawer": (0, 12)})
+    assert (roll_back(later, champion(later)) is not None) is goes_back

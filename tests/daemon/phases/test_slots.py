@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from daemon.phases.slots import MAX_TRIES, Slot, is_filled, scene_seed, slots_of, tries_left
+from daemon.phases.slots import MAX_TRIES, Slot, is_filled, leg_seed, scene_seed, slots_of, tries_left
 
 ITERATION = "5a0f6a34-9df5-4a4e-9d86-2f5b6c2f5d11"
 OTHER = "5a0f6a34-9df5-4a4e-9d86-2f5b6c2f5d12"
@@ -33,6 +33,13 @@ def test_seeds_differ_between_tasks_indices_and_iterations_and_repeat_for_the_sa
     assert len(seeds) == 120
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert scene_seed(1, task="a", index=2) == scene_seed(1, task="a", index=2)
+
+
+def test_a_trial_that_goes_on_meets_scenes_that_it_has_not_seen() -> None:
+    legs = [{slot.seed for slot in some_slots(seed=leg_seed(1, leg))} for leg in range(4)]
+    assert legs[0] == {slot.seed for slot in some_slots(seed=1)}, "the first leg's are those of the spec"
+    assert len(set().union(*legs)) == 40
+    assert leg_seed(1, 2) == leg_seed(1, 2) != leg_seed(2, 2)
 
 
 def test_ids_are_the_same_for_every_attempt_at_the_phase_and_differ_in_all_else() -> None:

@@ -63,3 +63,10 @@ def test_an_episode_shorter_than_a_moment_is_one_whole() -> None:
 def test_every_episode_gives_its_own_moments_in_order() -> None:
     clips = [a_clip([OPEN] * 10 + [CLOSED] * 10 + [OPEN] * 20), a_clip([CLOSED] * 40), a_clip([OPEN] * 40)]
     assert len(grasps_of(LatentClips((encoded(40),) * 3), clips)) == 2
+
+
+def test_a_moment_knows_the_path_from_the_beginning_of_its_episode() -> None:
+    (moment,) = grasps_of(LatentClips((encoded(40),)), [a_clip([OPEN] * 20 + [CLOSED] * 20)]).clips
+    begin = 20 - BEFORE
+    assert moment.path.tolist() == [sum(range(begin))] * 6
+    assert moment.path_at(3).tolist() == [sum(range(begin + 3))] * 6

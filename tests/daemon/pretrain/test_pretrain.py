@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from daemon.cli import app
 from daemon.learning.batch import Clip
 from daemon.learning.policy.policy import Policy, new_policy
 from daemon.learning.reward.classifier import new_judge
@@ -18,10 +20,7 @@ from daemon.pretrain.cell_episodes import EpisodePlan, expert, record_all, succe
 from daemon.pretrain.clip_files import load_clips, marks_of, save_clips
 from daemon.pretrain.recording import Acting, recorded
 from daemon.pretrain.run import data_card, rates
-
-
-def quiet(_line: str) -> None:
-    """A report that nobody reads."""
+from daemon.progress_bar import Bars
 
 
 def a_clip(seed: int, *, success: bool = True, steps: int = 12, sentence: str = "open the drawer") -> Clip:
@@ -112,9 +111,9 @@ def test_shards_are_recorded_by_other_processes_and_only_once(tmp_path: Path) ->
     plans = [EpisodePlan(task_id=recipe.TASKS[0], cell_seed=3, seed=seed) for seed in (1, 2)]
     acting = Acting(policy, temperature=0.0)
     lines: list[str] = []
-    first = recorded(plans, tmp_path, name="own", report=lines.append, acting=acting)
+    first = recorded(plans, tmp_path, name="own", bars=Bars(say=lines.append, shown=False), acting=acting)
     written = (tmp_path / "own-0.safetensors").stat().st_mtime_ns
-    second = recorded(plans, tmp_path, name="own", report=lines.append, acting=acting)
+    second = recorded(plans, tmp_path, name="own", bars=Bars(say=lines.append, shown=False), acting=acting)
     assert (tmp_path / "own-0.safetensors").stat().st_mtime_ns == written
     assert [clip.episode_id for clip in first] == [plan.name for plan in plans]
     assert all(torch.equal(a.frames, b.frames) for a, b in zip(first, second, strict=True))
@@ -151,7 +150,7 @@ def test_demonstrations_are_few_and_without_noise() -> None:
 def test_a_stage_whose_file_is_there_is_not_done_again(tmp_path: Path) -> None:
     file = tmp_path / "policy.safetensors"
     file.write_bytes(b"made before")
-    assert stages.supervised_policy([], file, seed=0, report=quiet) == file
+    assert stages.supervised_policy([], file, seed=0, bars=Bars(shown=False)) == file
     assert file.read_bytes() == b"made before"
 
 
@@ -161,13 +160,13 @@ def test_every_stage_makes_its_file_from_the_one_before(
 ) -> None:
     for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "JUDGE"):
         monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
-    sentences = stages.INSTRUCTIONS
+    sentences, bars = stages.INSTRUCTIONS, Bars(shown=False)
     clips = [a_clip(i, success=i % 2 == 0, sentence=sentences[i % 4], steps=14) for i in range(8)]
-    policy = stages.supervised_policy(clips, tmp_path / "p", seed=0, report=quiet)
-    autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, report=quiet)
+    policy = stages.supervised_policy(clips, tmp_path / "p", seed=0, bars=bars)
+    autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, bars=bars)
     parts = clips[:4], clips[4:]
-    world_model = stages.trained_world_model(parts, autoencoder, tmp_path / "w", seed=0, report=quiet)
-    judge = stages.trained_judge(clips, world_model, tmp_path / "j", seed=0, report=quiet)
+    world_model = stages.trained_world_model(parts, autoencoder, tmp_path / "w", seed=0, bars=bars)
+    judge = stages.trained_judge(clips, world_model, tmp_path / "j", seed=0, bars=bars)
     assert Policy.load(policy).chunk == 5
     before, after = (stages.WorldModel.load(file) for file in (autoencoder, world_model))
     same = [
@@ -198,7 +197,7 @@ def test_imagined_examples_carry_the_real_label_of_the_same_moment() -> None:
 def test_films_start_with_the_real_frame_and_have_the_episodes_length() -> None:
     model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6)
     clips = [a_clip(1), a_clip(2)]
-    films = stages.imagined_clips(model, clips, seed=0)
+    films = stages.imagined_clips(model, clips, seed=0, bars=Bars(shown=False))
     assert [film.shape for film in films] == [clip.frames.shape for clip in clips]
 
 
@@ -235,7 +234,7 @@ def test_the_data_digest_changes_with_any_pixel_or_action() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,14 +251,16 @@ def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was
     monkeypatch.setattr(recipe, "DEMONSTRATIONS", dict.fromkeys(recipe.TASKS, 1))
     monkeypatch.setattr(run, "EPISODES_PER_CELL", 1)
     lines: list[str] = []
-    run.pretrain(out=tmp_path, seed=0, report=lines.append)
+    run.pretrain(out=tmp_path, seed=0, bars=Bars(say=lines.append, shown=False))
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["command"] == "gymnastd pretrain --preset nano --seed 0"
     assert set(card["metrics"]["real_success_greedy_unseen_cells"]) == set(stages.INSTRUCTIONS)
     assert len(card["data"]["sha256"]) == 64
     made = {kind: (tmp_path / f"{kind}.safetensors").read_bytes() for kind in run.KINDS}
     assert sum(map(len, made.values())) <= 15_000_000  # what may be committed
-    run.pretrain(out=tmp_path, seed=0, report=lines.append)
+    told = CliRunner().invoke(app, ["pretrain", "--out", str(tmp_path), "--json"])
+    assert json.loads(told.stdout) == {"folder": str(tmp_path), **card}
+    assert f"wrote {tmp_path}" in told.stderr
     again = {kind: (tmp_path / f"{kind}.safetensors").read_bytes() for kind in run.KINDS}
     assert again == made
     assert json.loads((tmp_path / "card.json").read_text()) == card

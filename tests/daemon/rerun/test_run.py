@@ -19,6 +19,7 @@ from daemon.judges.errors import JudgeBudgetSpent
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.judges import vlm_judge
 from daemon.phases.manifest import Inputs, write_manifest
+from daemon.progress_bar import Bars
 from daemon.rerun.errors import FolderTaken, ManifestMissing
 from daemon.rerun.run import REPORT, Compared, remember_answers, rerun
 from daemon.settings import Settings
@@ -79,11 +80,12 @@ def command(lab: Lab, *arguments: str, **variables: str) -> subprocess.Completed
 def test_an_iteration_done_again_in_another_process_has_the_same_bits(iterated: Lab, tmp_path: Path) -> None:
     before, blobs = everything(iterated), sorted(iterated.blobs.root.rglob("*"))
     out = tmp_path / "again"
-    done = command(iterated, "1", "--out", str(out), PYTHONHASHSEED="7", OMP_NUM_THREADS="2")
+    done = command(iterated, "1", "--out", str(out), "--json", PYTHONHASHSEED="7", OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stdout + done.stderr
     for phase, kind in LEARNED:
-        assert f"{phase}, {kind}: equal" in done.stdout
+        assert f"{phase}, {kind}: equal" in done.stderr
     found = json.loads((out / REPORT).read_text())
+    assert json.loads(done.stdout) == {"folder": str(out), **found}
     assert {(each["phase"], each["kind"]) for each in found["checkpoints"]} == LEARNED
     assert everything(iterated) == before, "the store is only read"
     assert sorted(iterated.blobs.root.rglob("*")) == blobs
@@ -103,7 +105,8 @@ def test_what_came_after_does_not_change_what_is_done_again(iterated: Lab, tmp_p
             labels.append(session, row.id, other, now=utc_now())
     for number in (1, 2):
         told: list[str] = []
-        compared = rerun(settings_of(lab), number, out=tmp_path / str(number), report=told.append)
+        bars = Bars(say=told.append, shown=False)
+        compared = rerun(settings_of(lab), number, out=tmp_path / str(number), bars=bars)
         assert {(each.phase, each.kind) for each in compared} == LEARNED
         assert all(each.equal for each in compared)
         assert "code, packages and machine are as they were" in told
@@ -151,13 +154,13 @@ def test_a_folder_that_holds_something_is_left_alone(lab: Lab, tmp_path: Path) -
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("mine")
     with pytest.raises(FolderTaken):
-        rerun(settings_of(lab), 1, out=tmp_path / "taken", report=print_nothing)
+        rerun(settings_of(lab), 1, out=tmp_path / "taken", bars=Bars(shown=False))
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["notes.txt"]
 
 
 def test_an_iteration_that_did_not_learn_cannot_be_done_again(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(ManifestMissing, match="iteration 1 has no finished learning phase"):
-        rerun(settings_of(lab), 1, out=tmp_path / "again", report=print_nothing)
+        rerun(settings_of(lab), 1, out=tmp_path / "again", bars=Bars(shown=False))
     assert not (tmp_path / "again").exists()
 
 
@@ -166,10 +169,6 @@ def test_the_command_says_in_one_sentence_why_not(lab: Lab, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "[manifest_missing]" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def print_nothing(sentence: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.iteration import advance
+from daemon.scheduling.budgets import UNLIMITED
 from daemon.scheduling.waiting import (
     collect_waits,
     episodes_left,
@@ -56,7 +57,7 @@ def advanced(database, now, **limits):
 def told(database, row, now):
     with database.read() as session:
         found = iterations.get(session, row.id)
-        return waiting_for(session, found, episodes_per_day=None, now=now)
+        return waiting_for(session, found, budgets=UNLIMITED, now=now)
 
 
 def test_without_hours_nothing_waits(database, now):

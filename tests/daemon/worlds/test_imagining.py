@@ -8,21 +8,19 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from daemon.heartbeat import WorkerStopped
 from daemon.learning.policy.policy import new_policy
-from daemon.learning.reward.classifier import JUDGED_FRAMES
 from daemon.settings import Settings
 from daemon.statistics import wilson_interval
-from daemon.worlds.imagining import imagine, probabilities_along
+from daemon.worlds.imagining import imagine
 from daemon.worlds.pictures import picture_of_pixels
 from daemon.worlds.turn import WhatIfContext, WhatIfTurn
 from storage import checkpoints, trust_reports, what_ifs
 from storage.errors import Retired
 from storage.trust_reports import MEASURED, NewTrustReport
-from tests.daemon.phases.conftest import Lab, a_coin, keep_checkpoint, wall_clock
+from tests.daemon.phases.conftest import Lab, keep_checkpoint, wall_clock
 from tests.robot_bridge.toy_driver import TASKS
 
 SENTENCES = tuple(TASKS.values())
@@ -134,16 +132,6 @@ def test_it_can_be_stopped_after_any_chunk(lab: Lab) -> None:
 
     with pytest.raises(WorkerStopped):
         imagine(replace(asked(lab), report=report))
-
-
-def test_the_judge_is_asked_at_every_frame_as_if_the_rollout_ended_there() -> None:
-    judge = a_coin(SENTENCES)
-    film = torch.randint(256, (2, 6, 3, 64, 64), generator=torch.Generator().manual_seed(2)).byte()
-    along = probabilities_along(judge, film, SENTENCES[0])
-    for frame in range(6):
-        shown = film[:, max(0, frame + 1 - JUDGED_FRAMES) : frame + 1]
-        said = judge.judge(shown, [SENTENCES[0]] * 2).probability
-        assert torch.allclose(along[:, frame], said, atol=1e-5)
 
 
 def test_a_workers_turn_keeps_what_was_imagined(lab: Lab) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from robot_bridge.client import StationClient
 from robot_bridge.errors import CameraStale, DriverDisconnected, UnknownOutcome
+from robot_bridge.frames import decode_jpeg
 from robot_bridge.protocol import EpisodeRequest
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.serve import running_station
 from tests.robot_bridge.builders import a_request
 from tests.robot_bridge.drivers_real.labs import Lab
+from tests.waiting import until
 
 CALM = StationPolicy(hold_after_ms=30_000, abort_after_ms=60_000)  # the emulators' seconds are not real ones
 
@@ -78,3 +80,19 @@ def test_a_camera_that_dies_in_an_episode_ends_it(station, lab):
         with pytest.raises(CameraStale):
             for t in range(2, 8):
                 station.step(ready.episode_id, t, actions(1))
+
+
+def test_people_see_the_robot_at_work_and_between_episodes_without_a_fault(station):
+    with station.leased("test"):
+        ready = station.create_episode(request())
+        first = station.snapshot()
+        seen = station.step(ready.episode_id, ready.next_step, actions(2)).last
+        second = station.snapshot()
+        station.finish(ready.episode_id)
+        side = seen.image.shape[0]
+        shown = decode_jpeg(second.jpeg, width=side, height=side).astype(float)
+        assert second.number > first.number
+        assert np.abs(shown - seen.image).mean() < 2.0
+        until(lambda: station.snapshot().number > second.number, "a picture between episodes")
+        assert [motor for motor in station.status().motors if motor.error] == []
+        assert station.status().state == "IDLE"

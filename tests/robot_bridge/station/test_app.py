@@ -41,7 +41,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
 def test_a_station_describes_itself(wire):
     answer = StationAnswer.model_validate_json(wire.http.get("/v1/station").content)
     assert (answer.station_id, answer.robot_model, answer.control_hz) == ("bench", "toy", 5.0)
-    assert (answer.protocol.major, answer.protocol.minor) == (1, 2)
+    assert (answer.protocol.major, answer.protocol.minor) == (1, 3)
     assert answer.conventions.action == "bridge_v2"
     assert (answer.cameras[0].w, answer.cameras[0].h) == (SIDE, SIDE)
     assert {task.task_id: task.instruction for task in answer.tasks} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from robot_bridge.drivers.driver import DriverDescription, Sample, StepOutcome
 from robot_bridge.errors import DriverDisconnected, UnknownTask
 from robot_bridge.station.arm import ArmThread
 from tests.robot_bridge.toy_driver import ToyDriver
+from tests.waiting import until
 
 
 class Watched(ToyDriver):
@@ -129,3 +131,79 @@ def test_every_other_call_goes_through_the_thread_too(arm, watched):
     assert watched.calls == ["hold", "park", "reboot_motors", "sleep", "wake"]
     assert len(arm.motors()) == 7
     assert arm.arm is None
+
+
+class Stuck(Watched):
+    """The toy robot, whose vendor's library does not come back from a step until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.stepping = threading.Event()
+
+    def step(self, target: Pose, gripper: float) -> StepOutcome:
+        self.stepping.set()
+        assert self.go.wait(60.0)
+        return super().step(target, gripper)
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    driver = Stuck()
+    yield driver
+    driver.go.set()
+
+
+def test_a_call_that_does_not_come_back_is_an_arm_that_went_silent(stuck, caplog):
+    arm = ArmThread(stuck, call_s=0.3)
+    target = arm.target
+    with pytest.raises(DriverDisconnected, match=r"not back after 0\.3 s") as silent:
+        arm.step(target, 1.0)
+    assert silent.value.parts["call"] == "step"
+    assert "driver hangs call=step" in caplog.text
+    begun = time.monotonic()
+    for call in (arm.hold, arm.motors, arm.close):
+        with pytest.raises(DriverDisconnected, match="during step"):
+            call()
+    assert time.monotonic() - begun < 0.3, "who comes later is told at once"
+    assert (stuck.calls, stuck.closed) == ([], 0)
+
+
+def test_a_driver_that_comes_back_late_is_used_again_and_makes_up_for_nothing(stuck):
+    arm = ArmThread(stuck, call_s=0.2)
+    target = arm.target
+    for _ in range(2):
+        with pytest.raises(DriverDisconnected):
+            arm.step(target, 1.0)
+    stuck.go.set()
+    until(lambda: stuck.moves == 1, "the end of the step")
+    arm.hold()
+    assert stuck.moves == 1
+    arm.close()
+
+
+def test_who_waits_for_a_long_motion_of_another_is_not_late_himself():
+    class Slow(Stuck):
+        def reset(self, task_id: str, *, seed: int) -> Sample:
+            self.stepping.set()
+            assert self.go.wait(60.0)
+            return super().reset(task_id, seed=seed)
+
+    slow = Slow()
+    arm = ArmThread(slow, call_s=0.2, motion_s=30.0)
+    with ThreadPoolExecutor(max_workers=2) as callers:
+        resetting = callers.submit(arm.reset, "open_drawer", seed=1)
+        assert slow.stepping.wait(10.0)
+        looking = callers.submit(arm.motors)
+        with pytest.raises(TimeoutError):
+            looking.result(timeout=1.0)
+        slow.go.set()
+        assert len(looking.result(timeout=10.0)) == 7
+        resetting.result(timeout=10.0)
+    arm.close()
+
+
+def test_a_driver_that_is_closed_is_called_no_more(arm):
+    arm.close()
+    with pytest.raises(DriverDisconnected, match="the driver is closed"):
+        arm.hold()

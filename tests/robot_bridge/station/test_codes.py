@@ -42,6 +42,7 @@ INTERNAL = {
     "station_misbehaved": CALLER,
     "token_unprotected": CALLER,
     "still_running": CALLER,
+    "snapshot_unsupported": CALLER,
 }
 
 

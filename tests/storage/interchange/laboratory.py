@@ -25,7 +25,7 @@ from storage.blobs import BlobStore
 from storage.db import Database, default_url
 from storage.episodes import Provenance
 from storage.interchange.exchange import Store, take_out
-from storage.interchange.query import ExportQuery, episode_ids
+from storage.interchange.query import ExportQuery, Wanted, episode_ids, wanted_by
 from storage.interchange.record import Record
 
 START = datetime(2026, 1, 1, 11, 0, 0, tzinfo=UTC)
@@ -126,6 +126,11 @@ def filled(folder: Path, count: int, *, now: datetime, **changes: Any) -> Store:
 def ids_of(store: Store, query: ExportQuery | None = None) -> list[str]:
     with store.database.read() as session:
         return episode_ids(session, query or ExportQuery())
+
+
+def wanted_of(store: Store, query: ExportQuery | None = None) -> Wanted:
+    with store.database.read() as session:
+        return wanted_by(session, query or ExportQuery())
 
 
 def records_of(store: Store) -> dict[str, Record]:

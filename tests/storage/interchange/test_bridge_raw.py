@@ -22,7 +22,14 @@ from storage.interchange.errors import DatasetInvalid
 from storage.interchange.exchange import Intake, Store, bring_in, send_out
 from storage.interchange.plain_pickle import plain_pickle
 from storage.interchange.seal import unseal
-from tests.storage.interchange.laboratory import a_store, an_episode, filled, ids_of, keep, records_of
+from tests.storage.interchange.laboratory import (
+    a_store,
+    an_episode,
+    filled,
+    keep,
+    records_of,
+    wanted_of,
+)
 
 FEW = 3
 
@@ -30,7 +37,7 @@ FEW = 3
 @pytest.fixture
 def exported(tmp_path: Path, now: datetime) -> tuple[Store, Path]:
     store, folder = filled(tmp_path / "lab", FEW, now=now), tmp_path / "out"
-    send_out(store, ids_of(store), folder=folder, make=BridgeRawWriter, now=now)
+    send_out(store, wanted_of(store), folder=folder, make=BridgeRawWriter, now=now)
     return store, folder
 
 
@@ -134,7 +141,7 @@ def test_recordings_from_before_the_camera_was_prompt_are_kept_from_the_world_mo
     for number, date in enumerate(("2021-07-22T23:59:59+00:00", "2021-07-23T00:00:00+00:00")):
         at = datetime.fromisoformat(date)
         keep(store, an_episode(number, started_at=at, ended_at=at), number=number, now=now)
-    send_out(store, ids_of(store), folder=tmp_path / "out", make=BridgeRawWriter, now=now)
+    send_out(store, wanted_of(store), folder=tmp_path / "out", make=BridgeRawWriter, now=now)
     other = a_store(tmp_path / "other")
     take_in(other, foreign(tmp_path / "out"), now)
     valid = {

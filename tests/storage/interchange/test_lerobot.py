@@ -30,6 +30,7 @@ from storage.interchange.exchange import Intake, Store, bring_in, send_out
 from storage.interchange.lerobot_read import find_lerobot
 from storage.interchange.lerobot_write import LeRobotWriter
 from storage.interchange.seal import unseal
+from storage.interchange.writer import Counted
 from tests.storage.interchange.laboratory import (
     a_store,
     an_episode,
@@ -39,16 +40,18 @@ from tests.storage.interchange.laboratory import (
     keep,
     picture_error,
     records_of,
+    smooth_pictures,
+    wanted_of,
 )
 
 MANY = 20
 VIDEO = "observation.images.primary"
 
 
-def export(store: Store, folder: Path, now: datetime, **limits: int) -> int:
+def export(store: Store, folder: Path, now: datetime, **limits: int) -> Counted:
     return send_out(
         store,
-        ids_of(store),
+        wanted_of(store),
         folder=folder,
         make=lambda where: LeRobotWriter(where, **limits),
         now=now,
@@ -251,6 +254,27 @@ def test_no_picture_is_more_than_one_from_a_key_frame(few: tuple[Store, Path]) -
         keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
     assert len(keys) == 9
     assert all(this or following for this, following in pairwise(keys))
+
+
+def test_videos_are_joined_without_a_change_of_any_picture(tmp_path: Path) -> None:
+    lengths, paths = (3, 1, 4), []
+    for number, length in enumerate(lengths):
+        paths.append(tmp_path / f"{number}.mp4")
+        with video.VideoWriter(paths[-1], size=(32, 32), fps=5, crf=23, keyframes=2) as writer:
+            for picture in smooth_pictures(length, seed=number):
+                writer.add(picture)
+    joiner = video.VideoJoiner(tmp_path / "all.mp4", fps=5)
+    for path in paths:
+        joiner.add(path)
+    joiner.close()
+    began = 0
+    for path, length in zip(paths, lengths, strict=True):
+        apart = video.read_pictures(path, start_s=0.0, count=length, fps=5)
+        joined = video.read_pictures(tmp_path / "all.mp4", start_s=began / 5, count=length, fps=5)
+        np.testing.assert_array_equal(joined, apart)
+        began += length
+    with pytest.raises(DatasetInvalid, match="9 pictures"):
+        video.read_pictures(tmp_path / "all.mp4", start_s=0.0, count=9, fps=5)
 
 
 def test_statistics_are_those_of_the_rows_and_pictures(many: tuple[Store, Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,17 @@ def test_pictures_of_one_colour_have_no_deviation() -> None:
     levels.add(np.full((3, 3, 3), 255, np.uint8))
     assert levels.tree()["std"] == [[[0.0]]] * 3
     assert levels.tree()["min"] == levels.tree()["max"] == [[[1.0]]] * 3
+
+
+def test_levels_that_were_counted_apart_and_kept_as_json_are_those_of_all_to_the_last_bit() -> None:
+    pictures = np.random.default_rng(2).integers(0, 256, (9, 7, 5, 3), dtype=np.uint8)
+    together, joined = Levels(), Levels()
+    for picture in pictures:
+        together.add(picture)
+    for part in np.split(pictures, [1, 5]):
+        own = Levels()
+        for picture in part:
+            own.add(picture)
+        joined.include(json.loads(json.dumps(own.state())))
+    assert joined.tree() == together.tree()
+    assert joined.state() == together.state()

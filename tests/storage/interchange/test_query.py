@@ -14,8 +14,21 @@ from storage.blobs import BlobStore
 from storage.checkpoints import NewCheckpoint, save
 from storage.db import Database
 from storage.interchange.errors import QueryInvalid
-from storage.interchange.query import ExportQuery, episode_ids, parse_query
+from storage.interchange.query import (
+    ExportQuery,
+    Standing,
+    Wanted,
+    episode_ids,
+    parse_query,
+    spoken,
+    wanted_by,
+)
 from storage.tables import EpisodeRow, IterationRow
+
+
+def wanted(database: Database, *terms: str) -> Wanted:
+    with database.read() as session:
+        return wanted_by(session, parse_query(terms))
 
 
 def answers(database: Database, *terms: str) -> list[str]:
@@ -111,6 +124,51 @@ def test_the_verdict_that_counts_is_the_one_that_is_asked_for(
         verdict = labels.Verdict(success=False, source="human", at=now)
         labels.append(session, three[0], verdict, now=now + timedelta(seconds=1))
     assert answers(database, "success=no") == three[:2]
+
+
+def test_what_is_wanted_tells_how_each_episode_stands(
+    database: Database, three: list[str], now: datetime
+) -> None:
+    with database.read() as session:
+        digests = [session.get_one(EpisodeRow, each).manifest_sha256 for each in three]
+        ids = [tuple(row.id for row in labels.history(session, each)) for each in three]
+    assert [len(each) for each in ids] == [1, 1, 0]
+    assert wanted(database).episodes == tuple(
+        Standing(episode_id=each, digest=digest, held_out=held_out, verdicts=verdicts)
+        for each, digest, held_out, verdicts in zip(three, digests, (True, False, False), ids, strict=True)
+    )
+    with database.write() as session:
+        verdict = labels.Verdict(success=True, source="human", at=now)
+        for episode_id in (three[0], three[2]):
+            labels.append(session, episode_id, verdict, now=now)
+    with database.read() as session:
+        first, _, last = (tuple(row.id for row in labels.history(session, each)) for each in three)
+    assert [each.verdicts for each in wanted(database).episodes] == [first, ids[1], last]
+    assert first[:1] == ids[0]
+    (now_judged,) = wanted(database, "success=yes", "held_out=no").episodes
+    assert (now_judged.episode_id, now_judged.verdicts) == (three[2], last)
+
+
+def test_where_nothing_answers_nothing_is_wanted(database: Database, three: list[str]) -> None:
+    assert wanted(database, "success=yes", "task=fly") == Wanted(query="task=fly success=yes", episodes=())
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ([], ""),
+        (["success=TRUE", "task=b,task=a", "task=b"], "task=a task=b success=yes"),
+        (["iteration=12 iteration=3", "policy=2"], "iteration=3 iteration=12 policy=2"),
+        (["station=cell-1", "origin=base", "held_out=no"], "station=cell-1 origin=base held_out=no"),
+        (
+            ["since=2026-01-31", "until=2026-02-01T12:00:00+01:00"],
+            "since=2026-01-31T00:00:00+00:00 until=2026-02-01T11:00:00+00:00",
+        ),
+    ],
+)
+def test_a_question_has_one_wording_which_asks_the_same(terms: list[str], words: str) -> None:
+    assert spoken(parse_query(terms)) == words
+    assert spoken(parse_query([words])) == words
 
 
 @pytest.fixture

@@ -21,7 +21,14 @@ from storage.interchange.rlds_write import RldsWriter
 from storage.interchange.seal import unseal
 from storage.interchange.tf_example import decode_example, encode_example
 from storage.interchange.tfrecord import read_records, write_record
-from tests.storage.interchange.laboratory import a_store, an_episode, filled, ids_of, keep, records_of
+from tests.storage.interchange.laboratory import (
+    a_store,
+    an_episode,
+    filled,
+    keep,
+    records_of,
+    wanted_of,
+)
 
 COUNT = 8
 Features = dict[str, Any]
@@ -32,7 +39,11 @@ def exported(tmp_path: Path, now: datetime) -> tuple[Store, Path]:
     """Eight episodes, two of them held out, in several shards."""
     store, folder = filled(tmp_path / "lab", COUNT, now=now), tmp_path / "out"
     send_out(
-        store, ids_of(store), folder=folder, make=lambda where: RldsWriter(where, shard_bytes=9000), now=now
+        store,
+        wanted_of(store),
+        folder=folder,
+        make=lambda where: RldsWriter(where, shard_bytes=9000),
+        now=now,
     )
     return store, folder
 
@@ -310,4 +321,4 @@ def test_an_episode_that_does_not_fit_is_named(
     store = filled(tmp_path / "lab", 1, now=now)
     keep(store, an_episode(1, **changes), number=1, now=now)
     with pytest.raises(EpisodeUnfit, match=expected):
-        send_out(store, ids_of(store), folder=tmp_path / "out", make=RldsWriter, now=now)
+        send_out(store, wanted_of(store), folder=tmp_path / "out", make=RldsWriter, now=now)

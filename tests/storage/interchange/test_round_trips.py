@@ -15,7 +15,7 @@ from storage.interchange import video
 from storage.interchange.bridge_raw_read import find_bridge_raw
 from storage.interchange.bridge_raw_write import BridgeRawWriter
 from storage.interchange.errors import DatasetChanged, DatasetUnsealed
-from storage.interchange.exchange import Intake, Store, Writer, bring_in, send_out
+from storage.interchange.exchange import Intake, Store, Watch, bring_in, send_out
 from storage.interchange.lerobot_read import find_lerobot
 from storage.interchange.lerobot_write import LeRobotWriter
 from storage.interchange.record import Found
@@ -24,6 +24,7 @@ from storage.interchange.rlds_write import RldsWriter
 from storage.interchange.seal import Seal, unseal
 from storage.interchange.worldgym_clips import import_folder
 from storage.interchange.worldgym_exchange import WorldGymWriter, find_worldgym
+from storage.interchange.writer import Counted, Writer
 from tests.storage.interchange.laboratory import (
     a_store,
     assert_same_but_for_pictures,
@@ -31,6 +32,7 @@ from tests.storage.interchange.laboratory import (
     ids_of,
     picture_error,
     records_of,
+    wanted_of,
 )
 
 REAL = Path(storage.__file__).parents[2] / "shared" / "data" / "bridge_v2_sample"
@@ -58,7 +60,8 @@ every_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.na
 
 
 def export(form: Format, store: Store, folder: Path) -> Path:
-    assert send_out(store, ids_of(store), folder=folder, make=form.make, now=NOON) == len(ids_of(store))
+    counted = send_out(store, wanted_of(store), folder=folder, make=form.make, now=NOON)
+    assert counted == Counted(episodes=len(ids_of(store)))
     return folder
 
 
@@ -146,11 +149,13 @@ def test_every_file_that_is_changed_or_missing_is_found(form: Format, few: Store
 def test_an_export_that_stops_half_way_is_never_mistaken_for_a_whole_one(
     form: Format, few: Store, tmp_path: Path
 ) -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
+    def stop(done: int, of: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        send_out(few, ids_of(few), folder=tmp_path / "out", make=form.make, now=NOON, advance=stop)
+        watch = Watch(done=stop)
+        send_out(few, wanted_of(few), folder=tmp_path / "out", make=form.make, now=NOON, watch=watch)
     with pytest.raises(DatasetUnsealed):
         unseal(tmp_path / "out", expected=form.name)
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from storage.interchange.errors import DatasetChanged, DatasetInvalid, DatasetUnsealed, TargetNotEmpty
-from storage.interchange.seal import Seal, prepare, seal, unseal
+from storage.interchange import seal as seal_module
+from storage.interchange.errors import DatasetChanged, DatasetInvalid, DatasetUnsealed
+from storage.interchange.seal import Seal, seal, unseal
 
 
 @pytest.fixture
 def sealed(tmp_path: Path, now: datetime) -> Path:
     folder = tmp_path / "out"
-    prepare(folder)
+    (folder / "_gymnastd").mkdir(parents=True)
     (folder / "deep").mkdir()
     (folder / "deep/rows.bin").write_bytes(b"rows")
     (folder / "_gymnastd/e-1.json").write_text("{}")
@@ -35,9 +36,21 @@ def test_a_folder_that_was_never_ours_has_no_seal(tmp_path: Path) -> None:
     assert unseal(tmp_path, expected="rlds") is None
 
 
-def test_an_export_that_was_broken_off_has_notes_and_no_manifest(tmp_path: Path) -> None:
-    prepare(tmp_path / "out")
-    with pytest.raises(DatasetUnsealed, match="export again"):
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("_gymnastd/e-1.json", "Export again into an empty folder"),
+        ("_unfinished/lock", "Export again into an empty folder"),
+        ("_unfinished/plan.json", "Give the same command"),
+    ],
+)
+def test_an_export_that_was_broken_off_has_no_manifest_and_goes_on_only_with_a_plan(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(DatasetUnsealed, match=advice):
         unseal(tmp_path / "out", expected="rlds")
 
 
@@ -91,19 +104,32 @@ def test_a_manifest_that_is_none_is_refused(sealed: Path, text: str) -> None:
         unseal(sealed, expected="rlds")
 
 
-@pytest.mark.parametrize("name", ["anything", "_gymnastd"])
-def test_only_an_empty_folder_takes_an_export(tmp_path: Path, name: str) -> None:
-    (tmp_path / "out").mkdir()
-    prepare_into_empty = tmp_path / "out"
-    prepare(prepare_into_empty)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / name).write_text("x")
-    with pytest.raises(TargetNotEmpty, match="other"):
-        prepare(other)
+def test_what_belongs_to_no_finished_export_is_not_named(sealed: Path, now: datetime) -> None:
+    """The journal, and a manifest that was killed before it had its name."""
+    (sealed / "manifest.json").unlink()
+    (sealed / ".manifest.json.new").write_text("{")
+    (sealed / "_unfinished").mkdir()
+    (sealed / "_unfinished/plan.json").write_text("{}")
+    seal(sealed, Seal(format="rlds", places={"0": "e-1"}), notes={}, now=now)
+    files = json.loads((sealed / "manifest.json").read_text())["files"]
+    assert sorted(files) == ["_gymnastd/e-1.json", "deep/rows.bin"]
+    assert not (sealed / ".manifest.json.new").exists()
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("x")
-    with pytest.raises(TargetNotEmpty):
-        prepare(tmp_path / "out")
+def test_every_folder_from_each_file_up_to_the_target_is_on_disk_before_the_manifest_deepest_first(
+    sealed: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take the name of a folder just as it may that of a file."""
+    (sealed / "manifest.json").unlink()
+    (sealed / "cell-1/sink/raw").mkdir(parents=True)
+    (sealed / "cell-1/sink/raw/im_0.jpg").write_bytes(b"picture")
+    (sealed / "empty").mkdir()
+    synced: list[str] = []
+
+    def sync(folder: Path) -> None:
+        assert not (sealed / "manifest.json").exists()
+        synced.append(folder.relative_to(sealed).as_posix())
+
+    monkeypatch.setattr(seal_module, "sync_folder", sync)
+    seal(sealed, Seal(format="rlds", places={"0": "e-1"}), notes={}, now=now)
+    assert synced == ["cell-1/sink/raw", "cell-1/sink", "_gymnastd", "cell-1", "deep", "."]

@@ -15,7 +15,7 @@ from storage.interchange.exchange import Store, bring_in, send_out
 from storage.interchange.seal import unseal
 from storage.interchange.worldgym_clips import import_folder, read_clip
 from storage.interchange.worldgym_exchange import WorldGymWriter, find_worldgym
-from tests.storage.interchange.laboratory import a_store, filled, ids_of, records_of
+from tests.storage.interchange.laboratory import a_store, filled, ids_of, records_of, wanted_of
 
 FEW = 5
 
@@ -24,7 +24,7 @@ FEW = 5
 def exported(tmp_path: Path, now: datetime) -> tuple[Store, Path]:
     """Five episodes, of which the first and the last are held out."""
     store, folder = filled(tmp_path / "lab", FEW, now=now), tmp_path / "out"
-    send_out(store, ids_of(store), folder=folder, make=WorldGymWriter, now=now)
+    send_out(store, wanted_of(store), folder=folder, make=WorldGymWriter, now=now)
     return store, folder
 
 
@@ -100,4 +100,4 @@ def test_clips_without_a_seal_are_not_taken_for_ours(exported: tuple[Store, Path
 def test_pictures_of_an_odd_size_are_refused(tmp_path: Path, now: datetime) -> None:
     store = filled(tmp_path / "lab", 1, now=now, height=31)
     with pytest.raises(EpisodeUnfit, match="even sides, found 32x31"):
-        send_out(store, ids_of(store), folder=tmp_path / "out", make=WorldGymWriter, now=now)
+        send_out(store, wanted_of(store), folder=tmp_path / "out", make=WorldGymWriter, now=now)

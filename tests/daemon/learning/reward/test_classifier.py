@@ -95,6 +95,20 @@ def test_many_frames_are_judged_in_parts_with_the_same_result() -> None:
     torch.testing.assert_close(probabilities, probabilities[:1].expand(600), atol=1e-6, rtol=1e-5)
 
 
+def test_along_a_film_it_says_what_it_would_say_if_the_film_ended_there() -> None:
+    judge, films = by_brightness(), torch.cat([film(0.0, 0.2, 0.4, 0.9, 1.0), film(1.0, 0.8, 0.6, 0.0, 0.0)])
+    along = judge.along(films, [OPEN, CLOSE])
+    assert along.shape == (2, 5)
+    for frame in range(5):
+        shown = films[:, max(0, frame + 1 - JUDGED_FRAMES) : frame + 1]
+        assert torch.allclose(along[:, frame], judge.judge(shown, [OPEN, CLOSE]).probability, atol=1e-5)
+    assert along[0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.5, 0.767], abs=0.01)
+    with pytest.raises(BadTensor):
+        judge.along(films, [OPEN])
+    with pytest.raises(BadTensor):
+        judge.along(films[0], [OPEN] * 5)
+
+
 def test_no_rollouts_get_no_verdicts() -> None:
     verdicts = new_judge((OPEN,), seed=0, width=16).judge(noise(0, 3), [])
     assert verdicts.success.shape == verdicts.known.shape == verdicts.probability.shape == (0,)

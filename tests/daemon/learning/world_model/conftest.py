@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from daemon.learning.batch import Clip
-from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
+from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model, with_told_path
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
 TINY = {"in_channels": 4, "patch": 2, "dim": 32, "layers": 2, "heads": 2, "max_frames": 4}
@@ -33,6 +33,14 @@ def tiny_world_model(tiny_transformer: WorldModelTransformer) -> WorldModel:
     model = nano_world_model(seed=0, **TINY)
     model = WorldModel(tiny_transformer, model.autoencoder, sampling=Sampling(denoise_steps=3))
     model.precision = torch.float32
+    return model
+
+
+@pytest.fixture
+def told_world_model(tiny_world_model: WorldModel) -> WorldModel:
+    """The same one, told the path, with weights for it that matter."""
+    model = with_told_path(tiny_world_model)
+    stirred(model.transformer.path_mlp, seed=2)
     return model
 
 

@@ -5,7 +5,13 @@ import torch
 
 from daemon.learning.batch import ClipInvalid
 from daemon.learning.errors import BadTensor
-from daemon.learning.world_model.latents import LatentClip, LatentClips, encode_clips, world_actions
+from daemon.learning.world_model.latents import (
+    LatentClip,
+    LatentClips,
+    LatentWindows,
+    encode_clips,
+    world_actions,
+)
 from daemon.learning.world_model.model import WorldModel
 
 
@@ -41,6 +47,31 @@ def test_clips_too_short_for_a_window_are_named():
     kept, left_out = clips.long_enough(4)
     assert [clip.episode_id for clip in kept.clips] == ["a", "fits"]
     assert left_out == ("short",)
+
+
+def test_a_part_of_a_clip_knows_the_path_that_led_to_it():
+    clip = LatentClip(latents=torch.arange(9.0), actions=torch.randn(8, 10), episode_id="a")
+    assert torch.equal(clip.path_at(0), torch.zeros(6)), "a whole episode begins at nothing"
+    part = clip.part(2, 8).part(1, 5)  # frames 3 to 7 of the episode
+    assert part.latents.tolist() == [3, 4, 5, 6]
+    assert torch.equal(part.actions, clip.actions[3:6])
+    assert torch.allclose(part.path, clip.actions[:3, :6].sum(0))
+    for frame in range(4):
+        assert torch.allclose(part.path_at(frame), clip.path_at(3 + frame), atol=1e-6)
+
+
+def test_windows_come_apart_in_order_and_lose_nothing():
+    windows = LatentWindows(
+        latents=torch.arange(7.0),
+        actions=torch.arange(7.0),
+        paths=torch.arange(7.0),
+        episode_ids=tuple("abcdefg"),
+    )
+    parts = list(windows.parts(3))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    for name in ("latents", "actions", "paths"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), torch.arange(7.0))
+    assert [part.episode_ids for part in parts] == [("a", "b", "c"), ("d", "e", "f"), ("g",)]
 
 
 def test_movement_is_the_variance_along_time_and_ignores_what_stands_still():

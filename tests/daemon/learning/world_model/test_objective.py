@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.world_model.attention import Order
+from daemon.learning.world_model.latents import LatentWindows
 from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.objective import (
     CONTEXT_LEVELS,
@@ -23,7 +24,9 @@ from daemon.learning.world_model.slots import while_imagined
 from daemon.learning.world_model.transformer import WorldModelTransformer
 
 WALK = (999, 499)
-CONFIG = SimpleNamespace(action_slot="produced_frame")  # all that the loss asks of a transformer's config
+CONFIG = SimpleNamespace(
+    action_slot="produced_frame", told_path=False
+)  # all that the loss asks of a transformer's config
 
 
 class Constant(torch.nn.Module):
@@ -54,10 +57,19 @@ def forcing(way: str = "teacher", *, weights: Tensor | None = None, dropout: flo
     )
 
 
+def windows_of(latents: Tensor, moves: Tensor, paths: Tensor | None = None) -> LatentWindows:
+    return LatentWindows(
+        latents=latents,
+        actions=moves,
+        paths=torch.zeros(len(latents), 6) if paths is None else paths,
+        episode_ids=("e",) * len(latents),
+    )
+
+
 def loss_of(model: torch.nn.Module, latents: Tensor, asked: Forcing, actions: Tensor | None = None) -> float:
     moves = torch.zeros(*latents.shape[:1], latents.shape[1] - 1, 10) if actions is None else actions
     generator = torch.Generator().manual_seed(0)
-    return forcing_loss(model, latents, moves, forcing=asked, generator=generator).item()  # type: ignore[arg-type]
+    return forcing_loss(model, windows_of(latents, moves), forcing=asked, generator=generator).item()  # type: ignore[arg-type]
 
 
 def some_latents(frames: int = 5) -> Tensor:
@@ -106,10 +118,27 @@ def test_training_puts_actions_where_the_checkpoint_expects_them(
     way: str, slot: str, told: list[int], asked: list[int]
 ):
     model = Constant(some_latents(5))
-    model.config = SimpleNamespace(action_slot=slot)
+    model.config = SimpleNamespace(action_slot=slot, told_path=False)
     moves = torch.arange(1.0, 5.0)[None, :, None].expand(3, -1, 10)
     loss_of(model, some_latents(5), forcing(way), moves)
     assert model.actions[0, :, 0].tolist() == told + (asked if way == "teacher" else [])
+
+
+@pytest.mark.parametrize(
+    ("way", "shown"), [("teacher", [5, 6, 8, 11, 6, 8, 11]), ("diffusion", [5, 6, 8, 11])]
+)
+def test_training_tells_every_frame_its_path(way: str, shown: list[float]):
+    latents = some_latents(4)
+    model = Constant(latents)
+    model.config = SimpleNamespace(action_slot="produced_frame", told_path=True)
+    moves = torch.arange(1.0, 4.0)[None, :, None].expand(3, -1, 10)
+    windows = windows_of(latents, moves, torch.full((3, 6), 5.0))
+    forcing_loss(model, windows, forcing=forcing(way), generator=torch.Generator())  # type: ignore[arg-type]
+    assert model.actions.shape[2] == 16
+    assert model.actions[0, :, 10].tolist() == shown
+    untold = forcing(way, dropout=1.0)
+    forcing_loss(model, windows, forcing=untold, generator=torch.Generator())  # type: ignore[arg-type]
+    assert model.actions[0, 0].tolist() == [0] * 9 + [1] + [0] * 6, "a path would tell the actions"
 
 
 def test_some_windows_are_told_none_of_their_actions():
@@ -200,7 +229,8 @@ def test_the_gradient_pulls_the_prediction_towards_the_target(way: str):
 
     def loss() -> Tensor:
         generator, zeros = torch.Generator().manual_seed(0), torch.zeros(3, 4, 10)
-        return forcing_loss(model, some_latents(), zeros, forcing=forcing(way), generator=generator)
+        windows = windows_of(some_latents(), zeros)
+        return forcing_loss(model, windows, forcing=forcing(way), generator=generator)
 
     before = loss()
     before.backward()

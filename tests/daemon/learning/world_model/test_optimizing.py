@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from daemon.learning.devices import precision_of
 from daemon.learning.world_model.optimizing import (
     BESIDE_MUON,
     MAX_GRADIENT_NORM,
@@ -105,7 +106,7 @@ class TwoLayers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([nn.Linear(3, 5, bias=False)])
-        self.last = nn.Linear(5, 2)
+        self.last = nn.Linear(5, 4)  # so many that a gradient has every direction of the first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.blocks[0](x))
@@ -124,11 +125,13 @@ def test_muon_steps_the_matrices_of_blocks_and_adamw_the_rest_each_weight_once()
     assert rates[1] == pytest.approx(BESIDE_MUON * rates[0])
 
 
-def test_muon_goes_equally_far_in_every_direction_of_a_matrix_and_as_far_as_adamw_would():
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_muon_goes_equally_far_in_every_direction_of_a_matrix_and_as_far_as_adamw_would(precision):
     torch.manual_seed(0)
     module = TwoLayers()
     before = module.blocks[0].weight.detach().clone()
-    optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False, name="muon")
+    with precision_of("cpu", precision):
+        optimizing = Optimizing.of(module, rate=0.1, updates=10, decays=False, name="muon")
     optimizing.go_to(WARM_UP_UPDATES)
     stepped([module(torch.randn(16, 3)).square().sum()], module, optimizing)
     step = before - module.blocks[0].weight.detach()

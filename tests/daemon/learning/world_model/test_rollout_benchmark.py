@@ -76,6 +76,7 @@ def test_operations_are_those_of_the_products():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile on a processor needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.timeout(900)  # compiling takes minutes on a busy machine
 def test_the_benchmark_for_accelerators_runs_on_a_processor_too(capsys: pytest.CaptureFixture[str]):
     here = torch.device("cpu")
     world_model_gpu.finetuning("tiny", saves=True, device=here, peak=1e12)

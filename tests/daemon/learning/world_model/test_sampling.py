@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from daemon.learning.errors import BadTensor
 from daemon.learning.world_model.engine import Engine, EngineUnavailable
 from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
 from daemon.learning.world_model.schedule import noise_schedule
-from daemon.learning.world_model.slots import null_actions
+from daemon.learning.world_model.slots import null_actions, path_along
 
 BATCH = 2
 
@@ -57,6 +58,8 @@ def imagined_without_cache(model: WorldModel, steps: int, *, seed: int = 7) -> T
         for level in walk:
             past = [schedule.dimmed(done, context) for done in frames]
             shown, slots = torch.stack([*past, frame], dim=1), torch.stack(told, dim=1)
+            if config.told_path:
+                slots = torch.cat((slots, path_along(slots[:, 1:], torch.zeros(BATCH, 6))), dim=2)
             levels = torch.tensor([[context] * len(frames) + [level]])
             way = model.transformer(shown, levels, slots)[:, -1]
             if sampling.guidance != 1:
@@ -99,6 +102,44 @@ def test_they_are_equal_for_every_kind_of_checkpoint(
     assert relative(cached, uncached) < 1e-5
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_they_are_equal_for_a_model_that_is_told_the_path(told_world_model: WorldModel, guidance: float):
+    """Also past the window, which has forgotten where the path began."""
+    told_world_model.sampling = Sampling(denoise_steps=2, guidance=guidance)
+    uncached = imagined_without_cache(told_world_model, 9)
+    assert relative(imagined(told_world_model, 9), uncached) < 1e-5
+    sampler, moves = started(told_world_model), actions(9).transpose(0, 1)
+    chunks = [sampler.advance(part) for part in moves.split([2, 1, 4, 2], dim=1)]
+    assert relative(torch.cat(chunks, dim=1).transpose(0, 1), uncached[1:]) < 1e-5
+
+
+def test_a_rollout_from_within_an_episode_goes_on_with_its_path(told_world_model: WorldModel):
+    def run(paths: Tensor | None, *, before: Tensor | None = None) -> Tensor:
+        sampler = FrameSampler(told_world_model)
+        if before is not None:  # of a rollout that is forgotten, path and all
+            sampler.start(first_frame(), [1, 2], paths=before)
+            sampler.advance(actions(2).transpose(0, 1))
+        sampler.start(first_frame(), [7, 8], paths=paths)
+        return sampler.advance(actions(3).transpose(0, 1))
+
+    here, there = torch.zeros(BATCH, 6), torch.ones(BATCH, 6)
+    assert torch.equal(run(None), run(here))
+    assert relative(run(there), run(here)) > 1e-3
+    assert torch.equal(run(None, before=there), run(None))
+    assert torch.equal(run(there, before=here), run(there))
+
+
+def test_paths_of_another_number_of_rollouts_are_refused_and_nothing_is_forgotten(
+    told_world_model: WorldModel,
+):
+    sampler = started(told_world_model)
+    with pytest.raises(BadTensor, match=r"paths should be \[2, 6\], found \[1, 6\]"):
+        sampler.start(first_frame(), [7, 8], paths=torch.zeros(1, 6))
+    assert torch.equal(
+        sampler.advance(actions(3).transpose(0, 1)).transpose(0, 1), imagined(told_world_model, 3)[1:]
+    )
+
+
 @pytest.mark.parametrize("horizon", [1, 2, 3, 5])
 @pytest.mark.parametrize("denoise_steps", [1, 2, 4])
 @torch.no_grad()
@@ -130,13 +171,13 @@ def test_a_pyramid_is_the_same_cached_and_uncached(
 def test_a_chunk_of_five_takes_fourteen_calls_and_no_more_passes(tiny_world_model: WorldModel):
     tiny_world_model.sampling = Sampling(denoise_steps=10, horizon=5)
     sampler = started(tiny_world_model)
-    calls: list[int] = []
-    tiny_world_model.transformer.final_layer.register_forward_pre_hook(
-        lambda _module, given: calls.append(given[0].shape[1])
-    )
+    transformer, calls, answers = tiny_world_model.transformer, list[int](), list[int]()
+    for module, frames in ((transformer.blocks[0], calls), (transformer.final_layer, answers)):
+        module.register_forward_pre_hook(lambda _, given, frames=frames: frames.append(given[0].shape[1]))
     sampler.advance(actions(5).transpose(0, 1))
     assert len(calls) == 14
     assert sum(calls) == sampler.frame_passes == 5 * 11
+    assert sum(answers) == 5 * 10, "the pass that remembers a frame says nothing about it"
 
 
 @pytest.mark.parametrize(("denoise_steps", "passes"), [(1, 2), (2, 3), (10, 11)])
@@ -194,6 +235,7 @@ def test_an_action_changes_the_frame_it_produces_and_none_before(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile on a processor needs a C++ compiler")
+@pytest.mark.timeout(900)  # compiling takes minutes on a busy machine
 def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldModel):
     """One horizon only: every number of frames in a pass is compiled on its own, and takes its time."""
     tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=2)
@@ -204,14 +246,19 @@ def test_a_compiled_rollout_imagines_the_same_frames(tiny_world_model: WorldMode
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_a_recorded_rollout_imagines_the_same_frames(tiny_world_model: WorldModel, horizon: int):
-    tiny_world_model.transformer.to("cuda")
-    tiny_world_model.sampling = Sampling(denoise_steps=2, horizon=horizon)
+@pytest.mark.parametrize("model", ["tiny_world_model", "told_world_model"])
+def test_a_recorded_rollout_imagines_the_same_frames(
+    request: pytest.FixtureRequest, model: str, horizon: int
+):
+    world_model: WorldModel = request.getfixturevalue(model)
+    world_model.transformer.to("cuda")
+    world_model.sampling = Sampling(denoise_steps=2, horizon=horizon)
     rollouts = []
     for engine in ("eager", "graphs"):
-        sampler = FrameSampler(tiny_world_model, engine=engine)
-        for _ in range(2):  # the second rollout replays what the first one recorded
-            sampler.start(first_frame().cuda(), range(7, 7 + BATCH))
+        sampler = FrameSampler(world_model, engine=engine)
+        for path in (1.0, 0.0):  # the second rollout replays what the first one recorded
+            paths = torch.full((BATCH, 6), path)
+            sampler.start(first_frame().cuda(), range(7, 7 + BATCH), paths=paths)
             frames = sampler.advance(actions(7).transpose(0, 1))
         rollouts.append(frames.cpu())
         assert sampler.frame_passes == 2 * 7 * 3

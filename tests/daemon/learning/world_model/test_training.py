@@ -160,7 +160,15 @@ def losses_of(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"accumulate": 2, "action_dropout": 0.5}, {"lora_rank": 2}, {"optimizer": "muon"}]
+    "changes",
+    [
+        {},
+        {"accumulate": 2, "action_dropout": 0.5},
+        {"lora_rank": 2},
+        {"optimizer": "muon"},
+        {"own_context": 0.6},
+        {"own_context": 0.6, "accumulate": 2, "lora_rank": 2},
+    ],
 )
 @pytest.mark.parametrize("killed_after", [0, 3])
 def test_a_killed_training_goes_on_with_the_losses_it_would_have_had(
@@ -176,6 +184,31 @@ def test_a_killed_training_goes_on_with_the_losses_it_would_have_had(
     assert first + rest == expected
     for name, tensor in whole.transformer.state_dict().items():
         assert torch.equal(again.transformer.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_own_context_leaves_no_weight_without_a_gradient(
+    told_world_model: WorldModel, precision: torch.dtype
+):
+    """Imagining takes none; the loss after it does, in low precision too."""
+    told_world_model.precision = precision
+    taught: set[str] = set()
+
+    def watch(name: str) -> Callable[[torch.Tensor], None]:
+        return lambda gradient: taught.add(name) if bool(gradient.any()) else None
+
+    for name, weight in told_world_model.transformer.named_parameters():
+        weight.register_hook(watch(name))
+    clips = pools(replace(named("a"), actions=torch.randn(8, 10)))
+    asked = config(updates=1, own_context=1.0)
+    train_transformer(told_world_model, clips, config=asked, on_update=lambda *_: None)
+    assert taught == set(told_world_model.transformer.state_dict())
+
+
+def test_own_context_makes_other_losses_and_none_of_it_the_usual_ones():
+    usual, none, some = (losses_of(fresh_model(), to=config(own_context=s)) for s in (0.0, 0.0, 1.0))
+    assert usual == none
+    assert some != usual
 
 
 def test_the_state_of_another_training_is_refused_and_so_is_half_of_one(tmp_path: Path):

@@ -135,3 +135,9 @@ def test_a_cut_is_a_copy_in_full_precision():
     window = cut([(clip, 2)], frames=3)
     window.latents[:] = -1
     assert float(clip.latents[2, 0, 0, 0]) == 2
+
+
+def test_a_window_knows_the_path_from_the_beginning_of_its_episode():
+    clip = numbered("a")
+    windows = cut([(clip, 0), (clip, 4), (clip.part(2, 9), 2)], frames=3)
+    assert windows.paths.tolist() == [[0.0] * 6, [6.0] * 6, [6.0] * 6]  # 0 + 1 + 2 + 3

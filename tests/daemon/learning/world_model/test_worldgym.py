@@ -191,6 +191,13 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "M parameters in" in answer.output
     assert json.loads((tmp_path / "out" / "config.json").read_text())["rotary"] == "pixel"
+    again = CliRunner().invoke(
+        app, ["import", "worldgym-checkpoint", str(file), "--out", str(tmp_path / "again"), "--json"]
+    )
+    told = json.loads(again.stdout)
+    assert (told["sha256"], told["step"]) == (hashlib.sha256(file.read_bytes()).hexdigest(), 580_000)
+    assert (told["folder"], told["world_model"]) == (str(tmp_path / "again"), None)
+    assert told["parameters"] == sum(tensor.numel() for tensor in weights().values())
 
 
 def an_autoencoder(folder: Path, *, channels: int = CHANNELS) -> Path:

@@ -15,11 +15,12 @@ import requests
 from daemon.lab import free_port
 from daemon.phases import collect
 from daemon.phases.collectors.autoeval_link import NoRobot
+from daemon.scheduling.errors import HumanAwaited
 from robot_bridge.autoeval.errors import RobotOffline, SchedulerUnreachable
 from robot_bridge.autoeval.gateway import Gateway
 from robot_bridge.autoeval.gateway_errors import GatewayBusy
-from storage import episodes, events, iterations
-from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator
+from storage import episodes, events, iterations, success_counts
+from tests.daemon.phases.collectors.autoeval_lab import AutoEvalLab, emulator, toy_that_is
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
 from tests.robot_bridge.autoeval.fake_scheduler import FakeScheduler, running
 from tests.waiting import until
@@ -45,7 +46,7 @@ def test_every_slot_is_filled_and_what_is_counted_is_what_autoeval_counted(start
     outcome = lab.collect()
     assert (outcome["slots"], outcome["filled"]) == (4, 4)
     with lab.lab.database.read() as session:
-        counts = episodes.success_counts(session, lab.lab.iteration_id)
+        counts = success_counts.by_task(session, iteration_id=lab.lab.iteration_id)
     told = {job["task"]: (round(job["success_rate"] * 2), 2) for job in lab.listed()}
     assert counts == told
     assert {row.state for row in lab.rows()} == {"joined"}
@@ -78,7 +79,7 @@ def test_a_job_leaves_no_secret_and_no_recording_behind(start: Start) -> None:
 
 @pytest.mark.slow
 def test_attempts_that_broke_are_kept_for_the_world_model_and_never_counted(start: Start) -> None:
-    lab = start(motor_failures=frozenset({(0, 0, 6)}))
+    lab = start(motor_failures=frozenset({(0, 0, 6)}), build=toy_that_is(done=False))
     lab.collect()
     rows = lab.stored()
     assert len(rows) == 6
@@ -87,8 +88,18 @@ def test_attempts_that_broke_are_kept_for_the_world_model_and_never_counted(star
     assert all(row.valid_for_world_model and row.outcome == "aborted_hw" for row in retries)
     assert lab.metadata("join") == ["matched"] * 4 + ["retry"] * 2
     with lab.lab.database.read() as session:
-        counts = episodes.success_counts(session, lab.lab.iteration_id)
+        counts = success_counts.by_task(session, iteration_id=lab.lab.iteration_id)
     assert {task: of for task, (_, of) in counts.items()} == {"open_drawer": 2, "close_drawer": 2}
+
+
+@pytest.mark.slow
+def test_an_attempt_that_broke_when_its_task_was_done_is_an_episode_and_no_retry(start: Start) -> None:
+    lab = start(motor_failures=frozenset({(0, 0, 6)}), build=toy_that_is(done=True))
+    assert lab.collect()["filled"] == 4
+    assert {row.state for row in lab.rows()} == {"joined"}
+    assert lab.metadata("join") == ["matched"] * 4
+    assert lab.metadata("experienced_motor_failure") == ["0", "0", "1", "1"]
+    assert sorted(row.steps for row in lab.stored()) == [7, 7, 10, 10]
 
 
 def test_a_job_without_recordings_is_run_again_three_times_at_most_and_counts_for_nothing(
@@ -239,6 +250,16 @@ def test_the_time_in_which_people_are_waited_for_is_not_the_jobs(start: Start) -
     with lab.lab.database.read() as session:
         told = events.after(session, 0, kinds=["station_needs_human", "station_goes_on"])
     assert [event.kind for event in told] == ["station_needs_human", "station_goes_on"]
+
+
+def test_a_job_that_nobody_at_autoeval_helps_is_taken_back_and_the_phase_fails(start: Start) -> None:
+    lab = start(failed_resets=frozenset({0}), human_answers=False)
+    lab.lab.request({**SMALL, "tasks": ["open_drawer"]})
+    with pytest.raises(HumanAwaited, match="widowx_drawer has waited 1 s"):
+        lab.collect(human_wait_s=1.0, autoeval_poll_s=0.1)
+    (row,) = lab.rows()
+    assert row.state in {"cancelled", "failed"}, "AutoEval's robot is free for others"
+    assert [job["status"] for job in lab.listed()] != ["running"]
 
 
 def test_a_job_that_autoeval_forgot_is_lost_and_another_one_is_submitted(start: Start) -> None:

@@ -16,7 +16,7 @@ from daemon.phases.robot_time import RobotTime
 from daemon.phases.todo import Todo
 from daemon.spec import parse_spec
 from robot_bridge.client import StationClient
-from storage import station_hours
+from storage import events, station_hours
 from tests.daemon.phases.collectors.test_station import Cell, helper
 from tests.daemon.phases.conftest import Lab
 
@@ -172,6 +172,44 @@ def test_after_the_episodes_of_a_day_the_robot_waits_for_the_next(cell: Watched)
         cell.collect()
     assert cell.outcomes() == ["completed", "completed"]
     assert "cell: 1 robot episodes a day are recorded: waiting until 2026-01-02 23:00 UTC" in cell.sentences
+
+
+def spent(cell: Watched) -> list[tuple[int | None, str]]:
+    with cell.lab.database.read() as session:
+        rows = events.after(session, 0, kinds=["robot_budget_spent"])
+    return [(row.iteration, row.facts["spent"]) for row in rows]
+
+
+def test_episodes_of_the_day_that_are_used_up_in_the_middle_are_told_once(cell: Watched) -> None:
+    cell.allowing(day=1)
+    looks: list[int] = []
+
+    def tomorrow(robot: StationClient) -> None:
+        for _ in range(500):  # the robot looks again and again meanwhile
+            looks.append(len(cell.sentences))
+            if looks[-1] > looks[0] + 3:
+                break
+            threading.Event().wait(0.02)
+        cell.at = NIGHT + timedelta(days=1)
+
+    with helper(when_waiting(cell, tomorrow)):
+        cell.collect()
+    assert looks[-1] > looks[0] + 3, "it was said again and again as progress"
+    assert spent(cell) == [(1, "day")]
+
+
+def test_episodes_of_the_iteration_that_are_used_up_are_told_where_slots_stay_open(cell: Watched) -> None:
+    cell.allowing(iteration=1)
+    cell.collect()
+    cell.collect()
+    assert spent(cell) == [(1, "iteration")]
+
+
+def test_a_budget_that_suffices_exactly_is_not_told_of(cell: Watched) -> None:
+    cell.allowing(iteration=2)
+    cell.collect()
+    assert cell.outcomes() == ["completed", "completed"]
+    assert spent(cell) == []
 
 
 def test_a_robot_without_hours_and_budgets_waits_for_nothing(cell: Watched) -> None:

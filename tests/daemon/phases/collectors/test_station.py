@@ -17,6 +17,7 @@ from daemon.phases.collectors.station import StationCollector
 from daemon.phases.sink import EpisodeSink
 from daemon.phases.slots import Slot, slots_of
 from daemon.phases.todo import Todo
+from daemon.scheduling.errors import HumanAwaited
 from robot_bridge.client import StationClient
 from robot_bridge.drivers.fault_plan import FaultKind
 from robot_bridge.drivers.faults import FaultPlan, FaultyDriver
@@ -47,11 +48,13 @@ class Scripted:
 
     mode: EpisodeMode = "stepped"
     endpoint = None
-    ended_by = None
 
     def __init__(self) -> None:
         self.between: Callable[[int], None] = lambda t: None
         self.episodes: list[str] = []
+
+    def ended_by(self, task_id: str) -> None:
+        """Nobody ends an episode of it early."""
 
     def run(self, client: StationClient, request: EpisodeRequest, *, stop: threading.Event) -> None:
         client.create_episode(request)
@@ -291,7 +294,50 @@ def test_somebody_who_is_needed_at_the_robot_is_waited_for(cell: Cell) -> None:
     with cell.sink.context.database.read() as session:
         needed, over = events.after(session, 0, kinds=["station_needs_human", "station_goes_on"])
     assert needed.facts["reason"] == "the eggplant fell off the table"
+    assert (needed.facts["station"], needed.facts["address"]) == ("cell", cell.url)
     assert over.kind == "station_goes_on"
+
+
+def test_a_robot_that_nobody_comes_to_ends_the_phase_with_its_code(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYMNASTD_HUMAN_WAIT_S", "1.0")
+    with ExitStack() as stack:
+        cell = Cell(lab, tmp_path / "cell", stack)
+        HumanCall(cell.spool).ask("the eggplant fell off the table", cell.sink.context.now())
+        with pytest.raises(HumanAwaited, match=r"cell has waited 1 s .* the eggplant fell off the table"):
+            cell.collect()
+        assert cell.stranger().status().lease is None, "people have the robot"
+        assert [kind for kind, _, _ in told_of(cell)] == ["station_needs_human"]
+        HumanCall(cell.spool).done()
+        cell.collect()
+        assert cell.outcomes() == ["completed", "completed"]
+
+
+def told_of(cell: Cell) -> list[tuple[str, int | None, str]]:
+    with cell.sink.context.database.read() as session:
+        rows = events.after(session, 0, kinds=["station_needs_human", "station_goes_on"])
+    return [(row.kind, row.iteration, row.facts.get("reason", "")) for row in rows]
+
+
+def test_an_emergency_stop_is_told_once_though_every_attempt_finds_it(cell: Cell) -> None:
+    cell.drive.between = once(3, lambda: cell.stranger().estop("hand in the cell"))
+    for _ in range(2):
+        with pytest.raises(EStopped):
+            cell.collect()
+    assert told_of(cell) == [("station_needs_human", 1, "its emergency stop is pressed (hand in the cell)")]
+    EStopLatch(cell.spool).clear()
+    cell.collect()
+    assert [kind for kind, _, _ in told_of(cell)] == ["station_needs_human", "station_goes_on"]
+
+
+def test_a_fault_of_the_arm_is_told(cell: Cell) -> None:
+    cell.drive.between = once(4, lambda: cell.driver.inject("motor_overload"))
+    with suppress(DriverError, RobotBridgeError):
+        cell.collect()
+    ((kind, iteration, reason),) = told_of(cell)
+    assert (kind, iteration) == ("station_needs_human", 1)
+    assert "motor" in reason or "fault" in reason
 
 
 def test_being_asked_to_stop_puts_the_untouched_slot_back(cell: Cell) -> None:
