@@ -3,6 +3,7 @@
 Whatever it answers in any test has to be told in its OpenAPI document.
 """
 
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -34,10 +35,16 @@ def slow_machine(monkeypatch):
     monkeypatch.setattr(station_cameras, "LIVE_S", 60.0)
 
 
+@functools.cache
+def openapi():
+    """The document of every application, which takes longer to make than most tests."""
+    return create_app(Settings()).openapi()
+
+
 @pytest.fixture
 def client(settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        client.event_hooks = {"response": [lambda answer: require_told(client.app.openapi(), answer)]}
+        client.event_hooks = {"response": [lambda answer: require_told(openapi(), answer)]}
         yield client
 
 
