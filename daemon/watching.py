@@ -34,7 +34,7 @@ class View:
     """The picture, brought up to date by what is told."""
 
     def __init__(self, events: Iterable[Record] = (), *, now: Callable[[], datetime] | None = None) -> None:
-        self.stations: Sequence[Record] = ()
+        self.stations: Sequence[Record] | None = ()
         self._now = now or (lambda: datetime.now(UTC))
         self._running: dict[Run, Record] = {}
         self._events: deque[Record] = deque(events, maxlen=LAST_EVENTS)
@@ -50,7 +50,9 @@ class View:
             self._running.pop((document["iteration"], facts["phase"], facts["attempt"]), None)
 
     def __rich__(self) -> Group:
-        robots = [Text(line) for station in self.stations for line in station_lines(station)]
+        robots = [Text(line) for station in self.stations or () for line in station_lines(station)]
+        if self.stations is None:
+            robots = [Text("the daemon does not say how the robots stand")]
         bars = Table.grid(padding=(0, 2))
         for own in self._running.values():
             bars.add_row(
@@ -69,7 +71,7 @@ class Lines:
     """The same for programs: a JSON document in a line for whatever is told, by its `kind`.
 
     An event is told as the API tells it; how far a phase is has the kind progress, and how the robots stand,
-    whenever that has changed, standing.
+    whenever that has changed, standing. Its `items` are null while the daemon does not say it.
 
     Args:
         say: gets the lines; those of robots from a thread of their own.
@@ -78,19 +80,21 @@ class Lines:
     def __init__(self, events: Iterable[Record] = (), *, say: Callable[[str], object]) -> None:
         self._say = say
         self._stations: Sequence[Record] | None = None
+        self._standing_told = False
         for event in events:
             self._line(event)
 
     @property
-    def stations(self) -> Sequence[Record]:
-        return () if self._stations is None else self._stations
+    def stations(self) -> Sequence[Record] | None:
+        return self._stations
 
     @stations.setter
-    def stations(self, stations: Sequence[Record]) -> None:
-        if stations != self._stations:
-            self._stations = stations
-            with suppress(BrokenPipeError):  # whoever takes what is told meets it too
-                self._line({"kind": "standing", "items": list(stations)})
+    def stations(self, stations: Sequence[Record] | None) -> None:
+        if stations == self._stations and self._standing_told:
+            return
+        self._stations, self._standing_told = stations, True
+        with suppress(BrokenPipeError):  # whoever takes what is told meets it too
+            self._line({"kind": "standing", "items": None if stations is None else list(stations)})
 
     def take(self, told: Told) -> None:
         self._line({"kind": told.kind, **told.document})
@@ -127,7 +131,7 @@ def left_text(run: Record, *, now: datetime) -> str:
 def looking_at(view: View | Lines, stations: Callable[[], Sequence[Record]]) -> Iterator[None]:
     """Keep the robots of a view as they stand, beside whatever is done meanwhile.
 
-    While they cannot be asked none is shown: an old state is worse than none.
+    While they cannot be asked `stations` is None: an old state is worse than none.
     """
     over = threading.Event()
 
@@ -136,7 +140,7 @@ def looking_at(view: View | Lines, stations: Callable[[], Sequence[Record]]) -> 
             try:
                 view.stations = stations()
             except DaemonError:
-                view.stations = ()
+                view.stations = None
             over.wait(STATIONS_EVERY_S)
 
     looker = threading.Thread(target=look, name="stations", daemon=True)  # Ctrl-C waits for no answer

@@ -118,7 +118,7 @@ def test_robots_are_looked_at_again_and_again_and_an_old_state_is_not_shown(monk
     seen = []
 
     def stations():
-        seen.append(list(view.stations))
+        seen.append(view.stations)
         asked.release()
         answer = next(answers, [])
         if isinstance(answer, Exception):
@@ -128,7 +128,12 @@ def test_robots_are_looked_at_again_and_again_and_an_old_state_is_not_shown(monk
     with looking_at(view, stations):
         for _ in range(3):
             assert asked.acquire(timeout=30)
-    assert seen[:3] == [[], [a_station()], []]
+    assert seen[:3] == [(), [a_station()], None]
+
+
+def test_robots_that_cannot_be_asked_for_are_not_told_as_none():
+    assert shown(stations=None).splitlines()[0] == "the daemon does not say how the robots stand"
+    assert "robots" not in shown(stations=[])
 
 
 def test_for_programs_every_change_is_a_document_in_a_line():
@@ -137,14 +142,15 @@ def test_for_programs_every_change_is_a_document_in_a_line():
     lines = Lines([before], say=said.append)
     lines.take(progress(0.25))
     lines.take(event(2, "disk_ok", "it has room"))
-    for stations in ([a_station()], [a_station()], [a_station(says="is stopped")], []):
+    for stations in ([a_station()], [a_station()], [a_station(says="is stopped")], None, None, []):
         lines.stations = stations
     told = [json.loads(line) for line in said]
-    assert [each["kind"] for each in told] == ["disk_low", "progress", "disk_ok", *["standing"] * 3]
+    assert [each["kind"] for each in told] == ["disk_low", "progress", "disk_ok", *["standing"] * 4]
     assert (told[0], told[1]["progress"], told[2]["id"]) == (before, 0.25, 2)
-    assert [[robot["says"] for robot in each["items"]] for each in told[3:]] == [
-        ["is idle"],
-        ["is stopped"],
+    assert [each["items"] and each["items"][0]["says"] for each in told[3:]] == [
+        "is idle",
+        "is stopped",
+        None,
         [],
     ]
     assert lines.stations == []
