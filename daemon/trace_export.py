@@ -40,10 +40,9 @@ class Spans:
     """
 
     def __init__(self, *, role: str, redactor: Redactor, exporter: SpanExporter | None = None) -> None:
-        logging.getLogger("opentelemetry").setLevel(
-            logging.CRITICAL
-        )  # each lost batch; `Discreet` says it once
-        self._exporter = Discreet(exporter or OTLPSpanExporter(), redactor)
+        # it tells of each lost batch; `DiscreetExporter` tells it once
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        self._exporter = DiscreetExporter(exporter or OTLPSpanExporter(), redactor)
         ours = Resource(
             {
                 "service.name": "gymnastd",
@@ -94,7 +93,7 @@ class Spans:
         self._exporter.shutdown()  # a batch that waits to be sent again gives up
 
 
-class Discreet(SpanExporter):
+class DiscreetExporter(SpanExporter):
     """Cleans what goes out, and tells the log once when it does not arrive, and once when it does again."""
 
     def __init__(self, inner: SpanExporter, redactor: Redactor) -> None:

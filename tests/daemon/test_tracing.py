@@ -248,7 +248,7 @@ def test_a_dead_endpoint_is_told_once_and_its_return_too(caplog) -> None:
     from opentelemetry.sdk.trace.export import SpanExportResult
 
     from daemon.redaction import Redactor
-    from daemon.trace_export import Discreet
+    from daemon.trace_export import DiscreetExporter
 
     class Scripted:
         def __init__(self) -> None:
@@ -263,7 +263,7 @@ def test_a_dead_endpoint_is_told_once_and_its_return_too(caplog) -> None:
 
     caplog.set_level(logging.INFO)
     inner = Scripted()
-    exporter = Discreet(inner, Redactor())  # type: ignore[arg-type]
+    exporter = DiscreetExporter(inner, Redactor())  # type: ignore[arg-type]
     for _ in range(5):
         exporter.export([])
     exporter.shutdown()
