@@ -85,17 +85,30 @@ class KeptAnswers:
             if not self._marks.waits:
                 return self._marks.newest()
             if self._free.acquire(blocking=False):
-                with move_on_after(PATIENCE_S):
-                    return await to_thread.run_sync(self._asked, limiter=self._asking, abandon_on_cancel=True)
+                return await self._asked()
         except (SQLAlchemyError, sqlite3.Error):
             pass
         return None
 
-    def _asked(self) -> str:
+    async def _asked(self) -> str | None:
+        """The mark, from a thread that is free again once it has ended, or was given up before it began."""
+        begun = threading.Lock()  # whoever takes it first: the thread, or who gives up on it
+
+        def ask() -> str | None:
+            if not begun.acquire(blocking=False):
+                return None
+            try:
+                return self._marks.newest()
+            finally:
+                self._free.release()
+
         try:
-            return self._marks.newest()
+            with move_on_after(PATIENCE_S):
+                return await to_thread.run_sync(ask, limiter=self._asking, abandon_on_cancel=True)
         finally:
-            self._free.release()
+            if begun.acquire(blocking=False):
+                self._free.release()
+        return None
 
     def _of(self, mark: str) -> OrderedDict[str, _Kept]:
         """What is kept with this mark; what had another is forgotten."""
