@@ -22,14 +22,14 @@ from daemon.learning.devices import choose_precision
 from daemon.learning.drift import rehearse
 from daemon.learning.finetune import finetune_world_model
 from daemon.learning.reward.classifier import ClassifierJudge
-from daemon.learning.reward.training import JudgeConfig, train_judge
+from daemon.learning.reward.training import train_judge
 from daemon.learning.trust import Trust, measure_trust
 from daemon.learning.world_model.latents import encode_clips
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import ASSETS
 from daemon.phases.finetune_world_model import training_config
-from daemon.phases.judging import last_frames
+from daemon.phases.judging import judge_config, last_frames
 from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.recipe import TASKS
@@ -97,7 +97,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     train_judge(
         bench.judge,
         last_frames(done.world_model, bench.fresh, seed=spec.seed),
-        config=JudgeConfig(updates=spec.judge.updates, lr=spec.judge.learning_rate, seed=spec.seed),
+        config=judge_config(spec.judge, seed=spec.seed),
         on_update=lambda *_: None,
     )
     return replace(bench, world_model=done.world_model)

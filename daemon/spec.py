@@ -32,6 +32,7 @@ CARRIES = 1  # of an undecided trial; left out of documents too, for the same re
 
 Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Share
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 
 
@@ -156,15 +157,12 @@ class JudgeSpec(SpecModel):
     )
     ensemble: Annotated[tuple[JudgeKind, ...], Field(min_length=2)] = ("success_classifier", "vlm_http")
     vlm: VlmSpec = VlmSpec()
-
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 60
     learning_rate: LearningRate = 5e-5
+    mixing: Share = Field(default=0.5, description="of what the classifier learned, how much it takes on")
     min_agreement: Share = Field(
         default=0.75, description="of verdicts on real held-out ends; a task surely below it is not updated"
     )
-
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class TrialSpec(SpecModel):

@@ -19,6 +19,7 @@ from daemon.learning.reward.training import JudgeConfig, JudgeExamples, train_ju
 from daemon.learning.trust import imagined_ends
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
+from daemon.spec import JudgeSpec
 from storage import checkpoints
 from storage.tables import CheckpointRow
 
@@ -52,10 +53,13 @@ def teach_judge(
         context.report(done, f"judge, update {update} of {spec.updates}")
 
     context.report(begun, f"imagining {len(clips)} labelled episodes for the judge")
-    config = JudgeConfig(updates=spec.updates, lr=spec.learning_rate, seed=context.spec.seed)
-    train_judge(
-        judge, last_frames(world_model, clips, seed=context.spec.seed), config=config, on_update=on_update
-    )
+    examples = last_frames(world_model, clips, seed=context.spec.seed)
+    train_judge(judge, examples, config=judge_config(spec, seed=context.spec.seed), on_update=on_update)
+
+
+def judge_config(spec: JudgeSpec, *, seed: int) -> JudgeConfig:
+    """How the spec wants the judge to be taught."""
+    return JudgeConfig(updates=spec.updates, lr=spec.learning_rate, mixing=spec.mixing, seed=seed)
 
 
 def end_of(frames: Tensor, count: int) -> Tensor:

@@ -22,7 +22,7 @@ from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
 from daemon.phases.gating import held_out_record
-from daemon.phases.judging import last_frames
+from daemon.phases.judging import judge_config, last_frames
 from daemon.phases.material import gather
 from daemon.spec import parse_spec
 from storage import checkpoints, labels, replay
@@ -233,6 +233,13 @@ def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_l
     assert torch.equal(examples.frames[:JUDGED_FRAMES], clips[0].frames[-JUDGED_FRAMES:])
     imagined = imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=0)
     assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], torch.cat(imagined))
+
+
+def test_the_judge_is_taught_as_the_spec_says_and_takes_on_half_of_it_unless_it_says_so() -> None:
+    asked = parse_spec({"judge": {"updates": 7, "learning_rate": 1e-3, "mixing": 0.25}})
+    config = judge_config(asked.judge, seed=3)
+    assert (config.updates, config.lr, config.mixing, config.seed) == (7, 1e-3, 0.25, 3)
+    assert judge_config(parse_spec({}).judge, seed=0).mixing == 0.5
 
 
 def test_the_end_of_an_episode_that_is_over_at_once_repeats_its_first_frame(lab: Lab) -> None:

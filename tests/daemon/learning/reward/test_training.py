@@ -193,6 +193,21 @@ def test_the_same_seed_trains_the_same_judge() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
+def test_half_of_what_was_learned_lies_halfway_between_before_and_after() -> None:
+    def weights(mixing: float, updates: int = 3) -> dict[str, torch.Tensor]:
+        judge = a_judge()
+        config = JudgeConfig(updates=updates, batch=8, lr=1e-2, mixing=mixing)
+        train_judge(judge, scattered(20, seed=0), config=config, on_update=quiet)
+        return {name: weight.detach() for name, weight in judge.model.named_parameters()}
+
+    before, after = weights(1.0, updates=0), weights(1.0)
+    assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
+    for name, weight in weights(0.5).items():
+        torch.testing.assert_close(weight, (before[name] + after[name]) / 2)
+    for name, weight in weights(0.0).items():
+        assert torch.equal(weight, before[name])
+
+
 @pytest.mark.parametrize(
     ("frames", "instructions", "success"),
     [
