@@ -33,16 +33,19 @@ class EpisodePlan:
 
     Attributes:
         noise: 0 for the scripted expert as it is; more makes near-misses and failures.
+        emptied: the frames show no eggplant, whatever happens to it.
     """
 
     task_id: str
     cell_seed: int
     seed: int
     noise: float = 0.0
+    emptied: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.task_id}/cell-{self.cell_seed}/seed-{self.seed}/noise-{self.noise:g}"
+        shown = "/emptied" if self.emptied else ""
+        return f"{self.task_id}/cell-{self.cell_seed}/seed-{self.seed}/noise-{self.noise:g}{shown}"
 
 
 def expert(plan: EpisodePlan) -> Actor:
@@ -72,11 +75,15 @@ def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
     task = task_of(plan.task_id)
     pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
     image = driver.reset(plan.task_id, seed=plan.seed).image
-    frames, marks, actions = [resize_frames(image[None])], [driver.success()], []
+
+    def shown() -> torch.Tensor:
+        return resize_frames((driver.look_without_eggplant() if plan.emptied else image)[None])
+
+    frames, marks, actions = [shown()], [driver.success()], []
     for step in range(STEPS):
         command = pipeline.apply(driver.target, actor(driver, image, step))
         image = driver.step(command.target, command.gripper).sample.image
-        frames.append(resize_frames(image[None]))
+        frames.append(shown())
         marks.append(driver.success())
         actions.append(command.executed)
     return Clip(

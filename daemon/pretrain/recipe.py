@@ -6,6 +6,8 @@ where the demo and its tests run.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from daemon.pretrain.cell_episodes import EpisodePlan
 
 TASKS = ("open_drawer", "close_drawer", "put_eggplant_blue_sink", "put_eggplant_yellow_basket")
@@ -16,6 +18,8 @@ ON_POLICY_CELLS = {1.0: range(1200, 1250), 0.0: range(1250, 1350), 0.5: range(13
 # eggplants slip by a pixel: the policy's own attempts at them are wanted most
 EGGPLANT_CELLS = {0.5: range(1450, 1600), 1.0: range(1600, 1700)}
 EGGPLANT_TASKS = TASKS[2:]
+# pictures without the eggplant, by which nobody can tell: imagination may lose it on its way
+EMPTIED_CELLS = range(1700, 1750)
 MEASURING_CELLS = range(1, 9)
 SHARD = 240  # episodes per file
 
@@ -32,7 +36,6 @@ TRAINED_STEPS = 2  # training visits the levels of so many denoise steps
 DENOISE_STEPS = 1  # imagination takes so many: episodes end as well as with two, for two thirds of the cost
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
 JUDGE_UPDATES = 2500
-IMAGINED_PER_STAGE = 960  # episodes that are imagined again to show the judge what imagination looks like
 
 # Near-misses and failures teach the world model what success is not: a third of what it sees fails.
 NOISES = (0.0, 0.4, 0.7, 1.0)
@@ -73,6 +76,11 @@ def on_policy_plans(temperature: float) -> list[EpisodePlan]:
 def eggplant_plans(temperature: float) -> list[EpisodePlan]:
     """More of the supervised policy's own episodes, of the tasks at which a pixel decides."""
     return _own_plans(EGGPLANT_CELLS[temperature], EGGPLANT_TASKS)
+
+
+def emptied_plans() -> list[EpisodePlan]:
+    """The supervised policy's own episodes as they would look if there were no eggplant."""
+    return [replace(plan, emptied=True) for plan in _own_plans(EMPTIED_CELLS, EGGPLANT_TASKS)]
 
 
 def _own_plans(cells: range, tasks: tuple[str, ...]) -> list[EpisodePlan]:

@@ -47,7 +47,11 @@ def pretrain(*, out: Path, seed: int, bars: Bars) -> None:
     world_model = stages.trained_world_model(
         (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, bars=bars
     )
-    judge = stages.trained_judge(experts + own, world_model, work / "judge.safetensors", seed=seed, bars=bars)
+    acting = Acting(policy, temperature=0.5)
+    emptied = recorded(recipe.emptied_plans(), work, name="emptied", bars=bars, acting=acting)
+    judge = stages.trained_judge(
+        experts + own, emptied, world_model, work / "judge.safetensors", seed=seed, bars=bars
+    )
     for kind in KINDS:
         shutil.copyfile(work / f"{kind}.safetensors", out / f"{kind}.safetensors")
     card = {

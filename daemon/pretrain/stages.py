@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,8 @@ from robot_bridge.drivers.tasks import task_of
 
 INSTRUCTIONS = tuple(task_of(task).instruction for task in recipe.TASKS)
 STATE_EVERY_S = 120.0  # an interrupted training of the world model loses at most so much
-LATE_FRAMES = 10  # of an imagined episode that teach the judge: where drift shows and verdicts fall
+EMPTIED_EVERY = 3  # frames of an episode without eggplant: neighbours are alike
+ENCODED_AT_ONCE = 128
 
 
 def supervised_policy(demonstrations: Sequence[Clip], file: Path, *, seed: int, bars: Bars) -> Path:
@@ -104,18 +106,54 @@ def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Seq
     ]
 
 
-def trained_judge(clips: Sequence[Clip], world_model: Path, file: Path, *, seed: int, bars: Bars) -> Path:
-    """Learn success from real frames, and from imagined frames of the same actions with the real labels."""
+def trained_judge(
+    clips: Sequence[Clip], emptied: Sequence[Clip], world_model: Path, file: Path, *, seed: int, bars: Bars
+) -> Path:
+    """Learn success from real frames, as they are and as the autoencoder blurs them.
+
+    It learns to judge what is to be seen, not to guess what happened: imagination loses things, and where no
+    eggplant is to be seen nobody can tell how it ended. What imagination makes of real actions, with the real
+    label, is what an iteration teaches (`daemon.phases.judging`).
+
+    Args:
+        emptied: episodes whose pictures show no eggplant.
+    """
     if not file.is_file():
         judge = new_judge(INSTRUCTIONS, seed=seed)
         judge.precision = choose_precision()
-        shown = spread(clips)
-        films = imagined_clips(WorldModel.load(world_model), shown, seed=seed, bars=bars)
-        examples = both(examples_of(clips), imagined_examples(films, shown))
+        examples = judge_examples(clips, emptied, WorldModel.load(world_model))
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
         train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
         judge.save(file, {})
     return file
+
+
+def judge_examples(clips: Sequence[Clip], emptied: Sequence[Clip], world_model: WorldModel) -> JudgeExamples:
+    """Labelled frames of `clips` and doubtful ones of `emptied`, thinned out, each also blurred."""
+    labelled = examples_of([thinned(clip) for clip in clips])
+    frames = torch.cat([labelled.frames, *(clip.frames[::EMPTIED_EVERY] for clip in emptied)])
+    sentences = [clip.instruction for clip in emptied for _ in clip.frames[::EMPTIED_EVERY]]
+    empty = len(frames) - len(labelled.frames)
+    none = torch.zeros(empty, dtype=torch.bool)
+    parts = torch.split(frames, ENCODED_AT_ONCE)
+    blurred = [world_model.decode(world_model.encode(part)).cpu() for part in parts]
+    return JudgeExamples(
+        frames=torch.cat([frames, *blurred]),
+        instructions=(*labelled.instructions, *sentences) * 2,
+        success=torch.cat([labelled.success, none]).repeat(2),
+        doubtful=torch.cat([torch.zeros_like(labelled.success), ~none]).repeat(2),
+    )
+
+
+def thinned(clip: Clip) -> Clip:
+    """Every second frame with its label, counted from the last one: neighbours are alike."""
+    kept = slice(clip.steps % 2, None, 2)
+    return replace(
+        clip,
+        frames=clip.frames[kept],
+        actions=clip.actions[: clip.steps // 2],
+        success_by_frame=marks_of(clip)[kept],
+    )
 
 
 def chosen(
@@ -132,11 +170,6 @@ def blank_world_model(seed: int) -> WorldModel:
     return world_model
 
 
-def spread(clips: Sequence[Clip]) -> Sequence[Clip]:
-    """About IMAGINED_PER_STAGE clips, evenly over all."""
-    return clips[:: max(1, len(clips) // recipe.IMAGINED_PER_STAGE)]
-
-
 def imagined_clips(
     world_model: WorldModel, clips: Sequence[Clip], *, seed: int, bars: Bars
 ) -> list[torch.Tensor]:
@@ -149,24 +182,6 @@ def imagined_clips(
         films += [world_model.decode(latents).cpu() for latents in replay.latents]
         bars.count("imagine", len(films), len(clips), unit="episodes")
     return films
-
-
-def imagined_examples(films: Sequence[torch.Tensor], clips: Sequence[Clip]) -> JudgeExamples:
-    """Late frames of imagined episodes, each with the real label of the same moment."""
-    late = slice(-LATE_FRAMES, None)
-    return JudgeExamples(
-        frames=torch.cat([film[late] for film in films]),
-        instructions=tuple(clip.instruction for clip in clips for _ in range(LATE_FRAMES)),
-        success=torch.cat([marks_of(clip)[late] for clip in clips]),
-    )
-
-
-def both(real: JudgeExamples, imagined: JudgeExamples) -> JudgeExamples:
-    return JudgeExamples(
-        frames=torch.cat([real.frames, imagined.frames]),
-        instructions=real.instructions + imagined.instructions,
-        success=torch.cat([real.success, imagined.success]),
-    )
 
 
 def agreement_at_the_end(

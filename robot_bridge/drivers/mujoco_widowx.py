@@ -141,6 +141,17 @@ class MujocoWidowX:
         """The scene as it stands; simulated time does not go on for it."""
         return self._sample()
 
+    def look_without_eggplant(self) -> NDArray[np.uint8]:
+        """The picture uint8 [H, W, 3] that the scene would give without an eggplant; nothing moves for it."""
+        state, kept = self._state, self._state.qpos.copy()
+        if self._task.scene != "drawer":
+            state.qpos[10] = -5.0  # metres: below the table
+        mujoco.mj_kinematics(self._model, state)
+        image = self._renderer().render(state)
+        state.qpos[:] = kept
+        mujoco.mj_kinematics(self._model, state)
+        return image
+
     def step(self, target: Pose, gripper: float) -> StepOutcome:
         if not np.isfinite(gripper):
             raise BadAction(thing="gripper", expected="a finite number", found=str(gripper))

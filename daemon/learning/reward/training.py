@@ -1,7 +1,8 @@
 """Teaching the classifier judge: labelled frames in, a judge that agrees with them out.
 
 Labels are rarely balanced, so every batch draws each (instruction, label) pair equally often: a judge that
-always says yes must not look good. `agreement` measures what was learned on frames held out.
+always says yes must not look good. What nobody can tell is a label of its own, one half, where a judge
+declines. `agreement` measures what was learned on frames held out.
 
 A few episodes teach a judge more than they know: it forgets ends that none of them had. `mixing` stops on the
 way from what it was to what it learned.
@@ -26,6 +27,8 @@ from daemon.learning.descent import Descent, descend
 from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.reward.classifier import ClassifierJudge
 
+HALF = 0.5
+
 
 class NothingJudged(LearningError):
     """There is no labelled frame to learn from."""
@@ -46,11 +49,19 @@ class JudgeExamples:
         frames: uint8 [M, 3, H, W].
         instructions: M sentences.
         success: bool [M], would an episode that ends with this frame count as a success.
+        doubtful: bool [M], nobody can tell by this frame, whatever `success` says; None: there is no such.
     """
 
     frames: Tensor
     instructions: tuple[str, ...]
     success: Tensor
+    doubtful: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """Probability float32 [M] of success to be said: 1, 0, or one half where nobody can tell."""
+        said = self.success.float()
+        return said if self.doubtful is None else said.where(~self.doubtful, HALF)
 
     def validate(self) -> None:
         """Check shapes and types.
@@ -59,11 +70,11 @@ class JudgeExamples:
             BadTensor: frames, instructions and labels do not fit each other, or are of another type.
         """
         require_images(self.frames, where="judge examples")
-        if self.success.dtype != torch.bool or tuple(self.success.shape) != (len(self.frames),):
-            found = f"{self.success.dtype} {list(self.success.shape)}"
-            raise BadTensor(
-                name="judge examples: success", expected=f"bool [{len(self.frames)}]", found=found
-            )
+        for name, marks in (("success", self.success), ("doubtful", self.doubtful)):
+            if marks is None or (marks.dtype == torch.bool and tuple(marks.shape) == (len(self.frames),)):
+                continue
+            found, expected = f"{marks.dtype} {list(marks.shape)}", f"bool [{len(self.frames)}]"
+            raise BadTensor(name=f"judge examples: {name}", expected=expected, found=found)
         if len(self.instructions) != len(self.frames):
             found, expected = str(len(self.instructions)), f"{len(self.frames)} sentences"
             raise BadTensor(name="judge examples: instructions", expected=expected, found=found)
@@ -137,9 +148,9 @@ def examples_of(clips: Sequence[Clip]) -> JudgeExamples:
     )
 
 
-def balanced_weights(instructions: Sequence[str], success: Tensor) -> Tensor:
+def balanced_weights(instructions: Sequence[str], labels: Tensor) -> Tensor:
     """Draw weights float64 [M] under which every (instruction, label) pair present is equally likely."""
-    pairs = list(zip(instructions, success.tolist(), strict=True))
+    pairs = list(zip(instructions, labels.tolist(), strict=True))
     counts = Counter(pairs)
     return torch.tensor([1 / counts[pair] for pair in pairs], dtype=torch.float64)
 
@@ -159,17 +170,19 @@ def train_judge(
     """
     examples.validate()
     generator = torch.Generator().manual_seed(config.seed)
-    weights = balanced_weights(examples.instructions, examples.success)
+    wanted = examples.targets
+    weights = balanced_weights(examples.instructions, wanted)
 
     def loss_of_batch() -> tuple[Tensor, dict[str, Tensor]]:
         chosen = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
         frames = examples.frames[chosen]  # [B, 3, H, W]
         if config.augment is not None:
             frames = augment(frames, config.augment, generator=generator)
-        targets = examples.success[chosen].to(judge.device)  # [B]
+        targets = wanted[chosen].to(judge.device)  # [B]
         logits = judge.logits(frames, [examples.instructions[i] for i in chosen.tolist()])
-        loss = F.binary_cross_entropy_with_logits(logits, targets.float())
-        return loss, {"accuracy": ((logits > 0) == targets).float().mean()}
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        right, decided = (logits > 0) == (targets > HALF), targets != HALF
+        return loss, {"accuracy": (right & decided).sum() / decided.sum().clamp_min(1)}
 
     plan = Descent(
         phase="judge",
@@ -200,13 +213,16 @@ def mix(model: torch.nn.Module, before: Mapping[str, Tensor], *, share: float) -
 def agreement(judge: ClassifierJudge, examples: JudgeExamples) -> dict[str, Agreement]:
     """Per instruction, how often single frames are judged as labelled (threshold one half, no declining).
 
+    Doubtful frames have no label that one could agree with.
+
     Raises:
         BadTensor: examples do not fit together.
     """
     examples.validate()
-    said = judge.probabilities(examples.frames, examples.instructions).cpu() > 0.5  # [M]
+    said = judge.probabilities(examples.frames, examples.instructions).cpu() > HALF  # [M]
+    decided = examples.targets != HALF
     return {
-        sentence: _agreement(said[rows], examples.success[rows])
+        sentence: _agreement(said[rows[decided[rows]]], examples.success[rows[decided[rows]]])
         for sentence, rows in _rows_by_instruction(examples.instructions).items()
     }
 

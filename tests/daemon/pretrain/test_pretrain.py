@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,13 +131,14 @@ def test_cells_that_are_measured_on_are_never_trained_on() -> None:
     ]
     assert measured.isdisjoint(own)
     assert 0 not in {*recipe.TRAINING_CELLS, *own}
+    assert measured.isdisjoint(recipe.EMPTIED_CELLS)
     assert all(plan.cell_seed in measured for plan in recipe.measuring_plans(episodes_per_cell=1))
 
 
 def test_every_episode_of_pretraining_is_another_one() -> None:
     own = [plan for temperature in recipe.ON_POLICY_CELLS for plan in recipe.on_policy_plans(temperature)]
     own += [plan for temperature in recipe.EGGPLANT_CELLS for plan in recipe.eggplant_plans(temperature)]
-    plans = [*recipe.world_model_plans(), *own]
+    plans = [*recipe.world_model_plans(), *own, *recipe.emptied_plans()]
     assert len({plan.name for plan in plans}) == len(plans)
 
 
@@ -166,7 +168,7 @@ def test_every_stage_makes_its_file_from_the_one_before(
     autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, bars=bars)
     parts = clips[:4], clips[4:]
     world_model = stages.trained_world_model(parts, autoencoder, tmp_path / "w", seed=0, bars=bars)
-    judge = stages.trained_judge(clips, world_model, tmp_path / "j", seed=0, bars=bars)
+    judge = stages.trained_judge(clips, clips[:2], world_model, tmp_path / "j", seed=0, bars=bars)
     assert Policy.load(policy).chunk == 5
     before, after = (stages.WorldModel.load(file) for file in (autoencoder, world_model))
     same = [
@@ -185,13 +187,43 @@ def test_every_stage_makes_its_file_from_the_one_before(
     assert not (tmp_path / "w.state").exists()
 
 
-def test_imagined_examples_carry_the_real_label_of_the_same_moment() -> None:
-    clips = [a_clip(1, success=True), a_clip(2, success=False)]
-    films = [clip.frames + 1 for clip in clips]
-    examples = stages.imagined_examples(films, clips)
-    late = stages.LATE_FRAMES
-    assert examples.success.tolist() == [False] * (late - 3) + [True] * 3 + [False] * late
-    assert torch.equal(examples.frames[:late], films[0][-late:])
+def test_the_judge_sees_frames_with_their_labels_and_doubts_all_without_eggplant_each_also_blurred() -> None:
+    model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6)
+    clips, emptied = [a_clip(1, success=True)], [a_clip(2, sentence="put the eggplant in the blue sink")]
+    examples = stages.judge_examples(clips, emptied, model)
+    examples.validate()
+    assert examples.doubtful is not None
+    labelled, empty = [False] * 5 + [True] * 2, 5  # every second frame of 13 from the last; every third
+    assert examples.targets.tolist() == [*map(float, labelled), *[0.5] * empty] * 2
+    assert examples.instructions == (("open the drawer",) * 7 + (emptied[0].instruction,) * empty) * 2
+    assert torch.equal(examples.frames[:7], clips[0].frames[::2])
+    assert torch.equal(examples.frames[7:12], emptied[0].frames[::3])
+    assert torch.equal(examples.frames[12:], model.decode(model.encode(examples.frames[:12])))
+
+
+@pytest.mark.parametrize("steps", [12, 13])
+def test_thinned_episodes_keep_their_end(steps: int) -> None:
+    clip = a_clip(1, steps=steps)
+    thin = stages.thinned(clip)
+    thin.validate()
+    assert torch.equal(thin.frames[-1], clip.frames[-1])
+    assert marks_of(thin).tolist() == marks_of(clip)[steps % 2 :: 2].tolist()
+
+
+def test_an_emptied_episode_is_the_same_one_without_its_eggplant() -> None:
+    plan = EpisodePlan(task_id=recipe.EGGPLANT_TASKS[0], cell_seed=3, seed=1)
+    (seen,) = record_all([plan], expert)
+    (emptied,) = record_all([replace(plan, emptied=True)], expert)
+    assert emptied.episode_id == f"{seen.episode_id}/emptied"
+    assert torch.equal(emptied.actions, seen.actions)
+    assert torch.equal(marks_of(emptied), marks_of(seen)), "the eggplant is there, it is only not shown"
+
+    def purple(clip: Clip) -> torch.Tensor:
+        red, green, blue = clip.frames.float().unbind(1)
+        return ((red > 2 * green + 20) & (blue > 1.2 * green + 20) & (blue < 1.5 * red)).flatten(1).sum(1)
+
+    assert purple(seen)[0] > 10
+    assert purple(emptied).max() == 0
 
 
 def test_films_start_with_the_real_frame_and_have_the_episodes_length() -> None:
@@ -247,6 +279,7 @@ def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was
         ("EGGPLANT", {0.5: range(1202, 1203)}),
     ):
         monkeypatch.setattr(recipe, f"{name}_CELLS", cells)
+    monkeypatch.setattr(recipe, "EMPTIED_CELLS", range(1203, 1204))
     monkeypatch.setattr(recipe, "MEASURING_CELLS", range(1, 2))
     monkeypatch.setattr(recipe, "DEMONSTRATIONS", dict.fromkeys(recipe.TASKS, 1))
     monkeypatch.setattr(run, "EPISODES_PER_CELL", 1)

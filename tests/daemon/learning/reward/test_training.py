@@ -147,6 +147,28 @@ def test_a_rare_success_is_not_drowned() -> None:
     assert found.right_on_failures > 0.9
 
 
+def test_where_nobody_can_tell_a_judge_learns_to_decline() -> None:
+    told = scattered(200, seed=0)
+    empty = torch.zeros(100, 3, 64, 64, dtype=torch.uint8)
+    marks = torch.zeros(100, dtype=torch.bool)
+    examples = JudgeExamples(
+        frames=torch.cat([told.frames, empty]),
+        instructions=(*told.instructions, *[LEFT, RIGHT] * 50),
+        success=torch.cat([told.success, marks]),
+        doubtful=torch.cat([torch.zeros(200, dtype=torch.bool), ~marks]),
+    )
+    judge = a_judge()
+    config = JudgeConfig(updates=150, batch=48, lr=3e-3, augment=None)
+    report = train_judge(judge, examples, config=config, on_update=quiet)
+    assert report.accuracy > 0.85, "of those that can be told"
+    verdicts = judge.judge(empty[:2, None], [LEFT, RIGHT])
+    assert verdicts.known.tolist() == [False, False]
+    assert all(abs(p - 0.5) < 0.2 for p in verdicts.probability.tolist())
+    frames = torch.stack([square_at(4), square_at(46)])[:, None]
+    assert judge.judge(frames, [RIGHT, RIGHT]).success.tolist() == [False, True]
+    assert agreement(judge, examples)[LEFT].failures == agreement(judge, told)[LEFT].failures
+
+
 class AlwaysYes(ClassifierJudge):
     """Finds success everywhere."""
 
