@@ -96,7 +96,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     print(f"world model: {done.updates} updates on {len(bench.fresh)} episodes")
     train_judge(
         bench.judge,
-        last_frames(done.world_model, bench.fresh, seed=spec.seed),
+        last_frames(done.world_model, bench.judge, bench.fresh, seed=spec.seed),
         config=judge_config(spec.judge, seed=spec.seed),
         on_update=lambda *_: None,
     )

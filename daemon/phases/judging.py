@@ -53,7 +53,7 @@ def teach_judge(
         context.report(done, f"judge, update {update} of {spec.updates}")
 
     context.report(begun, f"imagining {len(clips)} labelled episodes for the judge")
-    examples = last_frames(world_model, clips, seed=context.spec.seed)
+    examples = last_frames(world_model, judge, clips, seed=context.spec.seed)
     train_judge(judge, examples, config=judge_config(spec, seed=context.spec.seed), on_update=on_update)
 
 
@@ -68,15 +68,23 @@ def end_of(frames: Tensor, count: int) -> Tensor:
     return frames[places]
 
 
-def last_frames(world_model: WorldModel, clips: Sequence[Clip], *, seed: int) -> JudgeExamples:
-    """The frames that a judge sees at the end of an episode, real and imagined, all with the real label."""
+def last_frames(
+    world_model: WorldModel, judge: ClassifierJudge, clips: Sequence[Clip], *, seed: int
+) -> JudgeExamples:
+    """The frames that a judge sees at the end of an episode, real and imagined, with the real label.
+
+    An imagined end at which the judge declines stays doubtful: imagination lost what the label is about, and
+    a judge that is taught a label for it learns to guess.
+    """
     imagined = torch.stack(imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=seed))
     real = torch.stack([end_of(clip.frames, JUDGED_FRAMES) for clip in clips])  # [X, F, 3, H, W]
+    sentences = [clip.instruction for clip in clips]
+    lost = ~judge.judge(imagined, sentences).known.cpu()  # [X]
     both = torch.cat([real, imagined])  # [2X, F, 3, H, W]
     labels = torch.tensor([bool(clip.success) for clip in clips]).repeat(2)
-    instructions = tuple(clip.instruction for clip in clips) * 2
     return JudgeExamples(
         frames=both.flatten(0, 1),
-        instructions=tuple(sentence for sentence in instructions for _ in range(JUDGED_FRAMES)),
+        instructions=tuple(sentence for sentence in sentences * 2 for _ in range(JUDGED_FRAMES)),
         success=labels.repeat_interleave(JUDGED_FRAMES),
+        doubtful=torch.cat([torch.zeros_like(lost), lost]).repeat_interleave(JUDGED_FRAMES),
     )

@@ -15,7 +15,7 @@ from PIL import Image
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
 from daemon.learning.drift import Drift
-from daemon.learning.reward.classifier import JUDGED_FRAMES
+from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.trust import imagined_ends
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases import collect, finetune_world_model, update_policy
@@ -222,17 +222,37 @@ def test_clips_carry_executed_actions_labels_and_one_more_frame_than_actions(col
         assert clip.success is not None
 
 
+def models_of(lab: Lab) -> tuple[WorldModel, ClassifierJudge]:
+    context = lab.context("collect")
+    files = [
+        checkpoints.path(finetune_world_model.newest(context, kind), lab.blobs)
+        for kind in ("world_model", "judge")
+    ]
+    return WorldModel.load(files[0]), ClassifierJudge.load(files[1])
+
+
 def test_the_judge_learns_the_ends_of_real_and_imagined_episodes_with_the_real_label(lab: Lab) -> None:
-    row = finetune_world_model.newest(lab.context("collect"), "world_model")
-    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
+    world_model, judge = models_of(lab)
     clips = [a_clip(5, success=True, seed=1), a_clip(8, success=False, seed=2)]
-    examples = last_frames(world_model, clips, seed=0)
+    examples = last_frames(world_model, judge, clips, seed=0)
     assert examples.success.tolist() == [True] * JUDGED_FRAMES + [False] * JUDGED_FRAMES + (
         [True] * JUDGED_FRAMES + [False] * JUDGED_FRAMES
     )
     assert torch.equal(examples.frames[:JUDGED_FRAMES], clips[0].frames[-JUDGED_FRAMES:])
     imagined = imagined_ends(world_model, clips, frames=JUDGED_FRAMES, seed=0)
     assert torch.equal(examples.frames[2 * JUDGED_FRAMES :], torch.cat(imagined))
+
+
+@pytest.mark.parametrize(("declines_within", "doubtful"), [(0.0, False), (0.5, True)])
+def test_an_imagined_end_at_which_the_judge_declines_stays_doubtful_and_a_real_one_never(
+    lab: Lab, declines_within: float, doubtful: bool
+) -> None:
+    world_model, judge = models_of(lab)
+    judge.abstain_within = declines_within
+    clips = [a_clip(5, success=True, seed=1), a_clip(8, success=False, seed=2)]
+    marks = last_frames(world_model, judge, clips, seed=0).doubtful
+    assert marks is not None
+    assert marks.tolist() == [False] * 2 * JUDGED_FRAMES + [doubtful] * 2 * JUDGED_FRAMES
 
 
 def test_the_judge_is_taught_as_the_spec_says_and_takes_on_half_of_it_unless_it_says_so() -> None:
@@ -243,10 +263,9 @@ def test_the_judge_is_taught_as_the_spec_says_and_takes_on_half_of_it_unless_it_
 
 
 def test_the_end_of_an_episode_that_is_over_at_once_repeats_its_first_frame(lab: Lab) -> None:
-    row = finetune_world_model.newest(lab.context("collect"), "world_model")
-    world_model = WorldModel.load(checkpoints.path(row, lab.blobs))
+    world_model, judge = models_of(lab)
     clip = a_clip(1, success=True)
-    examples = last_frames(world_model, [clip, a_clip(8, success=False)], seed=0)
+    examples = last_frames(world_model, judge, [clip, a_clip(8, success=False)], seed=0)
     assert torch.equal(examples.frames[:JUDGED_FRAMES], clip.frames[[0, 0, 1]])
 
 
