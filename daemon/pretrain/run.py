@@ -50,7 +50,7 @@ def pretrain(*, out: Path, seed: int, bars: Bars) -> None:
     acting = Acting(policy, temperature=0.5)
     emptied = recorded(recipe.emptied_plans(), work, name="emptied", bars=bars, acting=acting)
     judge = stages.trained_judge(
-        experts + own, emptied, world_model, work / "judge.safetensors", seed=seed, bars=bars
+        (experts + own, emptied), world_model, work / "judge.safetensors", seed=seed, bars=bars
     )
     for kind in KINDS:
         shutil.copyfile(work / f"{kind}.safetensors", out / f"{kind}.safetensors")

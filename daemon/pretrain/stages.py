@@ -107,7 +107,7 @@ def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Seq
 
 
 def trained_judge(
-    clips: Sequence[Clip], emptied: Sequence[Clip], world_model: Path, file: Path, *, seed: int, bars: Bars
+    clips: tuple[Sequence[Clip], Sequence[Clip]], world_model: Path, file: Path, *, seed: int, bars: Bars
 ) -> Path:
     """Learn success from real frames, as they are and as the autoencoder blurs them.
 
@@ -116,12 +116,12 @@ def trained_judge(
     label, is what an iteration teaches (`daemon.phases.judging`).
 
     Args:
-        emptied: episodes whose pictures show no eggplant.
+        clips: episodes with their labels, and others whose pictures show no eggplant.
     """
     if not file.is_file():
         judge = new_judge(INSTRUCTIONS, seed=seed)
         judge.precision = choose_precision()
-        examples = judge_examples(clips, emptied, WorldModel.load(world_model))
+        examples = judge_examples(*clips, WorldModel.load(world_model))
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
         train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
         judge.save(file, {})

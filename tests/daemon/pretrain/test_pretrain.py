@@ -168,7 +168,7 @@ def test_every_stage_makes_its_file_from_the_one_before(
     autoencoder = stages.trained_autoencoder(clips, tmp_path / "a", seed=0, bars=bars)
     parts = clips[:4], clips[4:]
     world_model = stages.trained_world_model(parts, autoencoder, tmp_path / "w", seed=0, bars=bars)
-    judge = stages.trained_judge(clips, clips[:2], world_model, tmp_path / "j", seed=0, bars=bars)
+    judge = stages.trained_judge((clips, clips[:2]), world_model, tmp_path / "j", seed=0, bars=bars)
     assert Policy.load(policy).chunk == 5
     before, after = (stages.WorldModel.load(file) for file in (autoencoder, world_model))
     same = [
