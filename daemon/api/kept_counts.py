@@ -48,9 +48,7 @@ class KeptCounts:
         return page
 
     def _keep(self, mark: int, question: Question, page: Page) -> None:
-        if (
-            mark != self._mark
-        ):  # also an older one, of a transaction that began before: it keeps nothing wrong
+        if mark != self._mark:  # also an older one, of a transaction that began before: nothing gets wrong
             self._pages.clear()
             self._mark = mark
         self._pages[question] = page

@@ -29,9 +29,7 @@ WORLD_MODEL_UPDATES = 6000
 WORLD_MODEL_LEARNING_RATE = 8e-3  # Muon's
 WORLD_MODEL_BATCH = 16  # windows per update
 OWN_SHARE = 0.45  # of those windows from the supervised policy's own episodes
-GRASP_SHARE = (
-    0.3  # from moments at which the hand closes or opens around an eggplant, the others from experts
-)
+GRASP_SHARE = 0.3  # from moments at which the hand closes or opens around one, the others from experts
 TRAINED_STEPS = 2  # training visits the levels of so many denoise steps
 DENOISE_STEPS = 1  # imagination takes so many: episodes end as well as with two, for two thirds of the cost
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination

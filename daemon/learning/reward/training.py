@@ -193,8 +193,7 @@ def train_judge(
     )
     before = {name: weight.detach().clone() for name, weight in judge.model.named_parameters()}
     last = descend(judge.model, loss_of_batch, plan=plan, on_update=on_update)
-    if config.mixing != 1.0:
-        mix(judge.model, before, share=config.mixing)
+    mix(judge.model, before, share=config.mixing)
     return JudgeReport(
         updates=config.updates, loss=last.get("loss", math.nan), accuracy=last.get("accuracy", math.nan)
     )
