@@ -6,7 +6,8 @@ The base policy acts greedily in one simulated cell that no checkpoint was train
 each task teach the world model and the judge with an iteration's default spec; `--held-out` others of each
 task are imagined from their first frame with their real actions, and the judge's verdict on the imagined end
 is compared with the label of the real one at the same step. Printed per task: agreement among those that the
-judge does not decline, their number, optimism (imagined minus real success) and real success; then the drift.
+judge does not decline, their number, optimism (imagined minus real success) and real success; then the drift,
+of whole pictures and of the pixels that show what the task is about.
 """
 
 import argparse
@@ -16,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch.nn.functional import pad
 
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
-from daemon.learning.drift import rehearse
+from daemon.learning.drift import Replay, rehearse
 from daemon.learning.finetune import finetune_world_model
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.training import train_judge
@@ -76,7 +78,13 @@ def ended_at(clip: Clip, steps: int) -> Clip:
         actions=clip.actions[:steps],
         success=bool(marks[-1]),
         success_by_frame=marks,
+        subject=None if clip.subject is None else clip.subject[: steps + 1],
     )
+
+
+def from_a_robot(clips: Sequence[Clip]) -> list[Clip]:
+    """As a real robot tells them: nobody marks there what the task is about."""
+    return [replace(clip, subject=None) for clip in clips]
 
 
 def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
@@ -84,7 +92,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     frames = int(bench.world_model.transformer.config.max_frames)
     fresh = Pool(
         name="fresh",
-        clips=encode_clips(bench.world_model, bench.fresh),
+        clips=encode_clips(bench.world_model, from_a_robot(bench.fresh)),
         samples_per_insert=spec.world_model.samples_per_insert,
     )
     done = finetune_world_model(
@@ -92,6 +100,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
         [fresh],
         config=training_config(spec.world_model, seed=spec.seed, frames=frames),
         on_update=lambda *_: None,
+        mixing=spec.world_model.mixing,
     )
     print(f"world model: {done.updates} updates on {len(bench.fresh)} episodes")
     train_judge(
@@ -123,7 +132,29 @@ def told(name: str, bench: Bench, *, steps: int) -> Trust:
             f"  {measure:8}"
             + "".join(f"  {step}: {curve[step]:.4f}" for step in SHOWN_STEPS if step in curve)
         )
+    for instruction in trust.outcomes:
+        errors = subject_errors(bench.world_model, rehearsal.replays, instruction)
+        print(
+            f"  subject of '{instruction}' "
+            + "".join(f"  {step}: {errors[step]:.4f}" for step in SHOWN_STEPS if step < len(errors))
+        )
     return trust
+
+
+def subject_errors(world_model: WorldModel, replays: Sequence[Replay], instruction: str) -> Sequence[float]:
+    """Squared error of the pixels that show what a task is about, by step from 0, over its episodes."""
+    totals, pixels = torch.zeros(0), torch.zeros(0)
+    for replay in replays:
+        for clip, latents in zip(replay.clips, replay.latents, strict=True):
+            if clip.instruction != instruction or clip.subject is None:
+                continue
+            imagined = world_model.decode(latents).cpu().float() / 255
+            squared = (imagined - clip.frames.float() / 255).square().mean(1)  # [T+1, H, W]
+            length = len(squared) - len(totals)
+            totals, pixels = (pad(part, (0, max(0, length))) for part in (totals, pixels))
+            totals[: len(squared)] += (squared * clip.subject).sum((1, 2))
+            pixels[: len(squared)] += clip.subject.sum((1, 2))
+    return (totals / pixels.clamp(min=1)).tolist()
 
 
 def main() -> None:

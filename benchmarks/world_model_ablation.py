@@ -112,7 +112,7 @@ def latent_world_model(transformer: type[WorldModelTransformer] = WorldModelTran
     own = transformer(**{**NANO_TRANSFORMER, "max_frames": recipe.WORLD_MODEL_FRAMES})
     own.load_state_dict(fresh.transformer.state_dict())
     autoencoder = WorldModel.load(ASSETS / "nano" / "world_model.safetensors").autoencoder
-    return WorldModel(own.eval(), autoencoder, sampling=Sampling(denoise_steps=recipe.TRAINED_STEPS))
+    return WorldModel(own.eval(), autoencoder, sampling=Sampling(denoise_steps=recipe.DENOISE_STEPS))
 
 
 def pixel_world_model(clips: Sequence[Clip]) -> WorldModel:
@@ -124,7 +124,7 @@ def pixel_world_model(clips: Sequence[Clip]) -> WorldModel:
         transformer = WorldModelTransformer(**{**NANO_TRANSFORMER, **shape})
     folded = FoldedPixels(scaling_factor=1 / float(spread))
     return WorldModel(
-        transformer.eval(), folded, image_size=64, sampling=Sampling(denoise_steps=recipe.TRAINED_STEPS)
+        transformer.eval(), folded, image_size=64, sampling=Sampling(denoise_steps=recipe.DENOISE_STEPS)
     )
 
 

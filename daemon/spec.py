@@ -82,6 +82,7 @@ class FinetuneSpec(SpecModel):
         default=60.0, description="how often a fresh frame may be drawn on average; updates end there"
     )
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    mixing: Share = Field(default=0.6, description="of what it learned, how much it takes on")
     forcing: Literal["teacher", "diffusion"] = Field(
         default="teacher", description="diffusion for world models that imagine several frames at once"
     )

@@ -61,6 +61,7 @@ class Clip:
         episode_id: where the clip comes from, for error messages and lineage.
         success: verdict at the end of the episode, None when nobody judged it.
         success_by_frame: bool [T + 1], would it count as success if it ended here; None when unknown.
+        subject: bool [T + 1, H, W], pixels that show what the task is about; None when unknown.
     """
 
     frames: Tensor
@@ -69,6 +70,7 @@ class Clip:
     episode_id: str
     success: bool | None = None
     success_by_frame: Tensor | None = None
+    subject: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -122,6 +124,13 @@ class Clip:
             f"bool [{self.steps + 1}] or None",
             _described(marks),
             (marks is None or (marks.dtype == torch.bool and marks.shape == (self.steps + 1,))),
+        )
+        subject, shape = self.subject, (self.steps + 1, *frames.shape[2:])
+        yield (
+            "subject",
+            f"bool {list(shape)} or None",
+            _described(subject),
+            (subject is None or (subject.dtype == torch.bool and subject.shape == shape)),
         )
 
 

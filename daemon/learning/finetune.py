@@ -7,6 +7,7 @@ episodes is the pools' business (`world_model/windows.py`); whether it helped is
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.learning.mixing import mix, weights_of
 from daemon.learning.resumable import Resumable
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
@@ -31,8 +32,13 @@ def finetune_world_model(
     config: TrainingConfig,
     on_update: OnUpdate,
     resumable: Resumable | None = None,
+    mixing: float = 1.0,
 ) -> FinetunedWorldModel:
     """Train a copy of `world_model` on windows of these pools.
+
+    Args:
+        mixing: how much of what it learned it takes on. Fresh episodes are few and nobody marks there what
+            matters, so a whole finetuning lowers the error of pictures and loses small things in them.
 
     Raises:
         NoWindow: every clip is shorter than a window.
@@ -41,4 +47,5 @@ def finetune_world_model(
     """
     candidate = world_model.copy()
     trained = train_transformer(candidate, pools, config=config, on_update=on_update, resumable=resumable)
+    mix(candidate.transformer, weights_of(world_model.transformer), share=mixing)
     return FinetunedWorldModel(world_model=candidate, updates=trained.updates, left_out=trained.left_out)

@@ -57,22 +57,26 @@ class ImaginedEnv:
         """Actions executed since the last reset."""
         return max(0, len(self._latents) - 1)
 
-    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
+    def reset(
+        self, images: Tensor, seeds: Sequence[int] | None = None, *, paths: Tensor | None = None
+    ) -> None:
         """Start rollouts from these observations; equal ones next to each other are encoded once.
 
         Args:
             images: uint8 [B, 3, H, W].
             seeds: of each rollout's noise, alike for those that are to differ by what they do alone (common
                 random numbers); None draws new ones, all different.
+            paths: sum of the moves since its episode began, of each, [B, 6]; None where episodes begin.
 
         Raises:
-            BadTensor: another dtype, shape or size, or not one seed per rollout; the rollouts before stay as
-                they were.
+            BadTensor: another dtype, shape or size, or not one seed or path per rollout; the rollouts before
+                stay as they were.
         """
         if seeds is not None and len(seeds) != len(images):
             raise BadTensor(name="seeds", expected=f"{len(images)} of them", found=str(len(seeds)))
         latents = self._encoded(images)
-        self._sampler.start(latents, self._drawn_seeds(len(images)) if seeds is None else seeds)
+        drawn = self._drawn_seeds(len(images)) if seeds is None else seeds
+        self._sampler.start(latents, drawn, paths=paths)
         self._latents = [latents]
 
     def step(self, actions: Tensor) -> Tensor:

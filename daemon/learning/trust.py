@@ -110,7 +110,11 @@ def with_strangers_actions(clips: Sequence[Clip]) -> list[Clip]:
         steps = min(clip.steps, other.steps)
         mixed.append(
             replace(
-                clip, frames=clip.frames[: steps + 1], actions=other.actions[:steps], success_by_frame=None
+                clip,
+                frames=clip.frames[: steps + 1],
+                actions=other.actions[:steps],
+                success_by_frame=None,
+                subject=None,
             )
         )
     return mixed

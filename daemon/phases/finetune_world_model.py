@@ -136,7 +136,9 @@ def learn(
         context.report(done, f"world model, update {update} of {spec.updates}, loss {metrics['loss']:.4f}")
 
     def attempt() -> FinetunedWorldModel:
-        return finetune_world_model(world_model, pools, config=config, on_update=on_update, resumable=state)
+        return finetune_world_model(
+            world_model, pools, config=config, on_update=on_update, resumable=state, mixing=spec.mixing
+        )
 
     return resumed(context, state, attempt)
 

@@ -23,6 +23,7 @@ from robot_bridge.drivers.tasks import task_of
 from robot_bridge.safety import Limits, SafetyPipeline
 
 STEPS = 40  # actions per episode at nano scale, real and imagined
+SUBJECT_CONTRAST = 8  # of 255: a pixel that changes more when the subject moves shows it
 
 Actor = Callable[[MujocoWidowX, NDArray[np.uint8], int], NDArray[np.float32]]
 
@@ -76,18 +77,22 @@ def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
     pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
     image = driver.reset(plan.task_id, seed=plan.seed).image
 
-    def shown() -> torch.Tensor:
-        return resize_frames((driver.look_without_eggplant() if plan.emptied else image)[None])
+    def shown() -> tuple[torch.Tensor, torch.Tensor]:
+        as_is, otherwise = resize_frames(np.stack((image, driver.look_otherwise())))
+        subject = (as_is.short() - otherwise.short()).abs().amax(0) > SUBJECT_CONTRAST
+        return otherwise if plan.emptied else as_is, subject
 
-    frames, marks, actions = [shown()], [driver.success()], []
+    pictures, marks, actions = [shown()], [driver.success()], []
     for step in range(STEPS):
         command = pipeline.apply(driver.target, actor(driver, image, step))
         image = driver.step(command.target, command.gripper).sample.image
-        frames.append(shown())
+        pictures.append(shown())
         marks.append(driver.success())
         actions.append(command.executed)
+    frames, subject = (torch.stack(part) for part in zip(*pictures, strict=True))
     return Clip(
-        frames=torch.cat(frames).contiguous(),  # [T+1, 3, 64, 64]
+        frames=frames,  # [T+1, 3, 64, 64]
+        subject=subject,  # [T+1, 64, 64]
         actions=torch.from_numpy(np.stack(actions)),  # [T, 7]
         instruction=task.instruction,
         episode_id=plan.name,

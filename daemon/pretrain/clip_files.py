@@ -19,6 +19,7 @@ def save_clips(path: Path, clips: Sequence[Clip]) -> None:
         "frames": torch.stack([clip.frames for clip in clips]).contiguous(),  # [X, T+1, 3, H, W]
         "actions": torch.stack([clip.actions for clip in clips]),  # [X, T, 7]
         "success_by_frame": torch.stack([marks_of(clip) for clip in clips]),  # [X, T+1]
+        "subject": torch.stack([subject_of(clip) for clip in clips]),  # [X, T+1, H, W]
     }
     names = [{"instruction": clip.instruction, "episode_id": clip.episode_id} for clip in clips]
     temporary = path.with_name(path.name + ".tmp")
@@ -31,13 +32,14 @@ def load_clips(path: Path) -> list[Clip]:
     with safe_open(path, framework="pt") as shard:
         names = json.loads(shard.metadata()["clips"])
         frames, actions = shard.get_tensor("frames"), shard.get_tensor("actions")
-        marks = shard.get_tensor("success_by_frame")
+        marks, subject = shard.get_tensor("success_by_frame"), shard.get_tensor("subject")
     return [
         Clip(
             frames=frames[i],
             actions=actions[i],
             success_by_frame=marks[i],
             success=bool(marks[i, -1]),
+            subject=subject[i],
             **name,
         )
         for i, name in enumerate(names)
@@ -49,3 +51,10 @@ def marks_of(clip: Clip) -> torch.Tensor:
     if clip.success_by_frame is None:
         return torch.zeros(clip.steps + 1, dtype=torch.bool)
     return clip.success_by_frame
+
+
+def subject_of(clip: Clip) -> torch.Tensor:
+    """Pixels that show what the task is about, bool [T+1, H, W]; none where that is unknown."""
+    if clip.subject is None:
+        return torch.zeros(clip.frames[:, 0].shape, dtype=torch.bool)
+    return clip.subject

@@ -27,11 +27,13 @@ POLICY_UPDATES = 380
 AUTOENCODER_UPDATES = 3000
 WORLD_MODEL_UPDATES = 6000
 WORLD_MODEL_LEARNING_RATE = 8e-3  # Muon's
+CORRECTED_UPDATES = 2000  # further ones, told the arm's path and taught by its own imagination
+CORRECTED_LEARNING_RATE = 4e-3
+OWN_CONTEXT = 0.5  # of the windows of those show the model's own imagination
 WORLD_MODEL_BATCH = 16  # windows per update
 OWN_SHARE = 0.45  # of those windows from the supervised policy's own episodes
 GRASP_SHARE = 0.3  # from moments at which the hand closes or opens around one, the others from experts
-TRAINED_STEPS = 2  # training visits the levels of so many denoise steps
-DENOISE_STEPS = 1  # imagination takes so many: episodes end as well as with two, for two thirds of the cost
+DENOISE_STEPS = 2  # one imagines the mean of what may happen, which a policy can exploit; two decide
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
 JUDGE_UPDATES = 2500
 

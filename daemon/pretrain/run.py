@@ -44,8 +44,11 @@ def pretrain(*, out: Path, seed: int, bars: Bars) -> None:
     autoencoder = stages.trained_autoencoder(
         experts + own, work / "autoencoder.safetensors", seed=seed, bars=bars
     )
-    world_model = stages.trained_world_model(
-        (experts, own), autoencoder, work / "world_model.safetensors", seed=seed, bars=bars
+    first = stages.trained_world_model(
+        (experts, own), autoencoder, work / "first_world_model.safetensors", seed=seed, bars=bars
+    )
+    world_model = stages.corrected_world_model(
+        (experts, own), first, work / "world_model.safetensors", seed=seed, bars=bars
     )
     acting = Acting(policy, temperature=0.5)
     emptied = recorded(recipe.emptied_plans(), work, name="emptied", bars=bars, acting=acting)

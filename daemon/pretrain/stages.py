@@ -19,11 +19,12 @@ from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
 from daemon.learning.world_model.latents import LatentClips, encode_clips
-from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model
+from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model, with_told_path
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
+from daemon.pretrain.ghosts import ghosts_of
 from daemon.pretrain.grasps import grasps_of
 from daemon.progress_bar import Bars
 from robot_bridge.drivers.tasks import task_of
@@ -73,7 +74,6 @@ def trained_world_model(
         world_model = blank_world_model(seed)
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
-        pools = pretraining_pools(world_model, *clips)
         config = TrainingConfig(
             updates=recipe.WORLD_MODEL_UPDATES,
             batch=recipe.WORLD_MODEL_BATCH,
@@ -82,13 +82,49 @@ def trained_world_model(
             optimizer="muon",
             seed=seed,
         )
-        state = Resumable(file=file.with_suffix(".state"), binding=repr(config), due=every(STATE_EVERY_S))
-        told = teller("world model", bars, of=config.updates, first=0)
-        train_transformer(world_model, pools, config=config, on_update=told, resumable=state)
-        world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
-        world_model.save(file, {})
-        state.file.unlink(missing_ok=True)
+        _learned(world_model, clips, file, config=config, bars=bars)
     return file
+
+
+def corrected_world_model(
+    clips: tuple[Sequence[Clip], Sequence[Clip]], first: Path, file: Path, *, seed: int, bars: Bars
+) -> Path:
+    """Go on from the `first` one: told where the arm is, and shown its own imagination as context.
+
+    Args:
+        clips: as for `trained_world_model`.
+    """
+    if not file.is_file():
+        config = TrainingConfig(
+            updates=recipe.CORRECTED_UPDATES,
+            batch=recipe.WORLD_MODEL_BATCH,
+            frames=recipe.WORLD_MODEL_FRAMES,
+            learning_rate=recipe.CORRECTED_LEARNING_RATE,
+            optimizer="muon",
+            own_context=recipe.OWN_CONTEXT,
+            seed=seed,
+        )
+        world_model = with_told_path(WorldModel.load(first), seed=seed)
+        world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
+        _learned(world_model, clips, file, config=config, bars=bars)
+    return file
+
+
+def _learned(
+    world_model: WorldModel,
+    clips: tuple[Sequence[Clip], Sequence[Clip]],
+    file: Path,
+    *,
+    config: TrainingConfig,
+    bars: Bars,
+) -> None:
+    """Train as the config says, from where an interrupted training of this file stopped, and save."""
+    pools = pretraining_pools(world_model, *clips)
+    state = Resumable(file=file.with_suffix(".state"), binding=repr(config), due=every(STATE_EVERY_S))
+    told = teller("world model", bars, of=config.updates, first=0)
+    train_transformer(world_model, pools, config=config, on_update=told, resumable=state)
+    world_model.save(file, {})
+    state.file.unlink(missing_ok=True)
 
 
 def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Sequence[Clip]) -> list[Pool]:
@@ -112,8 +148,8 @@ def trained_judge(
     """Learn success from real frames, as they are and as the autoencoder blurs them.
 
     It learns to judge what is to be seen, not to guess what happened: imagination loses things, and where no
-    eggplant is to be seen nobody can tell how it ended. What imagination makes of real actions, with the real
-    label, is what an iteration teaches (`daemon.phases.judging`).
+    eggplant is to be seen, or half of one, nobody can tell how it ended. What imagination makes of real
+    actions, with the real label, is what an iteration teaches (`daemon.phases.judging`).
 
     Args:
         clips: episodes with their labels, and others whose pictures show no eggplant.
@@ -121,27 +157,45 @@ def trained_judge(
     if not file.is_file():
         judge = new_judge(INSTRUCTIONS, seed=seed)
         judge.precision = choose_precision()
-        examples = judge_examples(*clips, WorldModel.load(world_model))
+        examples = judge_examples(*clips, WorldModel.load(world_model), seed=seed)
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
         train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
         judge.save(file, {})
     return file
 
 
-def judge_examples(clips: Sequence[Clip], emptied: Sequence[Clip], world_model: WorldModel) -> JudgeExamples:
-    """Labelled frames of `clips` and doubtful ones of `emptied`, thinned out, each also blurred."""
+def judge_examples(
+    clips: Sequence[Clip], emptied: Sequence[Clip], world_model: WorldModel, *, seed: int
+) -> JudgeExamples:
+    """Labelled frames of `clips`, ghosts of their eggplants, doubtful frames of `emptied`; all also blurred.
+
+    Of episodes whose subject is unknown there is no ghost.
+    """
     labelled = examples_of([thinned(clip) for clip in clips])
-    frames = torch.cat([labelled.frames, *(clip.frames[::EMPTIED_EVERY] for clip in emptied)])
-    sentences = [clip.instruction for clip in emptied for _ in clip.frames[::EMPTIED_EVERY]]
-    empty = len(frames) - len(labelled.frames)
-    none = torch.zeros(empty, dtype=torch.bool)
+    wanted = {task_of(task).instruction for task in recipe.EGGPLANT_TASKS}
+    generator = torch.Generator().manual_seed(seed)
+    haunted = [
+        (clip, ghosts_of(clip, generator=generator))
+        for clip in clips
+        if clip.instruction in wanted and clip.subject is not None
+    ]
+    empty = [(clip.instruction, clip.frames[::EMPTIED_EVERY]) for clip in emptied]
+    frames = torch.cat(
+        [labelled.frames, *(own.frames for _, own in haunted), *(pictures for _, pictures in empty)]
+    )
+    sentences = [*labelled.instructions]
+    sentences += [clip.instruction for clip, own in haunted for _ in own.frames]
+    sentences += [sentence for sentence, pictures in empty for _ in pictures]
+    nobody = torch.ones(sum(len(pictures) for _, pictures in empty), dtype=torch.bool)
+    success = torch.cat([labelled.success, *(own.success for _, own in haunted), ~nobody])
+    doubtful = [torch.zeros_like(labelled.success), *(own.doubtful for _, own in haunted), nobody]
     parts = torch.split(frames, ENCODED_AT_ONCE)
     blurred = [world_model.decode(world_model.encode(part)).cpu() for part in parts]
     return JudgeExamples(
         frames=torch.cat([frames, *blurred]),
-        instructions=(*labelled.instructions, *sentences) * 2,
-        success=torch.cat([labelled.success, none]).repeat(2),
-        doubtful=torch.cat([torch.zeros_like(labelled.success), ~none]).repeat(2),
+        instructions=tuple(sentences) * 2,
+        success=success.repeat(2),
+        doubtful=torch.cat(doubtful).repeat(2),
     )
 
 
@@ -153,6 +207,7 @@ def thinned(clip: Clip) -> Clip:
         frames=clip.frames[kept],
         actions=clip.actions[: clip.steps // 2],
         success_by_frame=marks_of(clip)[kept],
+        subject=None if clip.subject is None else clip.subject[kept],
     )
 
 
@@ -166,7 +221,7 @@ def chosen(
 
 def blank_world_model(seed: int) -> WorldModel:
     world_model = nano_world_model(seed=seed, max_frames=recipe.WORLD_MODEL_FRAMES)
-    world_model.sampling = Sampling(denoise_steps=recipe.TRAINED_STEPS)
+    world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
     return world_model
 
 

@@ -21,7 +21,9 @@ from daemon.learning.policy.policy import Policy
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
+from daemon.learning.world_model.latents import world_actions
 from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.path import PATH_DIM
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import current
 from daemon.phases.film import EVERY, rounded, strip_jpeg
@@ -29,7 +31,7 @@ from daemon.statistics import wilson_interval
 from daemon.video import encode_video
 from daemon.worlds.pictures import pixels_of
 from daemon.worlds.turn import WhatIfContext
-from storage import checkpoints, trust_reports
+from storage import checkpoints, episodes, trust_reports
 from storage.blobs import BlobStore
 from storage.lineages import lineage_of
 from storage.tables import CheckpointRow
@@ -60,6 +62,7 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
         instructions=(request["instruction"],) * request["rollouts"],
     )
     env = ToldEnv(ImaginedEnv(world_model, seed=request["seed"]), context, chunks=chunks_of(policy, request))
+    env.path = path_before(context)
     done = rollouts_of(policy, env, starts=starts, request=request)
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
@@ -118,9 +121,10 @@ class ToldEnv:
 
     def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int) -> None:
         self.inner, self._context, self._chunks, self._done = inner, context, chunks, 0
+        self.path = torch.zeros(PATH_DIM)  # that led to the start of all rollouts
 
     def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
-        self.inner.reset(images, seeds)
+        self.inner.reset(images, seeds, paths=self.path.expand(len(images), -1))
 
     def step(self, actions: Tensor) -> Tensor:
         seen = self.inner.step(actions)
@@ -132,6 +136,21 @@ class ToldEnv:
 
     def recent_frames(self, count: int) -> Tensor:
         return self.inner.recent_frames(count)
+
+
+def path_before(context: WhatIfContext) -> Tensor:
+    """Sum of the moves that led to the start [6]: zeros for a picture, and where an episode begins.
+
+    Raises:
+        StorageError: the episode is gone or damaged.
+    """
+    request = context.request
+    if not request.get("step"):
+        return torch.zeros(PATH_DIM)
+    with context.database.read() as session:
+        steps = episodes.load(session, context.blobs, request["episode"]).steps
+    moves = world_actions(torch.from_numpy(steps.motion[: request["step"]].copy()))
+    return moves[:, :PATH_DIM].sum(0)
 
 
 def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:

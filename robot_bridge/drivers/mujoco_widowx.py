@@ -141,11 +141,11 @@ class MujocoWidowX:
         """The scene as it stands; simulated time does not go on for it."""
         return self._sample()
 
-    def look_without_eggplant(self) -> NDArray[np.uint8]:
-        """The picture uint8 [H, W, 3] that the scene would give without an eggplant; nothing moves for it."""
+    def look_otherwise(self) -> NDArray[np.uint8]:
+        """The picture uint8 [H, W, 3] without eggplant, or its drawer further out; nothing moves for it."""
         state, kept = self._state, self._state.qpos.copy()
-        if self._task.scene != "drawer":
-            state.qpos[10] = -5.0  # metres: below the table
+        place, metres = (8, kept[8] + 0.02) if self._task.scene == "drawer" else (10, -5.0)  # below the table
+        state.qpos[place] = metres
         mujoco.mj_kinematics(self._model, state)
         image = self._renderer().render(state)
         state.qpos[:] = kept

@@ -5,16 +5,14 @@ always says yes must not look good. What nobody can tell is a label of its own, 
 declines. `agreement` measures what was learned on frames held out.
 
 A few episodes teach a judge more than they know: it forgets ends that none of them had. `mixing` stops on the
-way from what it was to what it learned.
-
-Source: Wortsman et al. 2022 (arXiv:2109.01903), equation 1, for weights between those of before and after.
+way from what it was to what it learned (`daemon/learning/mixing.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +23,7 @@ from daemon.learning.augment import Augmentation, augment
 from daemon.learning.batch import Clip, require_images
 from daemon.learning.descent import Descent, descend
 from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.mixing import mix, weights_of
 from daemon.learning.reward.classifier import ClassifierJudge
 
 HALF = 0.5
@@ -191,22 +190,12 @@ def train_judge(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
     )
-    before = {name: weight.detach().clone() for name, weight in judge.model.named_parameters()}
+    before = weights_of(judge.model)
     last = descend(judge.model, loss_of_batch, plan=plan, on_update=on_update)
     mix(judge.model, before, share=config.mixing)
     return JudgeReport(
         updates=config.updates, loss=last.get("loss", math.nan), accuracy=last.get("accuracy", math.nan)
     )
-
-
-@torch.no_grad()
-def mix(model: torch.nn.Module, before: Mapping[str, Tensor], *, share: float) -> None:
-    """Bring the weights back to `share` of their way from those of before, in place.
-
-    Source: Wortsman et al. 2022, equation 1: (1 - share) · before + share · learned.
-    """
-    for name, weight in model.named_parameters():
-        weight.lerp_(before[name], 1.0 - share)
 
 
 def agreement(judge: ClassifierJudge, examples: JudgeExamples) -> dict[str, Agreement]:

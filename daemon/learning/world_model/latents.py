@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from daemon.learning.batch import Clip
 from daemon.learning.errors import BadTensor
@@ -15,6 +16,8 @@ from daemon.learning.world_model.slots import path_along
 from robot_bridge.conventions import to_world_model_action
 
 ACTION_DIM = 7
+SUBJECT_WEIGHT = 0.4  # of what all other places of a frame cost together
+MOST_EMPHASIS = 40.0  # of one place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +28,14 @@ class LatentClip:
         latents: [T + 1, c, h, w], maybe in half precision.
         actions: float32 [T, 10].
         path: sum of the episode's moves before the first of these actions, float32 [6]; zeros for whole ones.
+        emphasis: what an error at each place costs more than elsewhere, [T + 1, h, w]; None: nothing more.
     """
 
     latents: Tensor
     actions: Tensor
     episode_id: str
     path: Tensor = field(default_factory=lambda: torch.zeros(PATH_DIM))
+    emphasis: Tensor | None = None
 
     @cached_property
     def _paths(self) -> Tensor:
@@ -41,6 +46,12 @@ class LatentClip:
         """Sum of the episode's moves up to this frame, [6]."""
         return self._paths[frame]
 
+    def weights(self, begin: int, end: int) -> Tensor:
+        """What an error at each place of frames `begin` to `end` costs, [F, h, w]."""
+        if self.emphasis is None:
+            return torch.ones(end - begin, *self.latents.shape[2:])
+        return 1 + self.emphasis[begin:end].float()
+
     def part(self, begin: int, end: int) -> "LatentClip":
         """Frames `begin` to `end`, the last not included, and the actions between them."""
         return replace(
@@ -48,6 +59,7 @@ class LatentClip:
             latents=self.latents[begin:end],
             actions=self.actions[begin : end - 1],
             path=self.path_at(begin),
+            emphasis=None if self.emphasis is None else self.emphasis[begin:end],
         )
 
 
@@ -81,12 +93,14 @@ class LatentWindows:
         latents: [B, F, c, h, w].
         actions: between them, [B, F - 1, 10]; action f was executed at frame f.
         paths: sum of the episode's moves before the first of these actions, [B, 6].
+        weights: what an error at each place costs, [B, F, h, w]; 1 where nothing is said of it.
         episode_ids: where each was cut from.
     """
 
     latents: Tensor
     actions: Tensor
     paths: Tensor
+    weights: Tensor
     episode_ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -101,6 +115,7 @@ class LatentWindows:
                 latents=self.latents[own],
                 actions=self.actions[own],
                 paths=self.paths[own],
+                weights=self.weights[own],
                 episode_ids=self.episode_ids[own],
             )
 
@@ -111,6 +126,7 @@ class LatentWindows:
             latents=self.latents.to(device),
             actions=self.actions.to(device),
             paths=self.paths.to(device),
+            weights=self.weights.to(device),
         )
 
 
@@ -122,16 +138,31 @@ def encode_clips(world_model: WorldModel, clips: Sequence[Clip]) -> LatentClips:
     """
     for clip in clips:
         clip.validate()
-    return LatentClips(
-        tuple(
-            LatentClip(
-                latents=world_model.encode(clip.frames).cpu(),
-                actions=world_actions(clip.actions),
-                episode_id=clip.episode_id,
-            )
-            for clip in clips
-        )
+    return LatentClips(tuple(_encoded(world_model, clip) for clip in clips))
+
+
+def _encoded(world_model: WorldModel, clip: Clip) -> LatentClip:
+    latents = world_model.encode(clip.frames).cpu()
+    return LatentClip(
+        latents=latents,
+        actions=world_actions(clip.actions),
+        episode_id=clip.episode_id,
+        emphasis=emphasis_on(clip, grid=latents.shape[-1]),
     )
+
+
+def emphasis_on(clip: Clip, *, grid: int) -> Tensor | None:
+    """Emphasis of the places that show what a clip's task is about, half precision [T + 1, grid, grid].
+
+    An eggplant is a hundredth of a picture and so of its squared error: a model that loses it is hardly worse
+    by that measure. So a place counts more by the share of it that shows the subject. Over an episode that
+    comes to SUBJECT_WEIGHT of a frame's own weight on average, whether the subject is large or small.
+    """
+    if clip.subject is None or not bool(clip.subject.any()):
+        return None
+    shares = adaptive_avg_pool2d(clip.subject.float(), grid)  # [T + 1, grid, grid]
+    scaled = shares * (SUBJECT_WEIGHT / float(shares.mean()))
+    return scaled.clamp(max=MOST_EMPHASIS).half()
 
 
 def world_actions(actions: Tensor) -> Tensor:

@@ -102,9 +102,9 @@ def forcing_loss(
     asked = slice(frames if forcing.way == "teacher" else 0, None)
     target = forcing.schedule.target(latents, noise, levels)[:, asked]
     error = (predicted[:, asked].float() - target).square().mean(2)  # [B, F, h, w]
-    weighted: Tensor = (
-        error * forcing.weights * forcing.schedule.error_weight(levels[:, asked])[..., None, None]
-    )
+    level_weights = forcing.schedule.error_weight(levels[:, asked])[..., None, None]
+    weights = windows.weights[:, 1:] if forcing.way == "teacher" else windows.weights
+    weighted: Tensor = error * forcing.weights * weights * level_weights
     return weighted.mean()
 
 

@@ -110,6 +110,7 @@ def cut(places: Sequence[tuple[LatentClip, int]], *, frames: int) -> LatentWindo
         latents=torch.stack([clip.latents[at : at + frames] for clip, at in places]).float(),
         actions=torch.stack([clip.actions[at : at + frames - 1] for clip, at in places]),
         paths=torch.stack([clip.path_at(at) for clip, at in places]),
+        weights=torch.stack([clip.weights(at, at + frames) for clip, at in places]),
         episode_ids=tuple(clip.episode_id for clip, _ in places),
     )
 

@@ -34,6 +34,7 @@ def a_clip(steps: int = 6, *, episode_id: str = "episode-1", offset: int = 0) ->
 def test_a_whole_clip_passes_its_own_check():
     clip = replace(a_clip(), success=True, success_by_frame=torch.zeros(7, dtype=torch.bool))
     clip.validate()
+    replace(clip, subject=torch.zeros(7, 8, 8, dtype=torch.bool)).validate()
     assert clip.steps == 6
 
 
@@ -54,6 +55,8 @@ def test_a_whole_clip_passes_its_own_check():
         ({"actions": torch.full((6, 7), float("-inf"))}, "actions"),
         ({"success_by_frame": torch.zeros(6, dtype=torch.bool)}, "success_by_frame"),
         ({"success_by_frame": torch.zeros(7)}, "success_by_frame"),
+        ({"subject": torch.zeros(7, 8, 4, dtype=torch.bool)}, "subject"),
+        ({"subject": torch.zeros(7, 8, 8)}, "subject"),
     ],
 )
 def test_a_broken_clip_names_its_episode_and_the_field(change: dict[str, Tensor], field: str):

@@ -42,6 +42,19 @@ def test_the_child_samples_and_stores_as_its_parent_does(untaught: WorldModel):
     assert done.world_model.autoencoder_digest() == untaught.autoencoder_digest()
 
 
+def test_a_child_that_takes_on_a_quarter_lies_a_quarter_of_the_way_from_its_parent(untaught: WorldModel):
+    pools = [pool(untaught, a_clip("f"))]
+
+    def child(mixing: float) -> Tensor:
+        quiet = {"config": QUICK, "on_update": lambda *_: None}
+        return weights(finetune_world_model(untaught, pools, mixing=mixing, **quiet).world_model)
+
+    parent, whole = weights(untaught), child(1.0)
+    assert not torch.equal(whole, parent)
+    assert torch.allclose(child(0.25), parent + 0.25 * (whole - parent), atol=1e-6)
+    assert torch.equal(child(0.0), parent)
+
+
 def test_finetuning_on_one_episode_lowers_its_loss(untaught: WorldModel):
     losses: list[float] = []
     finetune_world_model(

@@ -69,6 +69,19 @@ def test_finetuning_makes_a_world_model_and_a_judge_from_their_parents(
         assert made.sha256 != parent.sha256
 
 
+def test_a_world_model_takes_on_as_much_of_what_it_learned_as_the_spec_says(lab: Lab) -> None:
+    lab.request({**SMALL, "world_model": {**SMALL["world_model"], "mixing": 0.0}})
+    lab.do("collect", collect.run)
+    outcome = lab.do("finetune_world_model", finetune_world_model.run)
+    kept = (outcome["made"] | outcome["rejected"])["world_model"]
+    with lab.database.read() as session:
+        rows = [checkpoints.get(session, id_) for id_ in (kept, outcome["read"]["world_model"])]
+    after, before = (
+        WorldModel.load(checkpoints.path(row, lab.blobs)).transformer.state_dict() for row in rows
+    )
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
 def test_held_out_episodes_are_measured_on_and_never_learned_from(
     finetuned: tuple[Lab, dict[str, Any]],
 ) -> None:

@@ -8,16 +8,21 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from daemon.heartbeat import WorkerStopped
 from daemon.learning.policy.policy import new_policy
+from daemon.learning.world_model.latents import world_actions
+from daemon.learning.world_model.sampling import FrameSampler
+from daemon.phases import collect
 from daemon.settings import Settings
 from daemon.statistics import wilson_interval
-from daemon.worlds.imagining import imagine
+from daemon.worlds import imagining
+from daemon.worlds.imagining import imagine, path_before
 from daemon.worlds.pictures import picture_of_pixels
 from daemon.worlds.turn import WhatIfContext, WhatIfTurn
-from storage import checkpoints, trust_reports, what_ifs
+from storage import checkpoints, episodes, replay, trust_reports, what_ifs
 from storage.errors import Retired
 from storage.trust_reports import MEASURED, NewTrustReport
 from tests.daemon.phases.conftest import Lab, keep_checkpoint, wall_clock
@@ -123,6 +128,31 @@ def test_how_far_the_world_model_is_trusted_is_told(lab: Lab) -> None:
         )
         trust_reports.save(session, report, now=wall_clock())
     assert imagine(asked(lab))["trusted_steps"] == 7
+
+
+def test_a_what_if_from_the_middle_of_an_episode_is_told_the_path_that_led_there(lab: Lab) -> None:
+    lab.do("collect", collect.run)
+    with lab.database.read() as session:
+        row = replay.select(session, replay.EpisodeQuery(limit=1))[0]
+        moves = world_actions(torch.from_numpy(episodes.load(session, lab.blobs, row.id).steps.motion.copy()))
+    assert torch.allclose(path_before(asked(lab, episode=row.id, step=4)), moves[:4, :6].sum(0), atol=1e-5)
+    assert path_before(asked(lab, episode=row.id, step=0)).tolist() == [0] * 6
+    assert path_before(asked(lab, episode=None, step=None)).tolist() == [0] * 6, "a picture"
+
+
+def test_the_path_reaches_the_world_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[torch.Tensor] = []
+    start = FrameSampler.start
+
+    def watched(self: FrameSampler, *args: Any, paths: torch.Tensor | None = None) -> None:
+        assert paths is not None
+        shown.append(paths)
+        start(self, *args, paths=paths)
+
+    monkeypatch.setattr(FrameSampler, "start", watched)
+    monkeypatch.setattr(imagining, "path_before", lambda _context: torch.arange(6.0))
+    imagine(asked(lab, rollouts=2))
+    assert shown[0].tolist() == [[0, 1, 2, 3, 4, 5]] * 2
 
 
 def test_it_can_be_stopped_after_any_chunk(lab: Lab) -> None:

@@ -1,5 +1,7 @@
 """Encoded clips keep frames and actions aligned, and actions become WorldGym's ten numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from daemon.learning.world_model.latents import (
     LatentClip,
     LatentClips,
     LatentWindows,
+    emphasis_on,
     encode_clips,
     world_actions,
 )
@@ -33,6 +36,44 @@ def test_encoding_keeps_every_frame_and_action_in_order(tiny_world_model: WorldM
     )
     assert torch.allclose(encoded.clips[0].actions[:, :3], clip.actions[:, :3] * 35)
     assert encoded.clips[0].episode_id == "square-0"
+
+
+def test_a_place_is_emphasised_by_the_share_of_it_that_shows_the_subject(square_clip):
+    """Of 9 frames of 64 places, 3 show the subject: at 1, 1/2 and 1/2 of one place, so on average 2/576."""
+    clip = square_clip(0)
+    side = clip.frames.shape[-1] // 8  # pixels of a place
+    subject = torch.zeros(9, *clip.frames.shape[2:], dtype=torch.bool)
+    subject[1, side : 2 * side, :side] = True
+    subject[4, : side // 2, :side] = True
+    subject[7, :side, 3 * side : 4 * side : 2] = True
+    emphasis = emphasis_on(replace(clip, subject=subject), grid=8)
+    assert emphasis is not None
+    assert emphasis.nonzero().tolist() == [[1, 1, 0], [4, 0, 0], [7, 0, 3]]
+    assert float(emphasis[1, 1, 0]) == 40, "0.4 * 576 / 2 would be too much for one place"
+    assert float(emphasis[4, 0, 0]) == 40
+    large = emphasis_on(replace(clip, subject=torch.ones_like(subject)), grid=8)
+    assert large is not None
+    assert torch.allclose(large, torch.tensor(0.4).half()), "all is subject: all counts alike, 0.4 more"
+
+
+def test_a_clip_whose_subject_is_unknown_or_never_seen_emphasises_nothing(square_clip):
+    clip = square_clip(0)
+    unseen = torch.zeros(9, *clip.frames.shape[2:], dtype=torch.bool)
+    assert emphasis_on(clip, grid=8) is None
+    assert emphasis_on(replace(clip, subject=unseen), grid=8) is None
+    assert torch.equal(numbered(9).weights(2, 5), torch.ones(3, 8, 8))
+
+
+def test_an_encoded_clip_carries_its_emphasis_and_a_part_its_own(tiny_world_model: WorldModel, square_clip):
+    clip = square_clip(0)
+    subject = torch.zeros(9, *clip.frames.shape[2:], dtype=torch.bool)
+    subject[5, :8, :8] = True
+    (encoded,) = encode_clips(tiny_world_model, [replace(clip, subject=subject)]).clips
+    weights = encoded.weights(0, 9)
+    assert float(weights[5, 0, 0]) > 1
+    assert float(weights.sum() - weights[5, 0, 0]) == pytest.approx(weights.numel() - 1)
+    part = encoded.part(3, 8)
+    assert torch.equal(part.weights(1, 4), weights[4:7])
 
 
 def test_one_broken_clip_stops_the_encoding_of_all(tiny_world_model: WorldModel, square_clip):
@@ -65,11 +106,12 @@ def test_windows_come_apart_in_order_and_lose_nothing():
         latents=torch.arange(7.0),
         actions=torch.arange(7.0),
         paths=torch.arange(7.0),
+        weights=torch.arange(7.0),
         episode_ids=tuple("abcdefg"),
     )
     parts = list(windows.parts(3))
     assert [len(part) for part in parts] == [3, 3, 1]
-    for name in ("latents", "actions", "paths"):
+    for name in ("latents", "actions", "paths", "weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), torch.arange(7.0))
     assert [part.episode_ids for part in parts] == [("a", "b", "c"), ("d", "e", "f"), ("g",)]
 

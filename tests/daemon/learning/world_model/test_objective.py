@@ -1,5 +1,6 @@
 """What the loss counts, what each way of forcing shows a frame, and which levels are drawn."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,7 @@ def windows_of(latents: Tensor, moves: Tensor, paths: Tensor | None = None) -> L
         latents=latents,
         actions=moves,
         paths=torch.zeros(len(latents), 6) if paths is None else paths,
+        weights=torch.ones(*latents.shape[:2], *latents.shape[3:]),
         episode_ids=("e",) * len(latents),
     )
 
@@ -236,3 +238,25 @@ def test_the_gradient_pulls_the_prediction_towards_the_target(way: str):
     before.backward()
     optimizer.step()
     assert loss().item() < before.item()
+
+
+@pytest.mark.parametrize(("way", "at_first"), [("teacher", 0.0), ("diffusion", 1.0)])
+def test_an_emphasised_place_counts_in_its_frame_alone(way: str, at_first: float):
+    """The error is 1 at one place of frame 2, of 3 windows, 5 frames and 64 places, and counts 1 or 11."""
+    latents = some_latents()
+    wrong = latents.clone()
+    wrong[:, 2, :, 4, 5] += 1
+    windows = windows_of(latents, torch.zeros(3, 4, 10))
+
+    def loss(place: tuple[int, int, int], model: Constant) -> float:
+        weights = windows.weights.clone()
+        weights[:, *place] += 10
+        seen, generator = replace(windows, weights=weights), torch.Generator().manual_seed(0)
+        return forcing_loss(model, seen, forcing=forcing(way), generator=generator).item()  # type: ignore[arg-type]
+
+    asked = 4 if way == "teacher" else 5  # a teacher never asks for the first frame
+    assert loss((1, 4, 5), Constant(wrong)) == pytest.approx(1 / asked / 64, rel=0.05), "another frame"
+    assert loss((2, 4, 4), Constant(wrong)) == pytest.approx(1 / asked / 64, rel=0.05), "another place"
+    assert loss((2, 4, 5), Constant(wrong)) == pytest.approx(11 / asked / 64, rel=0.05)
+    off = Constant(latents, off=1.0)
+    assert loss((0, 0, 0), off) == pytest.approx(1 + at_first * 10 / 5 / 64, rel=0.002)

@@ -24,6 +24,7 @@ def windows() -> LatentWindows:
         latents=torch.randn(BATCH, FRAMES, 4, 8, 8, generator=generator),
         actions=torch.randn(BATCH, FRAMES - 1, 10, generator=generator),
         paths=torch.randn(BATCH, 6, generator=generator),
+        weights=torch.ones(BATCH, FRAMES, 8, 8),
         episode_ids=tuple("abcd"),
     )
 

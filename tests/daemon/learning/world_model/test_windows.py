@@ -1,6 +1,7 @@
 """Batches hold pools in the shares asked for, newer clips more often where wanted, nothing too often."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,3 +142,12 @@ def test_a_window_knows_the_path_from_the_beginning_of_its_episode():
     clip = numbered("a")
     windows = cut([(clip, 0), (clip, 4), (clip.part(2, 9), 2)], frames=3)
     assert windows.paths.tolist() == [[0.0] * 6, [6.0] * 6, [6.0] * 6]  # 0 + 1 + 2 + 3
+
+
+def test_a_window_carries_what_errors_cost_in_its_frames():
+    emphasis = torch.arange(9.0)[:, None, None].expand(-1, 8, 8).half()
+    told = replace(numbered("told"), emphasis=emphasis)
+    windows = cut([(told, 2), (numbered("untold"), 4)], frames=4)
+    assert windows.weights[0, :, 0, 0].tolist() == [3, 4, 5, 6]
+    assert torch.equal(windows.weights[1], torch.ones(4, 8, 8))
+    assert windows.weights.dtype == torch.float32
