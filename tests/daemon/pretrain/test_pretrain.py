@@ -23,6 +23,8 @@ from daemon.pretrain.recording import Acting, recorded
 from daemon.pretrain.run import data_card, rates
 from daemon.progress_bar import Bars
 
+TRAINED = ("POLICY", "AUTOENCODER", "WORLD_MODEL", "CORRECTED", "JUDGE")
+
 
 def a_clip(seed: int, *, success: bool = True, steps: int = 12, sentence: str = "open the drawer") -> Clip:
     generator = torch.Generator().manual_seed(seed)
@@ -162,7 +164,7 @@ def test_a_stage_whose_file_is_there_is_not_done_again(tmp_path: Path) -> None:
 def test_every_stage_makes_its_file_from_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "CORRECTED", "JUDGE"):
+    for name in TRAINED:
         monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
     sentences, bars = stages.INSTRUCTIONS, Bars(shown=False)
     clips = [a_clip(i, success=i % 2 == 0, sentence=sentences[i % 4], steps=14) for i in range(8)]
@@ -258,7 +260,7 @@ def test_the_data_digest_changes_with_any_pixel_or_action() -> None:
 def test_pretraining_makes_three_checkpoints_and_a_card_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLICY", "AUTOENCODER", "WORLD_MODEL", "JUDGE"):
+    for name in TRAINED:
         monkeypatch.setattr(recipe, f"{name}_UPDATES", 2)
     monkeypatch.setattr(recipe, "NOISES", (0.7,))
     for name, cells in (
