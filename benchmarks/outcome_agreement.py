@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn.functional import pad
 
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
@@ -143,18 +142,16 @@ def told(name: str, bench: Bench, *, steps: int) -> Trust:
 
 def subject_errors(world_model: WorldModel, replays: Sequence[Replay], instruction: str) -> Sequence[float]:
     """Squared error of the pixels that show what a task is about, by step from 0, over its episodes."""
-    totals, pixels = torch.zeros(0), torch.zeros(0)
+    squared, subjects = [], []
     for replay in replays:
         for clip, latents in zip(replay.clips, replay.latents, strict=True):
-            if clip.instruction != instruction or clip.subject is None:
-                continue
-            imagined = world_model.decode(latents).cpu().float() / 255
-            squared = (imagined - clip.frames.float() / 255).square().mean(1)  # [T+1, H, W]
-            length = len(squared) - len(totals)
-            totals, pixels = (pad(part, (0, max(0, length))) for part in (totals, pixels))
-            totals[: len(squared)] += (squared * clip.subject).sum((1, 2))
-            pixels[: len(squared)] += clip.subject.sum((1, 2))
-    return (totals / pixels.clamp(min=1)).tolist()
+            if clip.instruction == instruction and clip.subject is not None:
+                imagined = world_model.decode(latents).cpu().float()
+                squared.append(((imagined - clip.frames.float()) / 255).square().mean(1))  # [T+1, H, W]
+                subjects.append(clip.subject)
+    shown = torch.stack(subjects)  # [X, T+1, H, W]: all episodes end at one step
+    total = (torch.stack(squared) * shown).sum((0, 2, 3))
+    return (total / shown.sum((0, 2, 3)).clamp(min=1)).tolist()
 
 
 def main() -> None:

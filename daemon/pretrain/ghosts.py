@@ -20,6 +20,7 @@ from daemon.learning.reward.training import HALF
 from daemon.pretrain.clip_files import marks_of, subject_of
 
 EVERY = 2  # frames of a success: neighbours are alike
+LOST_EVERY = 3  # frames of an episode without its subject
 DOUBT = 0.25  # nobody can tell where the share lies so close to one half
 
 
@@ -42,6 +43,13 @@ def ghosts_of(clip: Clip, *, generator: torch.Generator) -> Ghosts:
         success=shares > HALF,
         doubtful=(shares - HALF).abs() < DOUBT,
     )
+
+
+def lost(clip: Clip) -> Ghosts:
+    """Every third frame of an episode whose pictures do not show its subject at all: nobody can tell."""
+    frames = clip.frames[::LOST_EVERY]
+    success = torch.zeros(len(frames), dtype=torch.bool)
+    return Ghosts(frames=frames, success=success, doubtful=~success)
 
 
 def mixed(clip: Clip, row: int, *, share: float) -> Tensor:

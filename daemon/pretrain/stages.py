@@ -24,14 +24,13 @@ from daemon.learning.world_model.training import TrainingConfig, train_transform
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
-from daemon.pretrain.ghosts import ghosts_of
+from daemon.pretrain.ghosts import ghosts_of, lost
 from daemon.pretrain.grasps import grasps_of
 from daemon.progress_bar import Bars
 from robot_bridge.drivers.tasks import task_of
 
 INSTRUCTIONS = tuple(task_of(task).instruction for task in recipe.TASKS)
 STATE_EVERY_S = 120.0  # an interrupted training of the world model loses at most so much
-EMPTIED_EVERY = 3  # frames of an episode without eggplant: neighbours are alike
 ENCODED_AT_ONCE = 128
 
 
@@ -74,14 +73,7 @@ def trained_world_model(
         world_model = blank_world_model(seed)
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
-        config = TrainingConfig(
-            updates=recipe.WORLD_MODEL_UPDATES,
-            batch=recipe.WORLD_MODEL_BATCH,
-            frames=recipe.WORLD_MODEL_FRAMES,
-            learning_rate=recipe.WORLD_MODEL_LEARNING_RATE,
-            optimizer="muon",
-            seed=seed,
-        )
+        config = _config(recipe.WORLD_MODEL_UPDATES, rate=recipe.WORLD_MODEL_LEARNING_RATE, seed=seed)
         _learned(world_model, clips, file, config=config, bars=bars)
     return file
 
@@ -95,19 +87,24 @@ def corrected_world_model(
         clips: as for `trained_world_model`.
     """
     if not file.is_file():
-        config = TrainingConfig(
-            updates=recipe.CORRECTED_UPDATES,
-            batch=recipe.WORLD_MODEL_BATCH,
-            frames=recipe.WORLD_MODEL_FRAMES,
-            learning_rate=recipe.CORRECTED_LEARNING_RATE,
-            optimizer="muon",
-            own_context=recipe.OWN_CONTEXT,
-            seed=seed,
-        )
+        shared = _config(recipe.CORRECTED_UPDATES, rate=recipe.CORRECTED_LEARNING_RATE, seed=seed)
+        config = replace(shared, own_context=recipe.OWN_CONTEXT)
         world_model = with_told_path(WorldModel.load(first), seed=seed)
         world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
         _learned(world_model, clips, file, config=config, bars=bars)
     return file
+
+
+def _config(updates: int, *, rate: float, seed: int) -> TrainingConfig:
+    """What both stages of the world model share."""
+    return TrainingConfig(
+        updates=updates,
+        batch=recipe.WORLD_MODEL_BATCH,
+        frames=recipe.WORLD_MODEL_FRAMES,
+        learning_rate=rate,
+        optimizer="muon",
+        seed=seed,
+    )
 
 
 def _learned(
@@ -174,28 +171,23 @@ def judge_examples(
     labelled = examples_of([thinned(clip) for clip in clips])
     wanted = {task_of(task).instruction for task in recipe.EGGPLANT_TASKS}
     generator = torch.Generator().manual_seed(seed)
-    haunted = [
-        (clip, ghosts_of(clip, generator=generator))
+    made = [
+        (clip.instruction, ghosts_of(clip, generator=generator))
         for clip in clips
         if clip.instruction in wanted and clip.subject is not None
     ]
-    empty = [(clip.instruction, clip.frames[::EMPTIED_EVERY]) for clip in emptied]
-    frames = torch.cat(
-        [labelled.frames, *(own.frames for _, own in haunted), *(pictures for _, pictures in empty)]
-    )
-    sentences = [*labelled.instructions]
-    sentences += [clip.instruction for clip, own in haunted for _ in own.frames]
-    sentences += [sentence for sentence, pictures in empty for _ in pictures]
-    nobody = torch.ones(sum(len(pictures) for _, pictures in empty), dtype=torch.bool)
-    success = torch.cat([labelled.success, *(own.success for _, own in haunted), ~nobody])
-    doubtful = [torch.zeros_like(labelled.success), *(own.doubtful for _, own in haunted), nobody]
+    made += [(clip.instruction, lost(clip)) for clip in emptied]
+    frames = torch.cat([labelled.frames, *(own.frames for _, own in made)])
+    sentences = (*labelled.instructions, *(sentence for sentence, own in made for _ in own.frames))
+    success = torch.cat([labelled.success, *(own.success for _, own in made)])
+    doubtful = torch.cat([torch.zeros_like(labelled.success), *(own.doubtful for _, own in made)])
     parts = torch.split(frames, ENCODED_AT_ONCE)
     blurred = [world_model.decode(world_model.encode(part)).cpu() for part in parts]
     return JudgeExamples(
         frames=torch.cat([frames, *blurred]),
-        instructions=tuple(sentences) * 2,
+        instructions=sentences * 2,
         success=success.repeat(2),
-        doubtful=torch.cat(doubtful).repeat(2),
+        doubtful=doubtful.repeat(2),
     )
 
 

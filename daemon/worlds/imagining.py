@@ -62,7 +62,6 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
         instructions=(request["instruction"],) * request["rollouts"],
     )
     env = ToldEnv(ImaginedEnv(world_model, seed=request["seed"]), context, chunks=chunks_of(policy, request))
-    env.path = path_before(context)
     done = rollouts_of(policy, env, starts=starts, request=request)
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
@@ -121,10 +120,9 @@ class ToldEnv:
 
     def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int) -> None:
         self.inner, self._context, self._chunks, self._done = inner, context, chunks, 0
-        self.path = torch.zeros(PATH_DIM)  # that led to the start of all rollouts
 
     def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
-        self.inner.reset(images, seeds, paths=self.path.expand(len(images), -1))
+        self.inner.reset(images, seeds, paths=path_before(self._context).expand(len(images), -1))
 
     def step(self, actions: Tensor) -> Tensor:
         seen = self.inner.step(actions)
