@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from daemon.learning.activations import gelu
 from daemon.learning.errors import BadTensor
 
 STEM_STRIDE = 8  # pixels per image token and side
@@ -104,7 +105,7 @@ class Block(nn.Module):
         queries = self.queries(self.norm1(x)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         mixed = attend(queries, keys, values, visible=visible)  # [B, heads, tail, D/heads]
         x = x[:, -tail:] + self.out(mixed.transpose(1, 2).flatten(2))  # [B, tail, D]
-        return x + self.narrow(F.gelu(self.widen(self.norm2(x)), approximate="tanh"))  # type: ignore[no-any-return]
+        return x + self.narrow(gelu(self.widen(self.norm2(x))))  # type: ignore[no-any-return]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, *, visible: Tensor | None) -> Tensor:

@@ -4,7 +4,6 @@ Source: Peebles and Xie 2022 (arXiv:2212.09748) for adaptive layer norm; Quevedo
 (arXiv:2506.00613) section 3 for spatial blocks followed by temporal ones.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daemon.learning.activations import Gelu
 from daemon.learning.world_model.attention import Attention, Past, Turn
 
-CUBIC = 0.044715  # of x cubed in the tanh form of GELU
 BRANCHES = 6  # rows of a block's modulation: shift, scale and gate of attention and of feed-forward
 FACTORS = slice(1, None, 3)  # which of all rows are scales
 
@@ -101,24 +100,6 @@ class FinalLayer(nn.Module):
         shift, factor = rows
         out: Tensor = self.linear(modulated(x, shift, factor))
         return out
-
-
-class Gelu(nn.Module):
-    """The tanh form of the Gaussian error linear unit.
-
-    A processor computes a sigmoid three times as fast as a hyperbolic tangent, and x sigmoid(2 y) is
-    x (1 + tanh y) / 2: where no gradient needs the steps in between, that is what is computed.
-
-    Source: Hendrycks and Gimpel 2016 (arXiv:1606.08415) section 2.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        plain = x.device.type == "cpu" and x.dtype == torch.float32
-        if not plain or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return F.gelu(x, approximate="tanh")
-        slope = 2 * math.sqrt(2 / math.pi)
-        twice = torch.addcmul(x.new_full((), slope), x, x, value=CUBIC * slope).mul_(x)
-        return twice.sigmoid_().mul_(x)
 
 
 def modulated(x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:

@@ -4,33 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from daemon.learning.world_model.attention import spatial_turn
-from daemon.learning.world_model.blocks import BRANCHES, FACTORS, Branches, Gelu, modulated
+from daemon.learning.world_model.blocks import BRANCHES, FACTORS, Branches, modulated
 from daemon.learning.world_model.model import WorldModel
-
-EXTREMES = (-1e30, -100.0, -5.0, -1e-3, 0.0, 1e-3, 5.0, 100.0, 1e30)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gelu_is_torch_s_with_and_without_gradients(dtype: torch.dtype):
-    x = torch.cat((torch.randn(5000) * 4, torch.tensor(EXTREMES))).to(dtype)
-    before, expected = x.clone(), F.gelu(x, approximate="tanh")
-    with torch.no_grad():
-        assert torch.allclose(Gelu()(x), expected, rtol=1e-6, atol=1e-6)
-    assert torch.equal(x, before), "what it was given stays as it was"
-    assert torch.equal(Gelu()(x), expected)
-
-
-def test_gelu_s_gradient_is_torch_s():
-    x, same = (torch.linspace(-6, 6, 99).requires_grad_() for _ in range(2))
-    Gelu()(x).sum().backward()
-    F.gelu(same, approximate="tanh").sum().backward()
-    assert x.grad is not None
-    assert same.grad is not None
-    assert torch.equal(x.grad, same.grad)
 
 
 def test_a_modulated_token_has_the_mean_and_spread_that_it_was_told():
