@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from daemon.learning.batch import Clip, NoWindow
@@ -165,19 +164,25 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Wang et al. 2004, equation 13, with their Gaussian window of 11 pixels, channels on their own.
     """
-    at = torch.arange(BLUR_WIDTH, device=a.device, dtype=a.dtype) - BLUR_WIDTH // 2
-    line = (-(at**2) / (2 * BLUR**2)).exp()
-    window = torch.outer(line, line) / line.sum() ** 2
-
-    def blurred(x: Tensor) -> Tensor:
-        return F.conv2d(x.flatten(0, 1)[:, None], window[None, None])  # [B·3, 1, H - 10, W - 10]
-
-    mean_a, mean_b = blurred(a), blurred(b)
-    var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
-    together = blurred(a * b) - mean_a * mean_b
+    down, along = (_blurring(side, like=a) for side in a.shape[2:])
+    blurred = down @ torch.stack((a, b, a * a, b * b, a * b)) @ along.T  # [5, B, 3, H - 10, W - 10]
+    mean_a, mean_b = blurred[0], blurred[1]
+    var_a, var_b = blurred[2] - mean_a**2, blurred[3] - mean_b**2
+    together = blurred[4] - mean_a * mean_b
     light = (2 * mean_a * mean_b + LUMINANCE) / (mean_a**2 + mean_b**2 + LUMINANCE)
     structure = (2 * together + CONTRAST) / (var_a + var_b + CONTRAST)
-    return (light * structure).view(len(a), -1).mean(1)
+    return (light * structure).flatten(1).mean(1)
+
+
+def _blurring(side: int, *, like: Tensor) -> Tensor:
+    """The matrix that blurs a line of `side` pixels where the window lies wholly within, [side - 10, side].
+
+    The Gaussian window is a product of two lines: two products of matrices, many times as fast as its sums.
+    """
+    places = torch.arange(side, device=like.device, dtype=like.dtype)
+    off = places - places[: side - BLUR_WIDTH + 1, None] - BLUR_WIDTH // 2
+    weights = (-(off**2) / (2 * BLUR**2)).exp() * (off.abs() <= BLUR_WIDTH // 2)
+    return weights / weights.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

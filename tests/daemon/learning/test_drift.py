@@ -1,5 +1,6 @@
 """Drift is the number it claims to be: real actions from the real first frame, compared frame by frame."""
 
+import itertools
 import math
 
 import pytest
@@ -114,6 +115,21 @@ def test_flat_pictures_are_compared_by_their_light_alone():
     a, b = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.6)
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
     assert float(similarity(a, b)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_similarity_is_that_of_a_gaussian_window_at_every_place_wholly_within_the_picture():
+    """Equation 13 of Wang et al., its sums written out, for a picture that is not square."""
+    a, b = torch.rand(2, 1, 3, 13, 17, generator=torch.Generator().manual_seed(3)).double().unbind(0)
+    line = torch.exp(-((torch.arange(11.0, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    window = torch.outer(line, line) / line.sum() ** 2
+    found = []
+    for channel, row, column in itertools.product(range(3), range(3), range(7)):
+        x, y = (p[0, channel, row : row + 11, column : column + 11] for p in (a, b))
+        mean_x, mean_y = (window * x).sum(), (window * y).sum()
+        spread = (window * (x - mean_x) ** 2).sum() + (window * (y - mean_y) ** 2).sum() + 9e-4
+        both = 2 * (window * (x - mean_x) * (y - mean_y)).sum() + 9e-4
+        found.append((2 * mean_x * mean_y + 1e-4) / (mean_x**2 + mean_y**2 + 1e-4) * both / spread)
+    assert float(similarity(a, b)) == pytest.approx(float(torch.stack(found).mean()), rel=1e-9)
 
 
 def test_a_blurred_picture_is_less_similar_than_a_noisy_light_one_tells():
