@@ -25,10 +25,11 @@ from daemon.learning.finetune import finetune_world_model
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.training import train_judge
 from daemon.learning.trust import Trust, measure_trust
-from daemon.learning.world_model.latents import encode_clips
+from daemon.learning.world_model.latents import LatentClips, encode_clips
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import ASSETS
+from daemon.phases.clips import emphasis_seen
 from daemon.phases.finetune_world_model import training_config
 from daemon.phases.judging import judge_config, last_frames
 from daemon.pretrain.cell_episodes import EpisodePlan
@@ -82,16 +83,21 @@ def ended_at(clip: Clip, steps: int) -> Clip:
 
 
 def from_a_robot(clips: Sequence[Clip]) -> list[Clip]:
-    """As a real robot tells them: nobody marks there what the task is about."""
+    """As a real robot tells them: nobody marks there what the task is about, the judge has to find it."""
     return [replace(clip, subject=None) for clip in clips]
 
 
 def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     """One iteration's finetuning of both, as the phase does it."""
     frames = int(bench.world_model.transformer.config.max_frames)
+    clips = from_a_robot(bench.fresh)
+    encoded = [
+        replace(latents, emphasis=emphasis_seen(bench.judge, clip, grid=latents.latents.shape[-1]))
+        for latents, clip in zip(encode_clips(bench.world_model, clips).clips, clips, strict=True)
+    ]
     fresh = Pool(
         name="fresh",
-        clips=encode_clips(bench.world_model, from_a_robot(bench.fresh)),
+        clips=LatentClips(tuple(encoded)),
         samples_per_insert=spec.world_model.samples_per_insert,
     )
     done = finetune_world_model(

@@ -72,9 +72,7 @@ class FinetuneSpec(SpecModel):
     learning_rate: LearningRate = 3e-4
     fresh_share: Share = Field(default=0.5, description="share of windows from this iteration's episodes")
     older_share: Share = Field(default=0.5, description="from episodes of earlier iterations")
-    base_share: Share = Field(
-        default=0.0, description="from episodes brought in from outside; none unless they are of this robot"
-    )
+    base_share: Share = Field(default=0.0, description="from imports; none unless they are of this robot")
     older_half_life: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="an episode so many places before the newest is drawn half as often"
     )
@@ -85,6 +83,9 @@ class FinetuneSpec(SpecModel):
     mixing: Share = Field(default=0.6, description="of what it learned, how much it takes on")
     forcing: Literal["teacher", "diffusion"] = Field(
         default="teacher", description="diffusion for world models that imagine several frames at once"
+    )
+    own_context: Share = Field(
+        default=0.0, description="of windows, whose context it imagines itself; with teacher forcing only"
     )
     action_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.0, description="share of windows that are not told their actions; guidance needs it"

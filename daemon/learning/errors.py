@@ -19,6 +19,7 @@ LearningError
 ├── BadTemperature        policy/policy.py: no distribution has it
 ├── NoDemonstrations      sft.py: nothing to imitate
 ├── NothingJudged         reward/training.py: no labelled frame
+├── NothingMarked         reward/looking.py: no clip that marks what it is about
 ├── JudgeExhausted        reward/judge.py: a judge that may not be asked any more
 ├── BadAbstention         reward/classifier.py: a judge that would never speak
 ├── GroupTooSmall         grpo.py: nothing to compare with

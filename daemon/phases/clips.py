@@ -12,11 +12,14 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
+from torch import Tensor
 
-from daemon.learning.batch import IMAGE_SIZE, Clip, resize_frames
-from daemon.learning.world_model.latents import LatentClip, LatentClips, world_actions
+from daemon.learning.batch import IMAGE_SIZE, Clip, fitted, resize_frames
+from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.world_model.latents import LatentClip, LatentClips, emphasis_of, world_actions
 from daemon.learning.world_model.model import WorldModel
 from robot_bridge.episode import Episode
 from robot_bridge.frames import FrameBlob
@@ -82,9 +85,19 @@ def encoded(world_model: WorldModel, clip: Clip) -> NDArray[np.float16]:
 
 
 def load_latents(
-    world_model: WorldModel, shelf: Shelf, *, clips: Sequence[Clip], rows: Sequence[EpisodeRow]
+    world_model: WorldModel,
+    shelf: Shelf,
+    *,
+    clips: Sequence[Clip],
+    rows: Sequence[EpisodeRow],
+    judge: ClassifierJudge | None = None,
 ) -> LatentClips:
-    """The clips' latents, mapped from files in half precision; encoded first where there are none yet."""
+    """The clips' latents, mapped from files in half precision; encoded first where there are none yet.
+
+    Args:
+        judge: tells where in the pictures what an episode is about can be seen, so that errors there cost
+            more; None, or one that has not learned to look: nothing is emphasized.
+    """
     precision = str(world_model.precision).removeprefix("torch.")
     kind = f"latents-{world_model.autoencoder_digest()[:16]}-{world_model.image_size}-{precision}"
     found = []
@@ -95,6 +108,15 @@ def load_latents(
                 latents=torch.from_numpy(latents),
                 actions=world_actions(clip.actions),
                 episode_id=clip.episode_id,
+                emphasis=emphasis_seen(judge, clip, grid=latents.shape[-1]),
             )
         )
     return LatentClips(tuple(found))
+
+
+def emphasis_seen(judge: ClassifierJudge | None, clip: Clip, *, grid: int) -> Tensor | None:
+    """Emphasis of the places where a judge sees what a clip is about, [T + 1, grid, grid]."""
+    if judge is None or not judge.looks:
+        return None
+    shares = judge.subject_shares(fitted(clip.frames, judge.image_size), clip.instruction)
+    return emphasis_of(F.interpolate(shares[None], size=(grid, grid), mode="area")[0])

@@ -56,9 +56,9 @@ def run(context: PhaseContext) -> Outcome:
     context.report(0.0, "reading episodes")
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     read, before, material = begun(context, shelf)
-    parent = read["world_model"]
-    state = state_of(context, material, parent=parent)
-    done = learn(context, shelf, before, material=material, state=state)
+    parent, judge = read["world_model"], load_judge(context, read["judge"])
+    state = state_of(context, material, read=read)
+    done = learn(context, shelf, before, material=material, judge=judge, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
     gate = faced.decision
     candidate = keep_candidate(context, done.world_model, material, parent=parent, error=faced.error)
@@ -66,7 +66,6 @@ def run(context: PhaseContext) -> Outcome:
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
-    judge = load_judge(context, read["judge"])
     teach_judge(
         context, judge, world_model=goes_on.world_model, clips=material.labelled, share=(GATED, MEASURING)
     )
@@ -123,11 +122,12 @@ def learn(
     world_model: WorldModel,
     *,
     material: Material,
+    judge: ClassifierJudge,
     state: Resumable,
 ) -> FinetunedWorldModel:
     """Finetune a copy; every update goes to the curves, the progress bar and the lease's heartbeat."""
     spec = context.spec.world_model
-    pools = pools_of(world_model, shelf, material=material, spec=spec)
+    pools = pools_of(world_model, shelf, material=material, spec=spec, judge=judge)
     config = training_config(spec, seed=context.spec.seed, frames=world_model.transformer.config.max_frames)
 
     def on_update(update: int, metrics: Mapping[str, float]) -> None:
@@ -156,15 +156,16 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
         action_dropout=spec.action_dropout,
         lora_rank=spec.lora_rank,
         forcing=spec.forcing,
+        own_context=spec.own_context if spec.forcing == "teacher" else 0.0,  # diffusion forcing has none
         save_memory=spec.save_memory,
         seed=seed,
     )
 
 
-def state_of(context: PhaseContext, material: Material, *, parent: CheckpointRow) -> Resumable:
+def state_of(context: PhaseContext, material: Material, *, read: Mapping[str, CheckpointRow]) -> Resumable:
     """Where this training goes on from when it is interrupted."""
     episodes = sorted(material.learned_from(context.spec.world_model))
-    inputs = {"parent": parent.sha256, "episodes": episodes}
+    inputs = {"parent": read["world_model"].sha256, "judge": read["judge"].sha256, "episodes": episodes}
     return resumable(context, "world_model", inputs=inputs, every_s=STATE_EVERY_S)
 
 

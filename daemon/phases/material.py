@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
+from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.clips import Shelf, load_clips, load_latents
@@ -120,11 +121,23 @@ def _wanted(what_for: str, earlier: bool) -> str:
     return f"an episode {what_for}, of this iteration{' or an earlier one' if earlier else ''}"
 
 
-def pools_of(world_model: WorldModel, shelf: Shelf, *, material: Material, spec: FinetuneSpec) -> list[Pool]:
-    """The mixture that the spec asks for; only fresh episodes are guarded against being drawn too often."""
+def pools_of(
+    world_model: WorldModel,
+    shelf: Shelf,
+    *,
+    material: Material,
+    spec: FinetuneSpec,
+    judge: ClassifierJudge | None = None,
+) -> list[Pool]:
+    """The mixture that the spec asks for; only fresh episodes are guarded against being drawn too often.
+
+    Args:
+        judge: tells where the robot's own pictures show what an episode is about.
+    """
 
     def pool(name: str, part: Episodes, *, share: float, **rest: float | None) -> Pool:
-        clips = load_latents(world_model, shelf, clips=part.clips, rows=part.rows)
+        looks = None if name == "base" else judge  # of others' pictures and sentences it knows nothing
+        clips = load_latents(world_model, shelf, clips=part.clips, rows=part.rows, judge=looks)
         return Pool(name=name, clips=clips, share=share, **rest)
 
     return [

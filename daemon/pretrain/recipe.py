@@ -36,6 +36,7 @@ GRASP_SHARE = 0.3  # from moments at which the hand closes or opens around one, 
 DENOISE_STEPS = 2  # one imagines the mean of what may happen, which a policy can exploit; two decide
 WORLD_MODEL_FRAMES = 12  # frames per window, in training and in imagination
 JUDGE_UPDATES = 2500
+LOOK_UPDATES = 1500  # of the head that finds what an instruction is about
 
 # Near-misses and failures teach the world model what success is not: a third of what it sees fails.
 NOISES = (0.0, 0.4, 0.7, 1.0)

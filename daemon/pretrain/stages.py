@@ -15,6 +15,7 @@ from daemon.learning.drift import replayed
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.resumable import Resumable, every
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
+from daemon.learning.reward.looking import LookConfig, train_to_look
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
@@ -146,7 +147,8 @@ def trained_judge(
 
     It learns to judge what is to be seen, not to guess what happened: imagination loses things, and where no
     eggplant is to be seen, or half of one, nobody can tell how it ended. What imagination makes of real
-    actions, with the real label, is what an iteration teaches (`daemon.phases.judging`).
+    actions, with the real label, is what an iteration teaches (`daemon.phases.judging`). Where clips mark it,
+    it then learns to look: which places of a picture show what its instruction is about.
 
     Args:
         clips: episodes with their labels, and others whose pictures show no eggplant.
@@ -157,6 +159,10 @@ def trained_judge(
         examples = judge_examples(*clips, WorldModel.load(world_model), seed=seed)
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
         train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
+        if marked := [thinned(clip) for clip in clips[0] if clip.subject is not None]:
+            looks = LookConfig(updates=recipe.LOOK_UPDATES, seed=seed)
+            told = teller("the judge to look", bars, of=looks.updates)
+            train_to_look(judge, marked, config=looks, on_update=told)
         judge.save(file, {})
     return file
 

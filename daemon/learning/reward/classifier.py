@@ -130,10 +130,41 @@ class ClassifierJudge:
             logits: Tensor = self.model(frames.to(self.device), ids, mask)
         return logits.float()
 
+    @property
+    def looks(self) -> bool:
+        """Whether it has learned where the subject of an instruction is (`looking.py`)."""
+        return self.model.look is not None
+
+    @torch.no_grad()
+    def subject_shares(self, frames: Tensor, instruction: str) -> Tensor:
+        """Share of each place of frames [F, 3, H, W] that shows what the instruction is about.
+
+        Returns:
+            float32 [F, image_size / 8, image_size / 8] in [0, 1].
+
+        Raises:
+            BadTensor: frames have another size, or this judge has not learned to look.
+        """
+        self.model.eval()
+        parts = [self.share_logits(part, [instruction] * len(part)) for part in frames.split(FRAMES_AT_ONCE)]
+        return torch.cat(parts).sigmoid().cpu()
+
+    def share_logits(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """Logits float32 [B, h, w] of those shares, with a gradient for the head that tells them.
+
+        Raises:
+            BadTensor: frames have another size, or this judge has not learned to look.
+        """
+        ids, mask = tokenize(self.tokenizer, instructions, device=self.device)
+        with autocast(self.device, self.precision):
+            logits: Tensor = self.model.shares(frames.to(self.device), ids, mask)
+        return logits.float()
+
     def save(self, path: Path, card: Mapping[str, Any]) -> None:
         """Write one checkpoint file with float16 weights."""
+        sizes = {name: getattr(self.model.config, name) for name in SIZES}
         config = {
-            "model": {name: getattr(self.model.config, name) for name in SIZES},
+            "model": {**sizes, "looks": self.looks},
             "abstain_within": self.abstain_within,
         }
         extra = {"tokenizer": to_json(self.tokenizer)}
@@ -151,7 +182,8 @@ class ClassifierJudge:
         state = load_state(path, kind=KIND)
         try:
             sizes = {name: state.config["model"][name] for name in SIZES}
-            model = SuccessClassifier(SuccessClassifierConfig(**sizes))
+            looks = bool(state.config["model"].get("looks", False))  # older checkpoints say nothing
+            model = SuccessClassifier(SuccessClassifierConfig(**sizes, looks=looks))
             model.load_state_dict(state.tensors)
             return cls(
                 model.to(device or torch.device("cpu")).eval(),

@@ -1,8 +1,9 @@
-"""SuccessClassifier: one frame and an instruction in, one logit of success out.
+"""SuccessClassifier: one frame and an instruction in, one logit of success out, and where it looks.
 
 Convolutions bring the frame to 8×8 places, the instruction scales and shifts their channels (FiLM, Perez et
 al. 2018, arXiv:1709.07871, section 2), and the decision reads every place on its own: the camera stands
-still, so where something is says more than whether it is there.
+still, so where something is says more than whether it is there. From the same places another head tells
+which of them show what the instruction is about: the eggplant, the drawer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from daemon.learning.errors import BadTensor
 
 STRIDE = 8  # pixels per place and side
+LOOK_WIDTH = 48  # channels between the places and what is told of them
 
 
 class SuccessClassifierConfig(PreTrainedConfig):
@@ -26,6 +28,7 @@ class SuccessClassifierConfig(PreTrainedConfig):
     vocabulary: int = 384
     width: int = 64
     channels_per_place: int = 8
+    looks: bool = False  # whether it has learned where the subject of an instruction is
 
 
 class SuccessClassifier(PreTrainedModel):
@@ -49,6 +52,7 @@ class SuccessClassifier(PreTrainedModel):
         self.decide = nn.Sequential(
             nn.Linear(config.channels_per_place * side * side, width), nn.GELU(), nn.Linear(width, 1)
         )
+        self.look = looking_head(width) if config.looks else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -69,6 +73,21 @@ class SuccessClassifier(PreTrainedModel):
         Raises:
             BadTensor: frames are not [B, 3, image_size, image_size].
         """
+        x, mixed = self._places(frames, input_ids, attention_mask)
+        return self.decide(self.narrow(x + mixed).flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+
+    def shares(self, frames: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits [B, H/8, W/8] of the share of each place that shows what the instruction is about.
+
+        Args and errors as in `forward`; gradients reach the head alone, so that verdicts stay as they are.
+        """
+        if self.look is None:
+            raise BadTensor(name="judge", expected="one that has learned to look", found="one without")
+        places = torch.cat(self._places(frames, input_ids, attention_mask), dim=1).detach()
+        return self.look(places).squeeze(1)  # type: ignore[no-any-return]
+
+    def _places(self, frames: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What each place shows, and what it shows with its neighbours, [B, D, H/8, W/8] each."""
         side = self.config.image_size
         if frames.ndim != 4 or tuple(frames.shape[1:]) != (3, side, side):
             raise BadTensor(name="frames", expected=f"[B, 3, {side}, {side}]", found=str(list(frames.shape)))
@@ -77,8 +96,7 @@ class SuccessClassifier(PreTrainedModel):
         x = F.gelu(self.conv1(pixels * 2 - 1))  # [B, D/2, H/2, W/2]
         x = F.gelu(self.norm2(self.conv2(x)))  # [B, D, H/4, W/4]
         x = F.gelu(self._film(self.norm3(self.conv3(x)), input_ids, attention_mask))  # [B, D, H/8, W/8]
-        x = self.narrow(x + F.gelu(self.mix(x)))  # [B, channels_per_place, H/8, W/8]
-        return self.decide(x.flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+        return x, F.gelu(self.mix(x))
 
     def _film(self, x: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Scale and shift channels of x [B, D, h, w] by the mean word of each instruction."""
@@ -86,6 +104,13 @@ class SuccessClassifier(PreTrainedModel):
         sentence = (self.words(input_ids) * present).sum(1) / present.sum(1)  # [B, D]
         gain, shift = self.film(sentence)[:, :, None, None].chunk(2, dim=1)  # [B, D, 1, 1] each
         return x * (1 + gain) + shift  # type: ignore[no-any-return]
+
+
+def looking_head(width: int) -> nn.Sequential:
+    """From what a place of `width` channels shows, alone and with its neighbours, to one logit."""
+    return nn.Sequential(
+        nn.Conv2d(2 * width, LOOK_WIDTH, 3, padding=1), nn.GELU(), nn.Conv2d(LOOK_WIDTH, 1, 1)
+    )
 
 
 def register_success_classifier() -> None:

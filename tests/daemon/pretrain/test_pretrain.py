@@ -23,7 +23,7 @@ from daemon.pretrain.recording import Acting, recorded
 from daemon.pretrain.run import data_card, rates
 from daemon.progress_bar import Bars
 
-TRAINED = ("POLICY", "AUTOENCODER", "WORLD_MODEL", "CORRECTED", "JUDGE")
+TRAINED = ("POLICY", "AUTOENCODER", "WORLD_MODEL", "CORRECTED", "JUDGE", "LOOK")
 
 
 def a_clip(seed: int, *, success: bool = True, steps: int = 12, sentence: str = "open the drawer") -> Clip:
