@@ -15,7 +15,7 @@ from daemon.learning.drift import replayed
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.resumable import Resumable, every
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
-from daemon.learning.reward.looking import LookConfig, train_to_look
+from daemon.learning.reward.looking import train_to_look
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples_of, train_judge
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
@@ -160,9 +160,8 @@ def trained_judge(
         config = JudgeConfig(updates=recipe.JUDGE_UPDATES, seed=seed)
         train_judge(judge, examples, config=config, on_update=teller("judge", bars, of=config.updates))
         if marked := [thinned(clip) for clip in clips[0] if clip.subject is not None]:
-            looks = LookConfig(updates=recipe.LOOK_UPDATES, seed=seed)
-            told = teller("the judge to look", bars, of=looks.updates)
-            train_to_look(judge, marked, config=looks, on_update=told)
+            told = teller("the judge to look", bars, of=recipe.LOOK_UPDATES)
+            train_to_look(judge, marked, updates=recipe.LOOK_UPDATES, seed=seed, on_update=told)
         judge.save(file, {})
     return file
 

@@ -9,7 +9,6 @@ marks them there (`daemon/phases/clips.py`). Only the head that tells is taught:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,9 @@ from daemon.learning.errors import LearningError
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.success_classifier import STRIDE, looking_head
 
+BATCH = 96  # pictures per update
+LEARNING_RATE = 4e-3
+
 
 class NothingMarked(LearningError):
     """No clip says what its task is about."""
@@ -31,22 +33,14 @@ class NothingMarked(LearningError):
         super().__init__(f"none of {clips} clips marks its subject. Record some with `subject`.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookConfig:
-    """How a judge learns to look."""
-
-    updates: int = 1500
-    batch: int = 96
-    lr: float = 4e-3
-    seed: int = 0
-
-
 def train_to_look(
     judge: ClassifierJudge,
     clips: Sequence[Clip],
     *,
-    config: LookConfig,
+    updates: int,
+    seed: int,
     on_update: Callable[[int, dict[str, float]], None],
+    batch: int = BATCH,
 ) -> None:
     """Give the judge a head that finds subjects, and teach it on every frame of the clips that mark theirs.
 
@@ -62,19 +56,19 @@ def train_to_look(
     side = judge.image_size // STRIDE
     shares = torch.cat([shares_of(clip, side) for clip in marked])  # [M, side, side]
     instructions = [clip.instruction for clip in marked for _ in clip.frames]
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         head = looking_head(judge.model.config.width).to(judge.device)
     judge.model.look, judge.model.config.looks = head, True
 
     def loss_of_batch() -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = torch.randint(len(frames), (config.batch,), generator=generator)
+        chosen = torch.randint(len(frames), (batch,), generator=generator)
         logits = judge.share_logits(frames[chosen], [instructions[place] for place in chosen.tolist()])
         return F.binary_cross_entropy_with_logits(logits, shares[chosen].to(judge.device)), {}
 
     judge.model.eval()
-    plan = Descent(phase="looking", updates=config.updates, lr=config.lr)
+    plan = Descent(phase="looking", updates=updates, lr=LEARNING_RATE)
     descend(head, loss_of_batch, plan=plan, on_update=on_update)
 
 
