@@ -12,12 +12,11 @@ from daemon.learning.reward.success_classifier import looking_head
 from daemon.learning.world_model.latents import SUBJECT_WEIGHT
 from daemon.learning.world_model.model import nano_world_model
 from daemon.phases import collect, finetune_world_model
-from daemon.phases.clips import Shelf, emphasis_seen
+from daemon.phases.clips import emphasis_seen
 from daemon.phases.material import Material, gather, pools_of
 from daemon.spec import FinetuneSpec
-from storage.array_cache import ArrayCache
 from tests.daemon.phases.conftest import SMALL, Lab
-from tests.daemon.phases.test_learning_phases import a_clip
+from tests.daemon.phases.test_learning_phases import a_clip, shelf_of
 
 
 def looking_judge(*, sees: float = 0.0) -> ClassifierJudge:
@@ -61,10 +60,6 @@ def test_pictures_of_another_size_are_shown_to_the_judge_as_it_knows_them() -> N
 def material(lab: Lab) -> Material:
     lab.do("collect", collect.run)
     return gather(lab.context("finetune_world_model"), shelf_of(lab), size=64)
-
-
-def shelf_of(lab: Lab) -> Shelf:
-    return Shelf(blobs=lab.blobs, cache=ArrayCache(lab.folder / "cache"))
 
 
 def test_the_robots_own_episodes_are_emphasized_and_imported_ones_are_not(
