@@ -25,6 +25,8 @@ START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
 LOOK_EVERY_S = 0.05
 
+KEPT: Final = "GYMNASTD_THREADS_PER_WORKER"  # two labs side by side on two cores want a thread each
+
 Via = Literal["station", "station-callback", "autoeval-emulator"]
 COLLECT_VIA: Final[dict[Via, str]] = {
     "station": "stepped",
@@ -94,11 +96,10 @@ def server(
     announced.unlink(missing_ok=True)
     arguments = [sys.executable, "-m", "daemon.cli", *command]
     arguments += ["--port", str(port), "--announce", str(announced)]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GYMNASTD_")}
     with (lab / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             arguments,
-            env={**inherited, "OMP_WAIT_POLICY": "PASSIVE", **environment},
+            env={**inherited(os.environ), "OMP_WAIT_POLICY": "PASSIVE", **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us alone; we stop the others in order
@@ -107,6 +108,11 @@ def server(
             yield wait_for_url(process, announced)
         finally:
             stop(process)
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a server of ours is told by the environment: nothing of another lab's settings but its threads."""
+    return {key: value for key, value in environ.items() if key == KEPT or not key.startswith("GYMNASTD_")}
 
 
 def wait_for_url(process: subprocess.Popen[bytes], announced: Path) -> str:
