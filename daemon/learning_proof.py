@@ -34,8 +34,8 @@ NOTHING_LEARNED: Final[Record] = {
 CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  # the loop without its model
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
-        "collect": {"episodes_per_task": 48, "held_out_every": 4},  # with 24 a tenth more is in the noise
-        "world_model": {"updates": 100, "optimizer": "muon", "learning_rate": 1e-3},
+        "collect": {"episodes_per_task": 64, "held_out_every": 4},  # with 24 a tenth more is in the noise
+        "world_model": {"updates": 150, "optimizer": "muon", "learning_rate": 1e-3},
         "judge": {"updates": 0},  # a few dozen labels of one cell make it shy of rare successes
         "policy": {
             "updates": 15,

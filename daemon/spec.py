@@ -84,8 +84,9 @@ class FinetuneSpec(SpecModel):
     forcing: Literal["teacher", "diffusion"] = Field(
         default="teacher", description="diffusion for world models that imagine several frames at once"
     )
-    own_context: Share = Field(
-        default=0.0, description="of windows, whose context it imagines itself; with teacher forcing only"
+    balance: bool = Field(default=True, description="draw a task's successes as often as its failures")
+    grasp_share: Share = Field(
+        default=0.3, description="of windows, around a change of the gripper's command"
     )
     action_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.0, description="share of windows that are not told their actions; guidance needs it"

@@ -156,7 +156,6 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
         action_dropout=spec.action_dropout,
         lora_rank=spec.lora_rank,
         forcing=spec.forcing,
-        own_context=spec.own_context if spec.forcing == "teacher" else 0.0,  # diffusion forcing has none
         save_memory=spec.save_memory,
         seed=seed,
     )

@@ -6,15 +6,18 @@ be nothing fresh: older episodes are learned from, and the newest that were held
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
+from daemon.learning.grasps import grasps_of
 from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.world_model.latents import LatentClips
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.windows import Pool
 from daemon.phases.clips import Shelf, load_clips, load_latents
@@ -27,6 +30,8 @@ from storage.tables import EpisodeRow
 OLDER_EPISODES = 200  # newest episodes of the lineage's earlier iterations, mixed in against forgetting
 BASE_EPISODES = 400  # newest episodes that were brought in from outside
 OLDER_HELD_OUT = 64  # newest held-out episodes of earlier iterations that the gate looks at
+MOST_ODDS = 4.0  # of the seldom outcome of a task
+ROOM = 3  # frames by which a window may be shifted around a grasp
 MOST_FRESH = 100_000  # episodes of one iteration: all of them
 
 
@@ -135,13 +140,44 @@ def pools_of(
         judge: tells where the robot's own pictures show what an episode is about.
     """
 
-    def pool(name: str, part: Episodes, *, share: float, **rest: float | None) -> Pool:
-        looks = None if name == "base" else judge  # of others' pictures and sentences it knows nothing
-        clips = load_latents(world_model, shelf, clips=part.clips, rows=part.rows, judge=looks)
-        return Pool(name=name, clips=clips, share=share, **rest)
+    def latents(part: Episodes, *, judge: ClassifierJudge | None) -> LatentClips:
+        found = load_latents(world_model, shelf, clips=part.clips, rows=part.rows, judge=judge)
+        odds = even_odds(part.clips) if spec.balance else [1.0] * len(part)
+        return LatentClips(
+            tuple(replace(clip, odds=own) for clip, own in zip(found.clips, odds, strict=True))
+        )
 
+    fresh, older = latents(material.fresh, judge=judge), latents(material.older, judge=judge)
+    base = latents(material.base, judge=None)  # of others' pictures and sentences a judge knows nothing
+    frames = (spec.frames or int(world_model.transformer.config.max_frames)) + ROOM
+    grasps = grasps_of(fresh + older, [*material.fresh.clips, *material.older.clips], frames=frames)
+    whole = 1 - spec.grasp_share if len(grasps) else 1.0
     return [
-        pool("fresh", material.fresh, share=spec.fresh_share, samples_per_insert=spec.samples_per_insert),
-        pool("older", material.older, share=spec.older_share, half_life=spec.older_half_life),
-        pool("base", material.base, share=spec.base_share),
+        Pool(
+            name="fresh",
+            clips=fresh,
+            share=whole * spec.fresh_share,
+            samples_per_insert=spec.samples_per_insert,
+        ),
+        Pool(name="older", clips=older, share=whole * spec.older_share, half_life=spec.older_half_life),
+        Pool(name="base", clips=base, share=whole * spec.base_share),
+        Pool(name="grasps", clips=grasps, share=spec.grasp_share * (spec.fresh_share + spec.older_share)),
     ]
+
+
+def even_odds(clips: Sequence[Clip]) -> list[float]:
+    """How much likelier each clip is to be drawn, so that successes and failures of its task weigh the same.
+
+    A world model that saw a task fail three times in four imagines that it fails where it cannot tell. Clips
+    without a label, and those of tasks that only succeeded or only failed, stay as they are; what happened
+    once in a hundred times is not shown again and again either.
+    """
+    ends = Counter((clip.instruction, clip.success) for clip in clips)
+
+    def odds(clip: Clip) -> float:
+        same, other = ends[clip.instruction, clip.success], 0
+        if clip.success is not None:
+            other = ends[clip.instruction, not clip.success]
+        return min(MOST_ODDS, (same + other) / (2 * same)) if other else 1.0
+
+    return [odds(clip) for clip in clips]

@@ -12,6 +12,7 @@ from daemon.learning.augment import Augmentation
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_precision
 from daemon.learning.drift import replayed
+from daemon.learning.grasps import grasps_of
 from daemon.learning.policy.policy import new_policy
 from daemon.learning.resumable import Resumable, every
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge, new_judge
@@ -26,7 +27,6 @@ from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.ghosts import ghosts_of, lost
-from daemon.pretrain.grasps import grasps_of
 from daemon.progress_bar import Bars
 from robot_bridge.drivers.tasks import task_of
 

@@ -30,6 +30,7 @@ class LatentClip:
         actions: float32 [T, 10].
         path: sum of the episode's moves before the first of these actions, float32 [6]; zeros for whole ones.
         emphasis: what an error at each place costs more than elsewhere, [T + 1, h, w]; None: nothing more.
+        odds: how much likelier its windows are drawn than others'.
     """
 
     latents: Tensor
@@ -37,6 +38,7 @@ class LatentClip:
     episode_id: str
     path: Tensor = field(default_factory=lambda: torch.zeros(PATH_DIM))
     emphasis: Tensor | None = None
+    odds: float = 1.0
 
     @cached_property
     def _paths(self) -> Tensor:

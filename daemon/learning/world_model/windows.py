@@ -73,9 +73,7 @@ class WindowSource:
         self.frames = frames
         self.counts = divided(batch, [pool.share for pool in self.pools])
         self.generator = torch.Generator().manual_seed(seed)
-        self._weights = [
-            None if p.half_life is None else _recency(len(p.clips), p.half_life) for p in self.pools
-        ]
+        self._weights = [_weights(pool) for pool in self.pools]
 
     @property
     def clips(self) -> LatentClips:
@@ -123,6 +121,14 @@ def divided(count: int, shares: Sequence[float]) -> list[int]:
     for place in by_remainder[: count - sum(parts)]:
         parts[place] += 1
     return parts
+
+
+def _weights(pool: Pool) -> Tensor | None:
+    """How much likelier the windows of each clip are than others'; None: all alike."""
+    odds = torch.tensor([clip.odds for clip in pool.clips.clips], dtype=torch.float64)
+    if pool.half_life is not None:
+        return odds * _recency(len(odds), pool.half_life)
+    return None if bool((odds == 1).all()) else odds
 
 
 def _recency(count: int, half_life: float) -> Tensor:

@@ -73,6 +73,7 @@ def test_the_robots_own_episodes_are_emphasized_and_imported_ones_are_not(
     emphasized = {pool.name: [clip.emphasis is not None for clip in pool.clips.clips] for pool in pools}
     count = len(material.fresh)
     assert count > 0
+    assert emphasized.pop("grasps") == [True] * len(pools[-1].clips)
     assert emphasized == {"fresh": [True] * count, "older": [True] * count, "base": [False] * count}
 
 

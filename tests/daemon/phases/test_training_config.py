@@ -27,13 +27,3 @@ def test_a_window_is_as_long_as_the_world_model_attends_unless_the_spec_says_so(
     asked: dict[str, int], frames: int
 ):
     assert config_of(**asked).frames == frames
-
-
-@pytest.mark.parametrize(
-    ("asked", "share"),
-    [({}, 0.0), ({"own_context": 0.25}, 0.25), ({"own_context": 0.25, "forcing": "diffusion"}, 0.0)],
-)
-def test_windows_show_the_model_its_own_frames_where_asked_unless_its_forcing_has_no_context(
-    asked: dict[str, Any], share: float
-):
-    assert config_of(**asked).own_context == share

@@ -19,15 +19,16 @@ APART = 5  # steps between two changes that count as two
 GRIPPER, HALF_OPEN = 6, 0.5  # its place in an action, and the command between closed and open
 
 
-def grasps_of(latents: LatentClips, clips: Sequence[Clip]) -> LatentClips:
+def grasps_of(latents: LatentClips, clips: Sequence[Clip], *, frames: int = FRAMES) -> LatentClips:
     """Parts of encoded episodes around every change of the gripper's command.
 
     Args:
         latents: of these clips, in the same order.
+        frames: of each part, or as many as there are.
     """
     return LatentClips(
         tuple(
-            _part(encoded, step)
+            _part(encoded, step, frames=frames)
             for encoded, clip in zip(latents.clips, clips, strict=True)
             for step in changes(clip.actions[:, GRIPPER])
         )
@@ -45,8 +46,7 @@ def changes(gripper: torch.Tensor) -> list[int]:
     return found
 
 
-def _part(clip: LatentClip, step: int) -> LatentClip:
-    """FRAMES frames around a step, moved inwards at the ends of an episode."""
-    frames = len(clip.latents)
-    end = min(frames, max(0, step - BEFORE) + FRAMES)
-    return clip.part(max(0, end - FRAMES), end)
+def _part(clip: LatentClip, step: int, *, frames: int) -> LatentClip:
+    """So many frames around a step, moved inwards at the ends of an episode."""
+    end = min(len(clip.latents), max(0, step - BEFORE) + frames)
+    return clip.part(max(0, end - frames), end)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from daemon.learning.batch import Clip
+from daemon.learning.grasps import BEFORE, FRAMES, changes, grasps_of
 from daemon.learning.world_model.latents import LatentClip, LatentClips
-from daemon.pretrain.grasps import BEFORE, FRAMES, changes, grasps_of
 
 OPEN, CLOSED = 1.0, 0.0
 
