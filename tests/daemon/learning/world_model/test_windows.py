@@ -94,6 +94,20 @@ def test_a_clip_one_half_life_older_is_drawn_half_as_often():
         assert drawn[name] / 7000 == pytest.approx(0.5**age / 1.75, abs=0.02)
 
 
+def test_a_clip_of_greater_odds_is_drawn_as_much_more_often_and_its_parts_too():
+    likely = replace(numbered("likely", frames=9), odds=3.0)
+    found = source(pool(likely, numbered("other")), batch=4000)
+    assert Counter(found.draw().episode_ids)["likely"] / 4000 == pytest.approx(3 / 4, abs=0.02)
+    found = source(pool(likely.part(2, 8), numbered("other", frames=6)), batch=4000)
+    assert Counter(found.draw().episode_ids)["likely"] / 4000 == pytest.approx(3 / 4, abs=0.02)
+
+
+def test_odds_and_age_are_multiplied():
+    clips = replace(numbered("old"), odds=4.0), numbered("new")
+    drawn = Counter(source(pool(*clips, half_life=1.0), batch=4000).draw().episode_ids)
+    assert drawn["old"] / 4000 == pytest.approx(2 / 3, abs=0.02)
+
+
 def test_a_window_holds_consecutive_frames_and_the_actions_between_them():
     for half_life in (None, 2.0):
         windows = source(
