@@ -33,10 +33,13 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None but this: the daemons that long tests start share two cores with another test."""
     for name in list(os.environ):
         if name.startswith("GYMNASTD_"):
             monkeypatch.delenv(name)
+    if request.node.get_closest_marker("slow"):
+        monkeypatch.setenv("GYMNASTD_THREADS_PER_WORKER", "1")
 
 
 @pytest.fixture
