@@ -27,11 +27,11 @@ from daemon.learning.reward.training import train_judge
 from daemon.learning.trust import Trust, measure_trust
 from daemon.learning.world_model.latents import LatentClips, encode_clips
 from daemon.learning.world_model.model import WorldModel
-from daemon.learning.world_model.windows import Pool
 from daemon.phases.checkpoints import ASSETS
 from daemon.phases.clips import emphasis_seen
 from daemon.phases.finetune_world_model import training_config
 from daemon.phases.judging import judge_config, last_frames
+from daemon.phases.material import Encoded, mixture
 from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.recipe import TASKS
@@ -95,14 +95,11 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
         replace(latents, emphasis=emphasis_seen(bench.judge, clip, grid=latents.latents.shape[-1]))
         for latents, clip in zip(encode_clips(bench.world_model, clips).clips, clips, strict=True)
     ]
-    fresh = Pool(
-        name="fresh",
-        clips=LatentClips(tuple(encoded)),
-        samples_per_insert=spec.world_model.samples_per_insert,
-    )
+    none: Encoded = LatentClips(), ()
+    fresh: Encoded = LatentClips(tuple(encoded)), clips
     done = finetune_world_model(
         bench.world_model,
-        [fresh],
+        mixture(fresh, none, none, spec=spec.world_model, window=frames),
         config=training_config(spec.world_model, seed=spec.seed, frames=frames),
         on_update=lambda *_: None,
         mixing=spec.world_model.mixing,

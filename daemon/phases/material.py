@@ -34,6 +34,8 @@ MOST_ODDS = 4.0  # of the seldom outcome of a task
 ROOM = 3  # frames by which a window may be shifted around a grasp
 MOST_FRESH = 100_000  # episodes of one iteration: all of them
 
+Encoded = tuple[LatentClips, Sequence[Clip]]  # the same episodes twice, in the same order
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episodes:
@@ -140,29 +142,45 @@ def pools_of(
         judge: tells where the robot's own pictures show what an episode is about.
     """
 
-    def latents(part: Episodes, *, judge: ClassifierJudge | None) -> LatentClips:
-        found = load_latents(world_model, shelf, clips=part.clips, rows=part.rows, judge=judge)
-        odds = even_odds(part.clips) if spec.balance else [1.0] * len(part)
-        return LatentClips(
-            tuple(replace(clip, odds=own) for clip, own in zip(found.clips, odds, strict=True))
-        )
+    def encoded(part: Episodes, *, judge: ClassifierJudge | None) -> Encoded:
+        return load_latents(world_model, shelf, clips=part.clips, rows=part.rows, judge=judge), part.clips
 
-    fresh, older = latents(material.fresh, judge=judge), latents(material.older, judge=judge)
-    base = latents(material.base, judge=None)  # of others' pictures and sentences a judge knows nothing
-    frames = (spec.frames or int(world_model.transformer.config.max_frames)) + ROOM
-    grasps = grasps_of(fresh + older, [*material.fresh.clips, *material.older.clips], frames=frames)
+    return mixture(
+        encoded(material.fresh, judge=judge),
+        encoded(material.older, judge=judge),
+        encoded(material.base, judge=None),  # of others' pictures and sentences a judge knows nothing
+        spec=spec,
+        window=spec.frames or int(world_model.transformer.config.max_frames),
+    )
+
+
+def mixture(fresh: Encoded, older: Encoded, base: Encoded, *, spec: FinetuneSpec, window: int) -> list[Pool]:
+    """The pools of encoded episodes, and of the moments at which the robot's own gripper moved.
+
+    Args:
+        window: frames of what will be drawn.
+    """
+    own = evened(fresh, spec=spec), evened(older, spec=spec)
+    wanted = (own[0], fresh, spec.fresh_share), (own[1], older, spec.older_share)
+    moved = [grasps_of(latents, part[1], frames=window + ROOM) for latents, part, share in wanted if share]
+    grasps = sum(moved, LatentClips())
     whole = 1 - spec.grasp_share if len(grasps) else 1.0
+    shares = [whole * share for share in (spec.fresh_share, spec.older_share, spec.base_share)]
+    of_grasps = spec.grasp_share * (spec.fresh_share + spec.older_share)
     return [
-        Pool(
-            name="fresh",
-            clips=fresh,
-            share=whole * spec.fresh_share,
-            samples_per_insert=spec.samples_per_insert,
-        ),
-        Pool(name="older", clips=older, share=whole * spec.older_share, half_life=spec.older_half_life),
-        Pool(name="base", clips=base, share=whole * spec.base_share),
-        Pool(name="grasps", clips=grasps, share=spec.grasp_share * (spec.fresh_share + spec.older_share)),
+        Pool(name="fresh", clips=own[0], share=shares[0], samples_per_insert=spec.samples_per_insert),
+        Pool(name="older", clips=own[1], share=shares[1], half_life=spec.older_half_life),
+        Pool(name="base", clips=evened(base, spec=spec), share=shares[2]),
+        Pool(name="grasps", clips=grasps, share=of_grasps),
     ]
+
+
+def evened(part: Encoded, *, spec: FinetuneSpec) -> LatentClips:
+    """The latents, with the odds that the spec wants them drawn by."""
+    if not spec.balance:
+        return part[0]
+    pairs = zip(part[0].clips, even_odds(part[1]), strict=True)
+    return LatentClips(tuple(replace(latents, odds=odds) for latents, odds in pairs))
 
 
 def even_odds(clips: Sequence[Clip]) -> list[float]:

@@ -90,6 +90,15 @@ def test_moves_of_the_gripper_have_their_share_of_the_windows(
     assert [found[name].share for name in ("fresh", "older", "base", "grasps")] == [0.375, 0.375, 0, 0.25]
 
 
+def test_grasps_of_episodes_that_are_not_to_be_learned_from_are_not_either(
+    lab: Lab, material: Material, world_model: WorldModel
+) -> None:
+    moved = with_gripper(material.fresh, moved_at=3)
+    material = replace(material, fresh=moved, older=moved)
+    found = pools(world_model, lab, material, older_share=0.0)
+    assert len(found["grasps"].clips) == len(moved)
+
+
 def test_where_no_gripper_moves_the_episodes_have_all_windows(
     lab: Lab, material: Material, world_model: WorldModel
 ) -> None:
