@@ -85,9 +85,7 @@ class FinetuneSpec(SpecModel):
         default="teacher", description="diffusion for world models that imagine several frames at once"
     )
     balance: bool = Field(default=True, description="draw a task's successes as often as its failures")
-    grasp_share: Share = Field(
-        default=0.3, description="of windows, around a change of the gripper's command"
-    )
+    grasp_share: Share = Field(default=0.3, description="of windows, around moves of the gripper")
     action_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.0, description="share of windows that are not told their actions; guidance needs it"
     )
