@@ -34,6 +34,7 @@ Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Share
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 class SpecModel(BaseModel):
@@ -213,12 +214,9 @@ class UpdateSpec(SpecModel):
     ratio_of: Literal["token", "chunk"] = Field(
         default="token", description="chunk: one ratio, the geometric mean, for all tokens of a decision"
     )
-    kl: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.0, description="weight of the divergence from the policy that the updates began with"
-    )
-    imitation: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.0, description="weight of imitating real episodes that succeeded, so that none is unlearned"
-    )
+    kl: Weight = Field(default=0.0, description="of leaving the policy that the updates began with")
+    imitation: Weight = Field(default=0.0, description="of imitating real successes, lest they be unlearned")
+    anchor: Weight = Field(default=1.0, description="of acting as before at tasks that an update leaves out")
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     start_images: bool = Field(default=False, description="start also from the pictures of /v1/start-images")
     common_noise: bool = Field(

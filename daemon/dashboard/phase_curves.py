@@ -11,7 +11,7 @@ from storage.tables import PhaseRunRow
 MOST_CURVES = 12  # of one phase
 TELLING = (
     "imagined_success", "loss", "approx_kl", "clip_fraction", "entropy", "grad_norm",
-    "informative_share", "known_share", "kl", "imitation", "judge_loss", "judge_accuracy",
+    "informative_share", "known_share", "kl", "imitation", "anchor", "judge_loss", "judge_accuracy",
 )  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 The loss is GRPO's; the divergence from the policy that the updates began with may be added, and so may the
 imitation of real episodes that succeeded: what holds on the robot is then not given up for what holds in
-imagination alone. Nothing here imagines or judges.
+imagination alone. Tasks that are not imagined share the network with those that are, so on their real
+frames the policy is held to what it did. Nothing here imagines or judges.
 
-Source: Oh et al. 2018 (arXiv:1806.05635) for imitating one's own successes.
+Source: Oh et al. 2018 (arXiv:1806.05635) for imitating one's own successes; Li and Hoiem 2016
+(arXiv:1606.09282) equation 1 for holding a network to its former answers on tasks that are not learned.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from daemon.learning.policy_progress import UpdateProgress
 from daemon.learning.sft import Demonstrations, demonstrations_of, imitation
 
 IMITATED = 64  # steps of real successes beside each minibatch
+ANCHORED = 64  # steps of real episodes of the tasks that are not imagined, likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class PolicyUpdateConfig:
         minibatch: decisions (chunks) per optimizer step.
         kl: weight of the divergence from the policy that the updates began with; 0 leaves it out.
         imitation: weight of the cross-entropy, nats per token, of the arena's `proven` episodes.
+        anchor: weight of the divergence, nats per token, on frames of the arena's `anchored` episodes.
         max_approx_kl: nats per token; past it the remaining passes over a batch are skipped.
     """
 
@@ -68,6 +72,7 @@ class PolicyUpdateConfig:
     ratio_of: RatioOf = "token"
     kl: float = 0.0
     imitation: float = 0.0
+    anchor: float = 0.0
     epochs: int = 2
     minibatch: int = 256
     success_low: float = LOWEST_MEAN
@@ -96,11 +101,15 @@ class Learner:
         *,
         config: PolicyUpdateConfig,
         proven: Sequence[Clip],
+        anchored: Sequence[Clip] = (),
     ) -> None:
         self._policy, self._progress, self._config = policy, progress, config
         self._reference: Policy | None = None
         self._proven: Demonstrations | None = None
-        if config.kl:
+        self._anchored: Demonstrations | None = None
+        if config.anchor and anchored:
+            self._anchored = demonstrations_of(policy, anchored)
+        if config.kl or self._anchored is not None:
             self._reference = policy.frozen_copy()
         if config.imitation and proven:
             self._proven = demonstrations_of(policy, proven)
@@ -131,17 +140,10 @@ class Learner:
             clip=config.clip,
             ratio_of=config.ratio_of,
         )
-        loss, measured = result.loss, {}
-        if self._reference is not None:
-            with torch.no_grad():
-                stayed = self._reference.log_probs(
-                    batch.images, batch.instructions, batch.tokens, temperature=config.temperature
-                )
-            measured["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
-            loss = loss + config.kl * measured["kl"]
-        if self._proven is not None:
-            measured["imitation"] = self._imitated(self._proven)
-            loss = loss + config.imitation * measured["imitation"]
+        loss = result.loss
+        measured = self._beside(batch, log_probs, valid=valid)
+        for name, value in measured.items():
+            loss = loss + getattr(config, name) * value
         self._progress.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
@@ -155,6 +157,32 @@ class Learner:
             "grad_norm": norm,
         }
         return {name: float(value.detach()) for name, value in measured.items()}
+
+    def _beside(
+        self, batch: Decisions, log_probs: torch.Tensor, *, valid: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What is added to GRPO's loss, each by its weight in the config, under the name of that weight."""
+        measured: dict[str, torch.Tensor] = {}
+        if self._reference is not None and self._config.kl:
+            with torch.no_grad():
+                stayed = self._reference.log_probs(
+                    batch.images, batch.instructions, batch.tokens, temperature=self._config.temperature
+                )
+            measured["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
+        if self._reference is not None and self._anchored is not None:
+            measured["anchor"] = self._moved(self._reference, self._anchored)
+        if self._proven is not None:
+            measured["imitation"] = self._imitated(self._proven)
+        return measured
+
+    def _moved(self, reference: Policy, anchored: Demonstrations) -> torch.Tensor:
+        """KL(reference, policy) on some frames, mean of the tokens."""
+        chosen = anchored.draw(ANCHORED, generator=self._progress.generator)
+        images, asked = anchored.frames[chosen], [anchored.instructions[i] for i in chosen.tolist()]
+        with torch.no_grad():
+            before = reference.logits(images, asked).log_softmax(dim=-1)  # [B, L, A, bins]
+        now = self._policy.logits(images, asked).log_softmax(dim=-1)
+        return (before.exp() * (before - now)).sum(dim=-1).mean()
 
     def _imitated(self, proven: Demonstrations) -> torch.Tensor:
         generator = self._progress.generator

@@ -41,12 +41,14 @@ class Arena:
 
     Attributes:
         proven: real episodes that succeeded, worth imitating; of this policy or of its relatives.
+        anchored: real episodes of tasks that are not imagined: in their frames the policy acts as before.
     """
 
     env: Env
     judge: Judge
     starts: Starts
     proven: Sequence[Clip] = ()
+    anchored: Sequence[Clip] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +90,14 @@ def update_policy(
         GroupTooSmall: the group size is below 2.
         NonFiniteLoss: loss or gradient is NaN or infinite; weights are those before that optimizer step.
         BadTensor: environment, judge and policy do not fit each other.
-        ClipInvalid: a proven episode breaks its contract.
+        ClipInvalid: a proven or anchored episode breaks its contract.
         CheckpointUnreadable: there is a state, and it is of other updates.
     """
     generator = torch.Generator().manual_seed(config.seed)
     draws = StartDraws(arena.starts.instructions, generator=generator, by_promise=config.by_promise)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0)
     progress = UpdateProgress(policy.model, optimizer, generator=generator, draws=draws)
-    learner = Learner(policy, progress, config=config, proven=arena.proven)
+    learner = Learner(policy, progress, config=config, proven=arena.proven, anchored=arena.anchored)
     if resumable is not None:
         resumable.restore(progress)
     while progress.update <= config.updates:

@@ -65,16 +65,18 @@ def run(context: PhaseContext) -> Outcome:
     own = brought(context, size=world_model.image_size, without=left_out)
     starts, tasks, begun_from = all_starts(context, own, size=world_model.image_size, without=left_out)
     proven, imitated = proven_episodes(context, size=policy.image_size)
+    anchored, held = anchored_episodes(context, left_out, size=policy.image_size)
     trusted = {"imagined_steps": horizon, "tasks_left_out": left_out}
     more = {"trusted": trusted, **({"start_images": own.entries} if own.rows else {})}
-    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated], more=more)
+    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held], more=more)
     write_manifest(context, read)
     done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
     if starts is None:
         log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
         return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    arena = Arena(env=env, judge=judge_for(context, judge, waiting_at=0.5), starts=starts, proven=proven)
+    asked = judge_for(context, judge, waiting_at=0.5)
+    arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored)
     inputs = {kind: row.sha256 for kind, row in rows.items()}
     if own.rows:
         inputs["start_images"] = " ".join(row.id for row in own.rows)
@@ -195,6 +197,26 @@ def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], li
         return load_clips(session, shelf, rows, size=size), episode_entries(session, {"proven": rows})
 
 
+def anchored_episodes(
+    context: PhaseContext, left_out: Collection[str], *, size: int
+) -> tuple[list[Clip], list[dict[str, Any]]]:
+    """The newest real episodes of the tasks that are left out, however they ended, and the same as a manifest
+    names them: what is not imagined would be unlearned on the way.
+
+    Empty where no task is left out, or the spec lets them go.
+
+    Raises:
+        StorageError, ClipInvalid: an episode is damaged.
+    """
+    if not left_out or not context.spec.policy.anchor:
+        return [], []
+    query = earlier(context, at_most=IMITABLE, tasks=tuple(sorted(left_out)))
+    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
+    with context.database.read() as session:
+        rows = replay.select(session, query)
+        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"anchored": rows})
+
+
 def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
     """This iteration's training episodes; where it does not collect and has none, the newest earlier ones."""
     here = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
@@ -204,10 +226,12 @@ def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
     return replay.select(session, earlier(context, at_most=OLDER_EPISODES))
 
 
-def earlier(context: PhaseContext, *, at_most: int) -> replay.EpisodeQuery:
-    """The newest training episodes that the lineage has collected of the spec's tasks."""
-    of, tasks = context.spec.lineage, context.spec.tasks
-    return replay.EpisodeQuery(origin="collect", lineage=of, tasks=tasks, held_out=False, limit=at_most)
+def earlier(
+    context: PhaseContext, *, at_most: int, tasks: tuple[str, ...] | None = None
+) -> replay.EpisodeQuery:
+    """The newest training episodes that the lineage has collected of these tasks, or of the spec's."""
+    of, wanted = context.spec.lineage, tasks or context.spec.tasks
+    return replay.EpisodeQuery(origin="collect", lineage=of, tasks=wanted, held_out=False, limit=at_most)
 
 
 def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:
@@ -229,6 +253,7 @@ def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateC
         ratio_of=spec.ratio_of,
         kl=spec.kl,
         imitation=spec.imitation,
+        anchor=spec.anchor,
         epochs=spec.epochs,
         seed=context.spec.seed,
     )

@@ -48,14 +48,17 @@ def learned(
     *,
     proven: tuple[Clip, ...] = (),
     imitation: float = 0.0,
+    anchored: tuple[Clip, ...] = (),
+    anchor: float = 0.0,
     epochs: int = 10,
 ) -> list[dict[str, float]]:
-    config = PolicyUpdateConfig(imitation=imitation, lr=1e-3, epochs=epochs, max_approx_kl=1e9)
+    config = PolicyUpdateConfig(imitation=imitation, anchor=anchor, lr=1e-3, epochs=epochs, max_approx_kl=1e9)
     generator = torch.Generator().manual_seed(0)
     draws = StartDraws((SENTENCES[0],), generator=generator, by_promise=False)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0)
     progress = UpdateProgress(policy.model, optimizer, generator=generator, draws=draws)
-    return Learner(policy, progress, config=config, proven=proven).learn(decisions)
+    learner = Learner(policy, progress, config=config, proven=proven, anchored=anchored)
+    return learner.learn(decisions)
 
 
 def a_policy() -> Policy:
@@ -80,13 +83,48 @@ def test_what_really_succeeded_becomes_likelier_while_imagination_speaks_of_some
     assert steps[-1]["imitation"] < steps[0]["imitation"]
 
 
+def moved(policy: Policy, clip: Clip) -> float:
+    """Mean KL(the policy that all of these begin with, the policy) of the tokens on the frames of a clip."""
+    shown = demonstrations_of(policy, [clip])
+    with torch.no_grad():
+        before = a_policy().logits(shown.frames, shown.instructions).log_softmax(-1)
+        now = policy.logits(shown.frames, shown.instructions).log_softmax(-1)
+    return float((before.exp() * (before - now)).sum(-1).mean())
+
+
+def test_what_is_not_imagined_stays_as_it_was_and_what_is_goes_on_learning() -> None:
+    elsewhere, imagined = a_clip(), a_clip(SENTENCES[1], seed=1)
+    free, held = a_policy(), a_policy()
+    decisions = decisions_against(free, imagined)
+    learned(free, decisions)
+    steps = learned(held, decisions, anchored=(elsewhere,), anchor=10.0)
+    assert moved(held, elsewhere) < moved(free, elsewhere) / 5
+    assert moved(held, imagined) > 2 * moved(held, elsewhere)
+    assert steps[0]["anchor"] == pytest.approx(0, abs=1e-6), "nothing has moved yet"
+    assert all(step["anchor"] > 0 for step in steps[1:])
+
+
+def test_the_anchor_is_the_divergence_from_the_policy_that_the_updates_began_with() -> None:
+    elsewhere = a_clip()
+    policy = a_policy()
+    learned(policy, decisions_against(policy, a_clip(SENTENCES[1], seed=1)), epochs=1)
+    begun = moved(policy, elsewhere)
+    assert begun > 0
+    again = learned(policy, decisions_against(policy, elsewhere), anchored=(elsewhere,), anchor=1.0, epochs=1)
+    assert again[0]["anchor"] == pytest.approx(0, abs=1e-6), "of these updates, not of those before"
+
+
 def test_a_weight_of_zero_and_an_empty_shelf_change_nothing() -> None:
-    ways = [{"proven": (a_clip(),), "imitation": 0.0}, {"proven": (), "imitation": 5.0}, {}]
+    ways = [
+        {"proven": (a_clip(),), "imitation": 0.0, "anchored": (a_clip(),), "anchor": 0.0},
+        {"proven": (), "imitation": 5.0, "anchored": (), "anchor": 5.0},
+        {},
+    ]
     weights = []
     for way in ways:
         policy = a_policy()
         steps = learned(policy, decisions_against(policy, a_clip(seed=1)), **way)
-        assert all("imitation" not in step for step in steps)
+        assert all(name not in step for step in steps for name in ("imitation", "anchor"))
         weights.append(torch.cat([value.flatten() for value in policy.model.state_dict().values()]))
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[1], weights[2])

@@ -176,6 +176,28 @@ def test_rollouts_start_only_at_trusted_tasks(finetuned: Lab) -> None:
     assert set(outcome["tasks_left_out"]) == {"open_drawer"}
 
 
+def test_a_task_that_is_left_out_is_held_where_it_is_by_its_real_episodes(finetuned: Lab) -> None:
+    overwrite(finetuned, {"open_drawer": outcomes(0, 20), "close_drawer": outcomes(20, 0)})
+    context = finetuned.context("update_policy")
+    clips, named = update_policy.anchored_episodes(context, {"open_drawer"}, size=64)
+    with finetuned.database.read() as session:
+        query = replay.EpisodeQuery(tasks=("open_drawer",), held_out=False)
+        stored = [row.id for row in replay.select(session, query)]
+    assert [clip.episode_id for clip in clips] == [entry["id"] for entry in named] == stored != []
+    assert {entry["use"] for entry in named} == {"anchored"}
+    update_policy.run(context)
+    assert any("anchor" in moment for moment in finetuned.moments)
+
+
+@pytest.mark.parametrize(("anchor", "left_out"), [(0.0, {"open_drawer"}), (1.0, set())])
+def test_nothing_is_held_where_nothing_is_left_out_or_the_spec_lets_it_go(
+    lab: Lab, anchor: float, left_out: set[str]
+) -> None:
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "anchor": anchor}})
+    lab.do("collect", collect.run)
+    assert update_policy.anchored_episodes(lab.context("update_policy"), left_out, size=64) == ([], [])
+
+
 def test_where_no_task_is_trusted_the_policy_stays_as_it_is(finetuned: Lab) -> None:
     overwrite(finetuned, {task: outcomes(0, 20) for task in ("open_drawer", "close_drawer")})
     outcome = finetuned.do("update_policy", update_policy.run)
