@@ -88,16 +88,13 @@ def run(context: PhaseContext) -> Outcome:
     if report.optimizer_steps:  # what is still the champion need not be tried against it
         made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
     state.file.unlink(missing_ok=True)
-    return {
-        **done,
-        "imagined_success": rates(imagined),
-        "made": made,
-        "updates": report.updates,
-        "optimizer_steps": report.optimizer_steps,
-        "known_share": report.known_share,
-        "informative_share": report.informative_share,
-        "wasted_rollouts": report.wasted_rollouts,
-    }
+    return {**done, "imagined_success": rates(imagined), "made": made, **shares_of(report)}
+
+
+def shares_of(report: PolicyUpdateReport) -> dict[str, Any]:
+    """What all updates together did, as the record holds it."""
+    told = ("updates", "optimizer_steps", "known_share", "informative_share", "wasted_rollouts")
+    return {name: getattr(report, name) for name in told}
 
 
 def load(

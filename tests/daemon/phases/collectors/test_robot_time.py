@@ -231,7 +231,7 @@ def test_a_robot_rests_after_what_it_has_recorded(cell: Watched) -> None:
     cell.at = datetime.now(UTC)  # the station has no other clock
     cell.collect()
     cell.at = max(row.ended_at for row in cell.rows())
-    cell.with_hours({"rest": {"after_minutes": 0.001, "minutes": 10}})
+    cell.with_hours({"rest": {"after_minutes": 1e-6, "minutes": 10}})  # however fast this machine is
     found = RobotTime(cell.sink, "cell").closed()
     assert found is not None
     assert found.until == cell.at + timedelta(minutes=10)
