@@ -164,14 +164,14 @@ def mixture(fresh: Encoded, older: Encoded, base: Encoded, *, spec: FinetuneSpec
     wanted = (own[0], fresh, spec.fresh_share), (own[1], older, spec.older_share)
     moved = [grasps_of(latents, part[1], frames=window + ROOM) for latents, part, share in wanted if share]
     grasps = sum(moved, LatentClips())
-    whole = 1 - spec.grasp_share if len(grasps) else 1.0
-    shares = [whole * share for share in (spec.fresh_share, spec.older_share, spec.base_share)]
-    of_grasps = spec.grasp_share * (spec.fresh_share + spec.older_share)
+    shares = spec.fresh_share, spec.older_share, spec.base_share
+    of_grasps = spec.grasp_share if len(grasps) else 0.0
+    whole = 1 - of_grasps
     return [
-        Pool(name="fresh", clips=own[0], share=shares[0], samples_per_insert=spec.samples_per_insert),
-        Pool(name="older", clips=own[1], share=shares[1], half_life=spec.older_half_life),
-        Pool(name="base", clips=evened(base, spec=spec), share=shares[2]),
-        Pool(name="grasps", clips=grasps, share=of_grasps),
+        Pool(name="fresh", clips=own[0], share=whole * shares[0], samples_per_insert=spec.samples_per_insert),
+        Pool(name="older", clips=own[1], share=whole * shares[1], half_life=spec.older_half_life),
+        Pool(name="base", clips=evened(base, spec=spec), share=whole * shares[2]),
+        Pool(name="grasps", clips=grasps, share=of_grasps * sum(shares)),
     ]
 
 

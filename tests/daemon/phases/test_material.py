@@ -90,6 +90,17 @@ def test_moves_of_the_gripper_have_their_share_of_the_windows(
     assert [found[name].share for name in ("fresh", "older", "base", "grasps")] == [0.375, 0.375, 0, 0.25]
 
 
+def test_it_is_a_share_of_all_windows_also_where_others_pictures_are_learned_from(
+    lab: Lab, material: Material, world_model: WorldModel
+) -> None:
+    moved = with_gripper(material.fresh, moved_at=3)
+    material = replace(material, fresh=moved, older=moved)
+    asked = {"grasp_share": 0.2, "fresh_share": 0.5, "older_share": 0.25, "base_share": 0.25}
+    found = pools(world_model, lab, material, **asked)
+    shares = [found[name].share for name in ("fresh", "older", "base", "grasps")]
+    assert shares == pytest.approx([0.4, 0.2, 0.2, 0.2])
+
+
 def test_grasps_of_episodes_that_are_not_to_be_learned_from_are_not_either(
     lab: Lab, material: Material, world_model: WorldModel
 ) -> None:
