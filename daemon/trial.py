@@ -115,6 +115,8 @@ def decide(evidence: Evidence, thresholds: Thresholds, *, spent: bool) -> Decisi
     Returns:
         The decision, or None: go on.
     """
+    if not evidence.tasks:  # nobody has judged an episode of both yet: that is no verdict
+        return "undecided" if spent else None
     better = evidence.better()
     early = evidence.fewest >= FEWEST
     worse_somewhere = any(evidence.better_at(task) <= 1 - WORSE_TASK for task in evidence.tasks)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from urllib3.exceptions import MaxRetryError
 
 from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
+from robot_bridge.deadline import BoundedAdapter, Until
 
 CONNECT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024  # of an answer
@@ -26,11 +28,14 @@ BUSY = 429
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The texts of all choices, and what they cost in tokens (0 where the endpoint does not say)."""
+    """The texts of all choices.
+
+    Attributes:
+        tokens: that the question and the answers had; None where the endpoint does not say.
+    """
 
     texts: tuple[str, ...]
-    prompt_tokens: int
-    completion_tokens: int
+    tokens: tuple[int, int] | None
 
 
 class ChatEndpoint:
@@ -55,9 +60,10 @@ class ChatEndpoint:
             JudgeRefused: it does not want this question.
             JudgeGarbled: it answered with something else.
         """
-        deadline = time.monotonic() + self._answer_s
+        session, until = self._line()
+        until.deadline = time.monotonic() + self._answer_s
         with self._reaching():
-            answer = self._session().post(
+            answer = session.post(
                 f"{self.url}/chat/completions",
                 json=body,
                 headers=self._headers,
@@ -65,7 +71,7 @@ class ChatEndpoint:
                 stream=True,
             )
             with answer:
-                content = self._content(answer, deadline)
+                content = self._content(answer)
         if answer.status_code == BUSY or answer.status_code >= 500:
             reason = f"status {answer.status_code}"
             raise JudgeUnreachable(url=self.url, reason=reason, after_s=_after_s(answer))
@@ -74,14 +80,11 @@ class ChatEndpoint:
             raise JudgeRefused(url=self.url, status=answer.status_code, said=said)
         return self._read(content)
 
-    def _content(self, answer: requests.Response, deadline: float) -> bytes:
-        """The body, if it is whole before the deadline and not too long."""
+    def _content(self, answer: requests.Response) -> bytes:
+        """The body, if it is not too long."""
         parts: list[bytes] = []
         for part in answer.iter_content(PIECE):
             parts.append(part)
-            if time.monotonic() > deadline:
-                reason = f"no whole answer within {self._answer_s:g} s"
-                raise JudgeUnreachable(url=self.url, reason=reason, may_cost=True)
             if sum(map(len, parts)) > MOST_BYTES:
                 raise JudgeGarbled(url=self.url, found=f"more than {MOST_BYTES} bytes")
         return b"".join(parts)
@@ -90,12 +93,11 @@ class ChatEndpoint:
         try:
             document = json.loads(content)
             texts = tuple(_text(choice) for choice in document["choices"])
-            usage = document.get("usage") or {}
-            tokens = [max(0, int(usage.get(f"{kind}_tokens") or 0)) for kind in ("prompt", "completion")]
+            tokens = _tokens(document.get("usage"))
         except (ValueError, KeyError, TypeError, AttributeError):
             found = f"{len(content)} bytes that begin {content[:60].decode(errors='replace')!r}"
             raise JudgeGarbled(url=self.url, found=found) from None
-        return Answers(texts=texts, prompt_tokens=tokens[0], completion_tokens=tokens[1])
+        return Answers(texts=texts, tokens=tokens)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -103,14 +105,35 @@ class ChatEndpoint:
         try:
             yield
         except requests.RequestException as broken:
-            sent = not isinstance(broken, requests.ConnectionError)
-            raise JudgeUnreachable(url=self.url, reason=type(broken).__name__, may_cost=sent) from None
+            reason = type(broken).__name__
+            raise JudgeUnreachable(url=self.url, reason=reason, may_cost=not _unsent(broken)) from None
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._own, "session"):
-            self._own.session = requests.Session()
-        session: requests.Session = self._own.session
-        return session
+    def _line(self) -> tuple[requests.Session, Until]:
+        """This thread's session, and when its call must be over."""
+        if not hasattr(self._own, "line"):
+            session, until = requests.Session(), Until()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, BoundedAdapter(until))
+            self._own.line = (session, until)
+        line: tuple[requests.Session, Until] = self._own.line
+        return line
+
+
+def _unsent(broken: requests.RequestException) -> bool:
+    """Whether the question surely never left: who hangs up or falls silent after it may charge for it.
+
+    Nothing is tried again inside of a call, so urllib3 gives up only where it could not connect.
+    """
+    return bool(broken.args) and isinstance(broken.args[0], MaxRetryError)
+
+
+def _tokens(usage: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    """Tokens of the question and of the answers, where both are told."""
+    found = [(usage or {}).get(f"{kind}_tokens") for kind in ("prompt", "completion")]
+    if None in found:
+        return None
+    prompt, completion = (max(0, int(count)) for count in found)
+    return prompt, completion
 
 
 def _text(choice: Mapping[str, Any]) -> str:

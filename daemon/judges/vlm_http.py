@@ -117,15 +117,20 @@ class VlmHttpJudge:
         text = question(instruction, rubric, pictures=len(pictures))
         key = self._key(text, pictures)
         texts = self._remembered(key)
-        if texts is None:
-            texts = self._asked(body_of(text, pictures, config=config))
-            if texts:
-                replace_file(self._cache / f"{key}.json", json.dumps({"texts": texts}).encode())
-        else:
+        if texts is not None:
             self._ledger.note_cached()
-        scores = [read_answer(answer, rubric) for answer in texts[: config.votes]]
-        scores += [None] * (config.votes - len(scores))
-        return tally(scores, agreement=config.agreement)
+            return self._counted(texts, rubric)
+        texts = self._asked(body_of(text, pictures, config=config))
+        found = self._counted(texts, rubric)
+        if found.known or found.votes == config.votes:  # what could not be read may be readable next time
+            replace_file(self._cache / f"{key}.json", json.dumps({"texts": texts}).encode())
+        return found
+
+    def _counted(self, texts: Sequence[str], rubric: Rubric) -> Tally:
+        """The votes that can be read."""
+        votes = self._config.votes
+        scores = [read_answer(answer, rubric) for answer in texts[:votes]]
+        return tally(scores + [None] * (votes - len(scores)), agreement=self._config.agreement)
 
     def _asked(self, body: dict[str, Any]) -> list[str]:
         """All votes on one rollout; fewer, or none, where the endpoint gives nothing readable."""
@@ -173,16 +178,16 @@ class VlmHttpJudge:
             if not away.may_cost:
                 self._ledger.refund(reserved)
             raise
-        self._ledger.settle(
-            reserved, prompt_tokens=answers.prompt_tokens, completion_tokens=answers.completion_tokens
-        )
+        if answers.tokens is not None:  # who does not say what it cost has cost the most it could
+            prompt, completion = answers.tokens
+            self._ledger.settle(reserved, prompt_tokens=prompt, completion_tokens=completion)
         return answers
 
     def _key(self, text: str, pictures: Sequence[bytes]) -> str:
         """sha256 of everything that an answer depends on."""
         config = self._config
-        asked = [PROMPT_VERSION, self._endpoint.url, config.model, config.votes, config.temperature, text]
-        digest = hashlib.sha256(json.dumps(asked).encode())
+        how = [config.model, config.votes, config.temperature, config.max_tokens]
+        digest = hashlib.sha256(json.dumps([PROMPT_VERSION, self._endpoint.url, *how, text]).encode())
         for picture in pictures:
             digest.update(hashlib.sha256(picture).digest())
         return digest.hexdigest()

@@ -87,6 +87,12 @@ def test_who_is_surely_worse_at_one_task_is_not_promoted_for_the_others() -> Non
     assert decide(found, Thresholds(), spent=True) == "rejected"
 
 
+def test_a_candidate_that_nobody_has_judged_yet_is_not_rejected() -> None:
+    for found in (evidence({}, {}), evidence({"a": (3, 9)}, {})):
+        assert decide(found, Thresholds(), spent=False) is None
+        assert decide(found, Thresholds(), spent=True) == "undecided"
+
+
 def test_one_policy_that_was_hardly_tried_does_not_end_a_trial() -> None:
     found = evidence({"a": (20, 20), "b": (2, 2)}, {"a": (0, 20), "b": (0, 2)})
     assert decide(found, Thresholds(), spent=False) is None

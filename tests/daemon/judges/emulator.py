@@ -17,7 +17,8 @@ class Endpoint:
     """Answers with the next of `days`, and well when there is none left.
 
     ok · busy (429) · later (429 with Retry-After) · broken (500) · refused (401) · hangs · hangs_up ·
-    garbage · truncated · array · nulls · ugly (text without a score) · one (a single choice) · drip · huge
+    garbage · truncated · array · nulls · ugly (text without a score) · split (votes that disagree) ·
+    one (a single choice) · drip · huge
     """
 
     def __init__(self, answer: str = "It is open.\nScore: 1") -> None:
@@ -25,6 +26,7 @@ class Endpoint:
         self.days: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.dripped, self.whole = 0, 1  # bytes of a slow answer that left, and all that it has
         self.worked = 0  # requests that a real endpoint would charge
         self.url = ""
         self._lock = threading.Lock()
@@ -104,8 +106,13 @@ class Handler(BaseHTTPRequestHandler):
         message = {"message": {"content": "What a lovely robot!"}}
         self._document({"choices": [message] * body["n"]})
 
+    def _split(self, body: dict[str, Any]) -> None:
+        messages = [{"message": {"content": f"Score: {place % 2}"}} for place in range(body["n"])]
+        self._document({"choices": messages})
+
     def _drip(self, body: dict[str, Any]) -> None:
         content = json.dumps(self.endpoint.document(body["n"])).encode()
+        self.endpoint.whole = len(content)
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -117,6 +124,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
             except OSError:
                 return
+            self.endpoint.dripped += 1
             time.sleep(DRIP_S)
 
     def _huge(self, body: dict[str, Any]) -> None:

@@ -59,6 +59,10 @@ class Bench:
             sleep=self.slept.append,
         )
 
+    def most(self, votes: int) -> float:
+        """Dollars that one request for so many votes can cost."""
+        return (2000 * 2.0 + 300 * votes * 10.0) / 1e6
+
     def ask(self, count: int = 1, *, shade: int = 0) -> tuple[list[bool], list[bool]]:
         """Known and success of so many rollouts, all different."""
         frames = torch.zeros(count, 7, 3, 64, 64, dtype=torch.uint8)
@@ -128,6 +132,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_asked_for_again(
     assert bench.ask() == ([True], [True])
     assert len(endpoint.bodies) == 2
     assert bench.ledger.spent.requests == 2, "the first may have cost all the same"
+    assert endpoint.dripped < endpoint.whole, "nobody waited for its end"
 
 
 @pytest.mark.parametrize("day", ["garbage", "truncated", "array", "huge"])
@@ -146,6 +151,8 @@ def test_answers_without_a_score_are_no_votes(endpoint: Endpoint, tmp_path: Path
     bench = Bench(endpoint, tmp_path)
     known, _ = bench.ask()
     assert known == [False]
+    assert bench.ledger.spent.usd == pytest.approx(bench.most(3)), "it does not say what it cost"
+    assert bench.ask() == ([True], [True]), "what could not be read is not remembered"
 
 
 def test_an_endpoint_that_gives_one_choice_at_a_time_is_asked_for_the_others(
@@ -200,9 +207,26 @@ def test_what_was_answered_before_is_not_asked_again(endpoint: Endpoint, tmp_pat
     assert bench.ask(3) == ([True] * 3, [True] * 3)
     assert len(endpoint.bodies) == 3
     assert (bench.ledger.spent.requests, bench.ledger.spent.cached) == (3, 3)
-    another = Bench(endpoint, tmp_path, model="eyes-2")
-    another.ask(1)
+    Bench(endpoint, tmp_path, model="eyes-2").ask(1)
     assert len(endpoint.bodies) == 4, "another model may see it otherwise"
+    Bench(endpoint, tmp_path, max_tokens=900).ask(1)
+    assert len(endpoint.bodies) == 5, "and so may one that may think for longer"
+
+
+def test_who_hangs_up_on_a_question_may_charge_for_it(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.days = ["hangs_up"]
+    bench = Bench(endpoint, tmp_path)
+    bench.ask()
+    assert bench.ledger.spent.requests == 2
+    assert bench.ledger.spent.usd == pytest.approx(bench.most(3) + 0.0035)
+
+
+def test_votes_that_disagree_are_remembered(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.days = ["split"]
+    bench = Bench(endpoint, tmp_path, votes=2)
+    assert bench.ask()[0] == [False]
+    assert bench.ask()[0] == [False]
+    assert len(endpoint.bodies) == 1
 
 
 def test_an_unreadable_memory_is_asked_anew(endpoint: Endpoint, tmp_path: Path) -> None:
