@@ -4,7 +4,7 @@ What happens inside one is the business of `phase_runs`; how a spec looks is the
 for the name of its lineage (`lineages`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -71,6 +71,12 @@ def get(session: Session, iteration_id: str) -> IterationRow:
     if row is None:
         raise RowMissing(kind="iteration", row_id=iteration_id)
     return row
+
+
+def specs(session: Session, iteration_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What each of these iterations was asked to do."""
+    query = sa.select(IterationRow.id, IterationRow.spec).where(IterationRow.id.in_(iteration_ids))
+    return {row.id: row.spec for row in session.execute(query)}
 
 
 def list_iterations(

@@ -22,17 +22,19 @@ from storage.verdict_order import effective_success
 
 KEYS: Final = ("iteration_id", "task_id", "station_id", "checkpoint_id")
 COUNTS: Final = ("successes", "judged", "unlabelled", "invalid", "robot_seconds")
+SUMS: Final = (sa.func.sum(SuccessCountRow.successes), sa.func.sum(SuccessCountRow.judged))
 GROUPINGS: Final = ("iteration", "task", "policy", "station")
 
 
 class PolicyCount(NamedTuple):
-    """Successes and judged episodes of one policy at one task in one iteration."""
+    """Successes and judged episodes of one policy at one task in one iteration, at one station or all."""
 
     iteration_id: str
     checkpoint_id: str | None
     task_id: str
     successes: int
     judged: int
+    station_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +95,7 @@ def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[Poli
     """What each policy did in these iterations, task by task; the policy that is older comes first."""
     table = SuccessCountRow
     query = (
-        sa.select(
-            table.iteration_id,
-            table.checkpoint_id,
-            table.task_id,
-            sa.func.sum(table.successes),
-            sa.func.sum(table.judged),
-        )
+        sa.select(table.iteration_id, table.checkpoint_id, table.task_id, *SUMS)
         .outerjoin(CheckpointRow, CheckpointRow.id == table.checkpoint_id)
         .where(table.iteration_id.in_(iteration_ids))
         .group_by(table.iteration_id, table.checkpoint_id, table.task_id, CheckpointRow.number)
@@ -114,19 +110,18 @@ def of_iterations(session: Session, iteration_ids: Collection[str]) -> list[Poli
 def by_iteration(
     session: Session, checkpoint_ids: Collection[str], *, lineage: str | None = None
 ) -> list[PolicyCount]:
-    """What each of these policies did in each iteration of a lineage, or of all, task by task.
+    """What each of these policies did in each iteration of a lineage, or of all, by task and station.
 
     What no iteration collected has the empty iteration_id.
     """
     table = SuccessCountRow
-    keys = (table.iteration_id, table.checkpoint_id, table.task_id)
-    sums = (sa.func.sum(table.successes), sa.func.sum(table.judged))
-    query = sa.select(*keys, *sums).where(table.checkpoint_id.in_(checkpoint_ids))
+    keys = (table.iteration_id, table.checkpoint_id, table.task_id, table.station_id)
+    query = sa.select(*keys, *SUMS).where(table.checkpoint_id.in_(checkpoint_ids)).group_by(*keys)
     if lineage is not None:
         query = query.where(in_lineage(table.iteration_id, lineage))
     return [
-        PolicyCount(iteration_id or "", policy, task, int(successes), int(judged))
-        for iteration_id, policy, task, successes, judged in session.execute(query.group_by(*keys))
+        PolicyCount(iteration_id or "", policy, task, int(successes), int(judged), station)
+        for iteration_id, policy, task, station, successes, judged in session.execute(query)
     ]
 
 
@@ -134,8 +129,7 @@ def of_policies(session: Session, checkpoint_ids: Collection[str]) -> dict[str, 
     """Policy to task to successes and judged episodes; every policy that is asked for has an entry."""
     found: dict[str, dict[str, tuple[int, int]]] = {policy: {} for policy in checkpoint_ids}
     policy, task = SuccessCountRow.checkpoint_id, SuccessCountRow.task_id
-    sums = (sa.func.sum(SuccessCountRow.successes), sa.func.sum(SuccessCountRow.judged))
-    query = sa.select(policy, task, *sums).where(policy.in_(checkpoint_ids)).group_by(policy, task)
+    query = sa.select(policy, task, *SUMS).where(policy.in_(checkpoint_ids)).group_by(policy, task)
     for checkpoint_id, task_id, successes, judged in session.execute(query):
         found[str(checkpoint_id)][task_id] = (int(successes), int(judged))
     return found

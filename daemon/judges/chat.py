@@ -129,11 +129,10 @@ def _unsent(broken: requests.RequestException) -> bool:
 
 def _tokens(usage: Mapping[str, Any] | None) -> tuple[int, int] | None:
     """Tokens of the question and of the answers, where both are told."""
-    found = [(usage or {}).get(f"{kind}_tokens") for kind in ("prompt", "completion")]
-    if None in found:
+    prompt, completion = ((usage or {}).get(f"{kind}_tokens") for kind in ("prompt", "completion"))
+    if prompt is None or completion is None:
         return None
-    prompt, completion = (max(0, int(count)) for count in found)
-    return prompt, completion
+    return max(0, int(prompt)), max(0, int(completion))
 
 
 def _text(choice: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import Clip
-from daemon.learning.drift import Drift, Rehearsal, Replay, measure_drift, replayed
+from daemon.learning.drift import Drift, Rehearsal, Replay, drift_of, measure_drift, replayed
 from daemon.learning.reward.judge import Judge, Verdicts
 from daemon.learning.world_model.model import WorldModel
 
@@ -77,7 +77,13 @@ class Trust:
 
 
 def measure_trust(
-    world_model: WorldModel, judge: Judge, rehearsal: Rehearsal, *, threshold: float, seed: int
+    world_model: WorldModel,
+    judge: Judge,
+    rehearsal: Rehearsal,
+    *,
+    threshold: float,
+    seed: int,
+    older: Sequence[Rehearsal] = (),
 ) -> Trust:
     """Measure on episodes that training has never seen; those without a label count for drift alone.
 
@@ -85,19 +91,23 @@ def measure_trust(
         rehearsal: of these episodes by this world model.
         threshold: the latent error that the horizon stays below.
         seed: of the noise with strangers' actions; the rehearsal's own compares like with like.
+        older: of other episodes, whose ends alone count.
     """
     drift, clips = rehearsal.drift, rehearsal.clips
     shuffled: dict[int, float] = {}
+    ratios: list[float] = []
     if len(clips) > 1:
         strangers = with_strangers_actions(clips)
         reached = min(max(drift.latents), max(clip.steps for clip in strangers))
-        shuffled = measure_drift(world_model, strangers, horizons=range(1, reached + 1), seed=seed).latents
-    ratios = [shuffled[step] / max(drift.latents[step], LEAST_ERROR) for step in shuffled]
+        steps = range(1, reached + 1)
+        shuffled = measure_drift(world_model, strangers, horizons=steps, seed=seed).latents
+        own = _as_long(world_model, rehearsal, strangers, horizons=steps)
+        ratios = [shuffled[step] / max(own[step], LEAST_ERROR) for step in steps]
     return Trust(
         drift=drift,
         shuffled=shuffled,
         sensitivity=sum(ratios) / len(ratios) if ratios else None,
-        outcomes=outcomes_of(world_model, judge, rehearsal.replays),
+        outcomes=outcomes_of(world_model, judge, [r for part in (rehearsal, *older) for r in part.replays]),
         horizon=imagination_horizon(drift.latents, threshold=threshold),
         threshold=threshold,
     )
@@ -108,21 +118,36 @@ def with_strangers_actions(clips: Sequence[Clip]) -> list[Clip]:
     mixed = []
     for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
         steps = min(clip.steps, other.steps)
-        mixed.append(
-            replace(
-                clip,
-                frames=clip.frames[: steps + 1],
-                actions=other.actions[:steps],
-                success_by_frame=None,
-                subject=None,
-            )
-        )
+        mixed.append(replace(_cut(clip, steps), actions=other.actions[:steps]))
     return mixed
 
 
+def _cut(clip: Clip, steps: int) -> Clip:
+    """The first steps of an episode."""
+    frames, actions = clip.frames[: steps + 1], clip.actions[:steps]
+    return replace(clip, frames=frames, actions=actions, success_by_frame=None, subject=None)
+
+
+def _as_long(
+    world_model: WorldModel, rehearsal: Rehearsal, strangers: Sequence[Clip], *, horizons: Sequence[int]
+) -> dict[int, float]:
+    """Latent errors of the rehearsal, of each episode no further than it goes on with a stranger's actions.
+
+    Else the two would be means over different episodes.
+    """
+    if all(clip.steps == other.steps for clip, other in zip(rehearsal.clips, strangers, strict=True)):
+        return rehearsal.drift.latents
+    lengths = iter(strangers)
+    replays = [
+        replace(replay, clips=[_cut(clip, next(lengths).steps) for clip in replay.clips])
+        for replay in rehearsal.replays
+    ]
+    return drift_of(world_model, replays, horizons=horizons).latents
+
+
 def imagination_horizon(errors: dict[int, float], *, threshold: float) -> int:
-    """The last step before the error first reaches the threshold; at least 1."""
-    crossed = [step for step, error in sorted(errors.items()) if error >= threshold]
+    """The last step before the error first reaches the threshold, or is no number; at least 1."""
+    crossed = [step for step, error in sorted(errors.items()) if not error < threshold]
     return max(1, crossed[0] - 1 if crossed else max(errors))
 
 

@@ -64,10 +64,17 @@ def with_interval(outcomes: Outcomes) -> Document:
 
 
 def distrusted(context: PhaseContext) -> dict[str, str]:
-    """Tasks that the next update is to leave out, each with the reason, as this iteration measured them."""
+    """Tasks that the next update is to leave out, each with the reason, as this iteration measured them.
+
+    One that does not finetune acts in the world model of the lineage's last finetuning, so it goes by what
+    was measured there, unless another kind of judge was audited.
+    """
     with context.database.read() as session:
-        run = phase_runs.latest(session, context.iteration_id, phase="finetune_world_model")
-    outcome: Mapping[str, Any] = (run.outcome or {}) if run is not None and run.state == "finished" else {}
+        run = phase_runs.last_finished(session, context.iteration_id, phase="finetune_world_model")
+        kind = None if run is None else _kind_of_judge(iterations.get(session, run.iteration_id).spec)
+    outcome: Mapping[str, Any] = {}
+    if run is not None and kind == context.spec.judge.kind:
+        outcome = run.outcome or {}
     audited = outcome.get("judge_audit") or {}
     imagined = (outcome.get("trust") or {}).get("outcomes") or {}
     spec = context.spec
@@ -95,8 +102,7 @@ def too_wrong_to_end(context: PhaseContext, judge: CheckpointRow) -> dict[str, s
         run = phase_runs.latest(session, judge.iteration_id, phase="finetune_world_model")
         spec = iterations.get(session, judge.iteration_id).spec
     outcome: Mapping[str, Any] = (run.outcome or {}) if run is not None and run.state == "finished" else {}
-    audited = (spec.get("judge") or {}).get("kind", ENDING_JUDGE) == ENDING_JUDGE
-    if not audited or (outcome.get("made") or {}).get("judge") != judge.id:
+    if _kind_of_judge(spec) != ENDING_JUDGE or (outcome.get("made") or {}).get("judge") != judge.id:
         return {}
     least = context.spec.judge.min_agreement
     found = {
@@ -104,6 +110,11 @@ def too_wrong_to_end(context: PhaseContext, judge: CheckpointRow) -> dict[str, s
         for task, own in sorted((outcome.get("judge_audit") or {}).items())
     }
     return {task: reasons[0] for task, reasons in found.items() if reasons}
+
+
+def _kind_of_judge(spec: Mapping[str, Any]) -> str:
+    """Of a stored spec, which may be of an older release."""
+    return str((spec.get("judge") or {}).get("kind", ENDING_JUDGE))
 
 
 def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list[str]:

@@ -18,6 +18,7 @@ from daemon.learning.finetune import FinetunedWorldModel, finetune_world_model
 from daemon.learning.gate import GateDecision
 from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.reward.judge import WhileItLasts
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.phases.auditing import audit_judge
@@ -62,8 +63,8 @@ def run(context: PhaseContext) -> Outcome:
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
     gate = faced.decision
     candidate = keep_candidate(context, done.world_model, material, parent=parent, error=faced.error)
-    old = Subject(world_model=before, checkpoint=parent, rehearsal=faced.before)
-    new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsal=faced.after)
+    old = Subject(world_model=before, checkpoint=parent, rehearsals=faced.before)
+    new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsals=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
     teach_judge(
@@ -71,8 +72,8 @@ def run(context: PhaseContext) -> Outcome:
     )
     judge_row = keep_judge(context, judge, material, parent=read["judge"])
     context.report(MEASURING, "measuring how far the world model is to be trusted")
-    asked = judge_for(context, judge, waiting_at=MEASURING)
-    measure = partial(report_trust, context, judge=asked, held_out=material.held_out)
+    asked = WhileItLasts(judge_for(context, judge, waiting_at=MEASURING))
+    measure = partial(report_trust, context, judge=asked, material=material)
     trust = measure(goes_on, gate=gate if gate.accepted else None)
     audit = audit_judge(context, asked, (material.held_out, material.held_out_older))
     if not gate.accepted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.learning.drift import Drift, Rehearsal, rehearse
-from daemon.learning.gate import Compared, GateDecision, compared, decide
+from daemon.learning.gate import GateDecision, compared, decide
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
 from daemon.phases.material import Episodes, Material
@@ -16,16 +16,17 @@ HORIZONS = (1, 10)  # steps at which the held-out error is told; the last one is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faced:
-    """What the gate said, and what it saw: this iteration's held-out episodes imagined by both models.
+    """What the gate said, and what it saw: held-out episodes imagined by both models.
 
     Attributes:
         error: the held-out error as it is told everywhere.
+        before, after: those of this iteration, and of earlier ones if there are any.
     """
 
     decision: GateDecision
     error: dict[str, object]
-    before: Rehearsal
-    after: Rehearsal
+    before: tuple[Rehearsal, ...]
+    after: tuple[Rehearsal, ...]
 
 
 def face_the_gate(
@@ -41,15 +42,15 @@ def face_the_gate(
         context.report(begun, f"{name} world model, imagining {len(episodes)} held-out episodes")
         return rehearse(world_model, episodes.clips, steps=context.spec.steps, seed=context.spec.seed)
 
-    old, new = (rehearsed(m, n, material.held_out) for m, n in ((before, "old"), (after, "new")))
-    older: Compared | None = None
-    if len(material.held_out_older):
-        older = compared(
-            rehearsed(before, "old", material.held_out_older).drift,
-            rehearsed(after, "new", material.held_out_older).drift,
-        )
-    decision = decide(compared(old.drift, new.drift), older, older_margin=context.spec.trust.older_margin)
-    return Faced(decision=decision, error=held_out_record(old.drift, new.drift), before=old, after=new)
+    parts = [part for part in (material.held_out, material.held_out_older) if len(part)]
+    old, new = (
+        tuple(rehearsed(world_model, name, part) for part in parts)
+        for world_model, name in ((before, "old"), (after, "new"))
+    )
+    fresh, *older = (compared(one.drift, other.drift) for one, other in zip(old, new, strict=True))
+    margin = context.spec.trust.older_margin
+    decision = decide(fresh, older[0] if older else None, older_margin=margin)
+    return Faced(decision=decision, error=held_out_record(old[0].drift, new[0].drift), before=old, after=new)
 
 
 def held_out_record(before: Drift, after: Drift) -> dict[str, object]:

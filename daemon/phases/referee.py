@@ -148,7 +148,8 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
 
     Compared are the lineage's episodes of the one before with those of the champion in iterations after the
     one that made it champion: those of its own trial chose it, and would flatter it. Of these, only such as
-    ended by the rule of this iteration: ended early, the same policy succeeds more often.
+    were acted in and ended as this iteration's are: ended early, or warmer, the same policy is another. And
+    only those at stations that both have acted at: robots differ too.
 
     Raises:
         LeaseLost: another worker has this phase run by now; nothing was decided.
@@ -165,17 +166,13 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
         counts = success_counts.by_iteration(session, (before.id, champion.id), lineage=here)
         alike = [
             count
-            for count, number in _by_the_same_rule(session, context, counts)
-            if count.checkpoint_id == before.id or number > after
+            for count, number in _in_the_same_way(session, context, counts)
+            if count.judged and (count.checkpoint_id == before.id or number > after)
         ]
-    theirs, ours = (
-        _added(
-            {count.task_id: (count.successes, count.judged)}
-            for count in alike
-            if count.checkpoint_id == policy.id and count.judged
-        )
-        for policy in (before, champion)
-    )
+    own = {
+        policy.id: [one for one in alike if one.checkpoint_id == policy.id] for policy in (before, champion)
+    }
+    theirs, ours = _at_the_same_stations(own[before.id], own[champion.id])
     evidence = Evidence(champion=ours, candidate=theirs)
     if not evidence.tasks or evidence.better() < context.spec.trial.promote:
         return None
@@ -187,18 +184,37 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
     return {"decision": trials.ROLLED_BACK, **document}
 
 
-def _by_the_same_rule(
+def _in_the_same_way(
     session: Session, context: PhaseContext, counts: Sequence[PolicyCount]
 ) -> Iterator[tuple[PolicyCount, int]]:
-    """Those of the counts whose episodes ended as this iteration's do, each with its iteration's number."""
-    rules = end_rules.of_iterations(session, {count.iteration_id for count in counts})
+    """Those of the counts whose episodes are this iteration's kind, each with its iteration's number."""
+    these = {count.iteration_id for count in counts}
+    rules, specs = end_rules.of_iterations(session, these), iterations.specs(session, these)
+    wanted = _acting(context.spec.document())
     kept = frozenset(full_length(context))
     own = EndRule(number=context.iteration_number, early=context.spec.stop_on_success, full_length=kept)
     rules[context.iteration_id] = own
     for count in counts:
         rule = rules.get(count.iteration_id, EndRule())
-        if same_rule(rule, own, task=count.task_id):
+        alike = _acting(specs.get(count.iteration_id, {})) == wanted
+        if alike and same_rule(rule, own, task=count.task_id):
             yield count, rule.number
+
+
+def _at_the_same_stations(one: Sequence[PolicyCount], other: Sequence[PolicyCount]) -> list[dict[str, Count]]:
+    """The counts of two policies by task, of stations at which both have acted."""
+    both = {count.station_id for count in one} & {count.station_id for count in other}
+    return [
+        _added(
+            {count.task_id: (count.successes, count.judged)} for count in counts if count.station_id in both
+        )
+        for counts in (one, other)
+    ]
+
+
+def _acting(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Of a spec what decides how a policy acts: how long, and how warm."""
+    return spec.get("steps"), (spec.get("collect") or {}).get("temperature")
 
 
 def evidence_document(evidence: Evidence) -> dict[str, Any]:

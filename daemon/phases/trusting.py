@@ -13,18 +13,22 @@ from daemon.learning.reward.judge import Judge
 from daemon.learning.trust import OUTCOMES, Outcomes, Trust, measure_trust
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.context import PhaseContext
-from daemon.phases.material import Episodes
+from daemon.phases.material import Material
 from storage import phase_runs, trust_reports
 from storage.tables import CheckpointRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whom the trust meter measures: a world model, its checkpoint, and its held-out episodes imagined."""
+    """Whom the trust meter measures: a world model, its checkpoint, and held-out episodes imagined by it.
+
+    Attributes:
+        rehearsals: of this iteration's held-out episodes; then of those of earlier ones, if there are any.
+    """
 
     world_model: WorldModel
     checkpoint: CheckpointRow
-    rehearsal: Rehearsal
+    rehearsals: tuple[Rehearsal, ...]
 
 
 def report_trust(
@@ -32,10 +36,13 @@ def report_trust(
     subject: Subject,
     *,
     judge: Judge,
-    held_out: Episodes,
+    material: Material,
     gate: GateDecision | None,
 ) -> dict[str, Any]:
     """Measure a world model, keep a row of it, and give the document that REST and report share.
+
+    Drift is told of this iteration's held-out episodes. How they end is asked of earlier ones too: a few
+    episodes of each task say little of that.
 
     Args:
         gate: what it said of this checkpoint; None where nothing was to be decided.
@@ -46,17 +53,19 @@ def report_trust(
     trust = measure_trust(
         subject.world_model,
         judge,
-        subject.rehearsal,
+        subject.rehearsals[0],
+        older=subject.rehearsals[1:],
         threshold=context.spec.trust.max_latent_error,
         seed=context.spec.seed,
     )
-    document = trust_document(trust, tasks={row.instruction: row.task_id for row in held_out.rows})
+    rows = [*material.held_out_older.rows, *material.held_out.rows]
+    document = trust_document(trust, tasks={row.instruction: row.task_id for row in rows})
     every = all_outcomes(trust)
     new = trust_reports.NewTrustReport(
         checkpoint_id=subject.checkpoint.id,
         iteration_id=context.iteration_id,
         verdict=verdict_of(gate),
-        episodes=len(held_out),
+        episodes=len(material.held_out),
         horizon=trust.horizon,
         agreement=every.agreement,
         optimism=every.optimism,

@@ -50,8 +50,8 @@ IMITABLE = 400  # newest real episodes among which successes are looked for
 def run(context: PhaseContext) -> Outcome:
     """Update the policy in imagination and keep it as a candidate.
 
-    Tasks whose judge or whose imagination is not to be trusted are left out; where that leaves none, or where
-    no group taught anything, nothing is made.
+    Tasks whose judge or whose imagination is not to be trusted are left out; where that leaves none, where
+    imagination is not trusted for one chunk of actions, or where no group taught anything, nothing is made.
 
     Raises:
         NothingCollected: there is no episode to start from.
@@ -71,9 +71,11 @@ def run(context: PhaseContext) -> Outcome:
     read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held], more=more)
     write_manifest(context, read)
     done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
-    if starts is None:
-        log.warning("no policy update iteration=%d reason=no task is trusted", context.iteration_number)
-        return {**done, "imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
+    why_not = _in_the_way(starts, steps=horizon, chunk=policy.chunk)
+    if starts is None or why_not:
+        log.warning("no policy update iteration=%d reason=%s", context.iteration_number, why_not)
+        none = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
+        return {**done, **none, "no_update": why_not}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
     asked = judge_for(context, judge, waiting_at=0.5)
     arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored)
@@ -89,6 +91,15 @@ def run(context: PhaseContext) -> Outcome:
         made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
     state.file.unlink(missing_ok=True)
     return {**done, "imagined_success": rates(imagined), "made": made, **shares_of(report)}
+
+
+def _in_the_way(starts: Starts | None, *, steps: int, chunk: int) -> str | None:
+    """Why nothing is to be imagined; None where something is."""
+    if starts is None:
+        return "no task is trusted"
+    if steps < chunk:
+        return f"the world model is trusted for {steps} steps, and the policy decides on {chunk} at once"
+    return None
 
 
 def shares_of(report: PolicyUpdateReport) -> dict[str, Any]:
@@ -237,7 +248,7 @@ def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateC
         updates=spec.updates,
         groups=spec.groups,
         group_size=spec.group_size,
-        chunks=max(1, steps // chunk),
+        chunks=steps // chunk,
         informative_groups=spec.informative_groups,
         most_batches=spec.most_batches,
         by_promise=spec.start_curriculum,

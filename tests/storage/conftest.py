@@ -55,6 +55,7 @@ def build_episode(
     *,
     steps: int = 3,
     task_id: str = "open_drawer",
+    station_id: str = "cell-1",
     labels: tuple[ManifestLabel, ...] | None = None,
     policy_eval: bool = True,
     world_model: bool = True,
@@ -63,7 +64,7 @@ def build_episode(
     random = np.random.default_rng(number)
     header = EpisodeHeader(
         episode_id=str(UUID(int=number)),
-        station_id="cell-1",
+        station_id=station_id,
         task_id=task_id,
         instruction=task_id.replace("_", " "),
         mode="stepped",

@@ -36,6 +36,28 @@ class JudgeExhausted(LearningError):
     code = "judge_exhausted"
 
 
+class WhileItLasts:
+    """A judge that declines once the one it asks is exhausted. Obeys `Judge`.
+
+    For measuring: what else is measured is worth having without its verdicts.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    @property
+    def frames(self) -> int:
+        return self._judge.frames
+
+    def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
+        """Verdicts on uint8 [B, F, 3, H, W]; none is known where the judge may not be asked any more."""
+        try:
+            return self._judge.judge(frames, instructions)
+        except JudgeExhausted:
+            nothing = torch.zeros(len(frames), dtype=torch.bool)
+            return Verdicts(success=nothing, known=nothing, probability=torch.full((len(frames),), 0.5))
+
+
 def require_films(frames: Tensor, instructions: Sequence[str]) -> None:
     """Check what a judge is given.
 

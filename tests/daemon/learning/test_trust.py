@@ -1,6 +1,7 @@
 """The trust meter counts what it says: agreement, optimism, sensitivity to actions, and a horizon."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,6 +123,33 @@ def test_a_model_that_listens_errs_more_with_a_strangers_actions(world_model: Wo
     assert trust.shuffled.keys() == trust.drift.latents.keys()
 
 
+def test_sensitivity_compares_the_same_episodes_at_every_step(world_model: WorldModel):
+    """A stranger that stops early cuts an episode short; what is left of that one counts on neither side."""
+    clips = [a_clip(seed, success=True, steps=steps) for seed, steps in ((0, 6), (1, 2), (2, 6))]
+    strangers = with_strangers_actions(clips)
+    assert [clip.steps for clip in strangers] == [2, 2, 6]
+    cut = [a_clip(seed, success=True, steps=6) for seed in (0, 1, 2)]
+    cut = [
+        replace(clip, frames=whole.frames[: other.steps + 1], actions=whole.actions[: other.steps])
+        for clip, whole, other in zip(cut, clips, strangers, strict=True)
+    ]
+    own = rehearse(world_model, cut, steps=6, seed=0).drift.latents
+    trust = trusted(world_model, Scripted(True, True, True), clips, steps=6)
+    expected = sum(trust.shuffled[step] / own[step] for step in own) / len(own)
+    assert trust.sensitivity == pytest.approx(expected, rel=1e-4)
+
+
+def test_ends_of_older_episodes_count_beside(world_model: WorldModel):
+    fresh, older = ([a_clip(seed, success=True)] for seed in (0, 1))
+    rehearsals = [rehearse(world_model, clips, steps=5, seed=0) for clips in (fresh, older)]
+    judge = Scripted(True, False)
+    trust = measure_trust(world_model, judge, rehearsals[0], threshold=1e9, seed=0, older=rehearsals[1:])
+    assert trust.outcomes["open the drawer"] == Outcomes(
+        hits=1, missed=1, false_hopes=0, rightly_failed=0, declined=0
+    )
+    assert trust.drift.episodes[1] == 1, "drift is told of the fresh ones alone"
+
+
 def test_one_episode_has_no_stranger_to_take_actions_from(world_model: WorldModel):
     trust = trusted(world_model, Scripted(True), [a_clip(0, success=True)])
     assert (trust.sensitivity, trust.shuffled) == (None, {})
@@ -143,6 +171,7 @@ def test_strangers_actions_are_the_next_episodes_cut_to_the_shorter():
         ({1: 0.1, 2: 0.6, 3: 0.3}, 1),  # the first crossing counts, not the last
         ({1: 0.1, 2: 0.5, 3: 0.6}, 1),  # at the threshold is not below it
         ({1: 0.9, 2: 0.9}, 1),  # at least one step
+        ({1: 0.1, 2: 0.1, 3: float("nan"), 4: 0.1}, 2),  # what cannot be measured is not believed
     ],
 )
 def test_the_horizon_is_the_last_step_before_the_error_reaches_the_threshold(errors, horizon: int):

@@ -154,6 +154,18 @@ def test_an_iteration_that_measured_nothing_leaves_nothing_out(lab: Lab) -> None
     assert distrusted(lab.context("update_policy")) == {}
 
 
+@pytest.mark.parametrize(
+    ("spec", "left_out"),
+    [({}, {"open_drawer"}), ({"judge": {"kind": "vlm_http"}}, set()), ({"lineage": "other"}, set())],
+)
+def test_an_iteration_that_does_not_finetune_goes_by_what_was_measured_last(
+    lab: Lab, spec: dict[str, Any], left_out: set[str]
+) -> None:
+    assert measured(lab, (0, 20), (20, 0)).keys() == {"open_drawer"}
+    lab.request({**SMALL, "phases": ["update_policy"], "seed": 9, **spec})
+    assert set(distrusted(lab.context("update_policy"))) == left_out
+
+
 @pytest.fixture
 def finetuned(lab: Lab) -> Lab:
     lab.do("collect", collect.run)

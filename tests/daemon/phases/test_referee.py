@@ -28,10 +28,11 @@ def acted(lab: Lab) -> Callable[[CheckpointRow, Counts], None]:
     """Put judged episodes of a policy into the store, as if the robot had run them in this iteration."""
     number = iter(range(1000, 100_000))
 
-    def put(row: CheckpointRow, counts: Counts) -> None:
+    def put(row: CheckpointRow, counts: Counts, *, station: str = "cell-1") -> None:
         for task, (won, judged) in counts.items():
             for index in range(judged):
-                episode = build_episode(next(number), task_id=task, labels=(some_label(index < won),))
+                verdict = some_label(index < won)
+                episode = build_episode(next(number), task_id=task, station_id=station, labels=(verdict,))
                 origin = Provenance(origin="collect", iteration_id=lab.iteration_id, checkpoint_id=row.id)
                 with lab.database.write() as session:
                     episodes.commit(session, lab.blobs, episode, provenance=origin, now=wall_clock())
@@ -222,6 +223,35 @@ def test_the_episodes_that_chose_a_champion_do_not_speak_for_it_later(
     told = roll_back(context, now)
     assert told is not None
     assert told["by_task"]["open_drawer"]["champion"] == {"successes": 0, "episodes": 5}
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"steps": 20}, {"collect": {**SMALL["collect"], "temperature": 0.0}}],
+)
+def test_a_champion_is_not_rolled_back_for_acting_otherwise_than_the_one_before_it(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None], otherwise: dict[str, Any]
+) -> None:
+    promoted(lab, acted)
+    lab.request({**SMALL, "seed": 50, **otherwise})
+    context = lab.context("collect")
+    acted(champion(context), {"open_drawer": (0, 12)})
+    assert roll_back(context, champion(context)) is None
+
+
+def test_a_champion_is_not_rolled_back_for_another_robot(lab: Lab, acted: Callable[..., None]) -> None:
+    promoted(lab, acted)
+    lab.request({**SMALL, "seed": 50})
+    context = lab.context("collect")
+    now = champion(context)
+    acted(now, {"open_drawer": (0, 12)}, station="cell-2")
+    assert roll_back(context, now) is None
+    acted(now, {"open_drawer": (6, 12)})
+    assert roll_back(context, now) is None
+    acted(now, {"open_drawer": (0, 48)})
+    told = roll_back(context, now)
+    assert told is not None
+    assert told["by_task"]["open_drawer"]["champion"] == {"successes": 6, "episodes": 60}
 
 
 @pytest.mark.parametrize(("evidence", "goes_back"), [({}, True), ({trials.BY: "ann"}, False)])

@@ -11,6 +11,8 @@ import pytest
 
 from daemon.learning.drift import Drift
 from daemon.learning.gate import Compared, decide
+from daemon.learning.reward.judge import JudgeExhausted
+from daemon.learning.trust import OUTCOMES
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.checkpoints import current
 from daemon.phases.trusting import drift_document, gate_document
@@ -94,15 +96,44 @@ def test_the_trust_report_tells_drift_outcomes_sensitivity_and_horizon(lab: Lab)
     assert row.report["drift"] == trust["drift"]
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(1e-9, 5), (1e9, 10)])
+@pytest.mark.parametrize(("limit", "steps"), [(1e-9, 1), (1e9, 10)])
 def test_the_policy_imagines_only_as_far_as_the_world_model_is_believed(
     lab: Lab, limit: float, steps: int
 ) -> None:
     """A rollout is at least one chunk of five actions; an episode has ten."""
     finetuned(lab, world_model=HARMLESS, trust={"max_latent_error": limit})
     outcome = lab.do("update_policy", update_policy.run)
-    assert outcome["imagined_steps"] == (1 if steps == 5 else 10)
-    assert any(f"update 1 of {SMALL['policy']['updates']}" in text for _, text in lab.told)
+    assert outcome["imagined_steps"] == steps
+    updated = any(f"update 1 of {SMALL['policy']['updates']}" in text for _, text in lab.told)
+    assert updated is (steps == 10)
+    if not updated:
+        assert (outcome["made"], outcome["updates"]) == ({}, 0)
+        assert outcome["no_update"] == (
+            "the world model is trusted for 1 steps, and the policy decides on 5 at once"
+        )
+
+
+def test_how_older_held_out_episodes_end_is_asked_too(lab: Lab) -> None:
+    first = finetuned(lab, world_model=HARMLESS)
+    second = finetuned(lab, world_model=HARMLESS, seed=5)
+    counts = [sum(one["trust"]["overall"][name] for name in OUTCOMES) for one in (first, second)]
+    assert counts == [2, 4]
+    (row,) = reports(lab, second["made"].get("world_model") or second["read"]["world_model"])[:1]
+    assert row.episodes == 2, "drift is of this iteration's"
+
+
+def test_a_judge_whose_budget_is_spent_fails_no_finetuning(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spent:
+        frames = 3
+
+        def judge(self, frames: Any, instructions: Any) -> Any:
+            raise JudgeExhausted("spent")
+
+    monkeypatch.setattr(finetune_world_model, "judge_for", lambda *_, **__: Spent())
+    outcome = finetuned(lab, world_model=HARMLESS)
+    assert outcome["trust"]["overall"]["declined"] == 2
+    assert {own["declined"] for own in outcome["judge_audit"].values()} == {1}
+    assert outcome["trust"]["horizon"] >= 1
 
 
 @pytest.mark.parametrize(("share", "learned"), [(0.0, 2), (0.5, 3)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from daemon.learning.errors import BadTensor
-from daemon.learning.reward.judge import JudgeExhausted, require_films
+from daemon.learning.reward.judge import JudgeExhausted, Verdicts, WhileItLasts, require_films
 
 
 @pytest.mark.parametrize(("batch", "frames"), [(0, 1), (1, 1), (3, 41)])
@@ -30,3 +30,27 @@ def test_everything_else_is_refused_and_named(films: torch.Tensor, sentences: in
 
 def test_a_judge_that_may_not_be_asked_any_more_has_its_own_code() -> None:
     assert JudgeExhausted("spent").code == "judge_exhausted"
+
+
+class Bright:
+    """Sees success in what is bright, so many times."""
+
+    frames = 3
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def judge(self, frames: torch.Tensor, instructions: list[str]) -> Verdicts:
+        if not self.times:
+            raise JudgeExhausted("spent")
+        self.times -= 1
+        light = frames.flatten(1).float().mean(1)
+        return Verdicts(success=light > 9, known=torch.ones(len(light), dtype=torch.bool), probability=light)
+
+
+def test_while_it_lasts_a_judge_judges_and_then_it_declines() -> None:
+    judge, films = WhileItLasts(Bright(times=1)), torch.full((2, 3, 3, 8, 8), 10, dtype=torch.uint8)
+    assert judge.frames == 3
+    first, then = (judge.judge(films, ["open", "open"]) for _ in range(2))
+    assert (first.success.tolist(), first.known.tolist()) == ([True, True], [True, True])
+    assert (then.known.tolist(), then.probability.tolist()) == ([False, False], [0.5, 0.5])
