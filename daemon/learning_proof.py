@@ -1,15 +1,17 @@
 """`gymnastd bench learning`: does the loop make the real robot better? Success per iteration, with a control.
 
-A lab in a folder runs K iterations over REST through its own station and daemon, then one that only measures
-the last policy. The *control* is the same loop with the world model and the judge left as they were. Both go
-on where they were stopped. What is told is real success on the station, from the table that labs read.
+A lab in a folder runs K iterations over REST through its own station and daemon, then one that tries the last
+candidate, and one in which the champion acts alone: episodes that chose a policy flatter it, those at the end
+choose nobody, as those of the base at the beginning. The *control* is the same loop with the world model and
+the judge left as they were. Both go on where they were stopped, and what is known is written after each
+iteration: real success on the station, from the table that labs read.
 """
 
 from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,12 +27,16 @@ from daemon.learning_figure import Line, figure
 
 Record = Mapping[str, Any]
 Arm = Literal["loop", "control"]
+ARMS: Final[tuple[Arm, ...]] = ("loop", "control")
+LEDGER: Final = "cpu_seconds.json"
 
 NOTHING_LEARNED: Final[Record] = {
     "world_model": {"updates": 0},
     "judge": {"updates": 0},
     "policy": {"updates": 0},
 }
+MEASURED: Final[Record] = {**NOTHING_LEARNED, "trial": {"carries": 0}}  # and no candidate either
+AFTER: Final = 2  # iterations after those that learn
 CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  # the loop without its model
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
@@ -59,8 +65,10 @@ class Plan:
     spec: Record
 
     def document(self, index: int, arm: Arm) -> dict[str, Any]:
-        """The spec of the index-th iteration from 0; the one after the last only measures."""
-        changes = NOTHING_LEARNED if index == self.iterations else (CUT if arm == "control" else {})
+        """The spec of the index-th iteration from 0; after K of them nothing is learned."""
+        changes = CUT if arm == "control" else {}
+        if index >= self.iterations:
+            changes = NOTHING_LEARNED if index == self.iterations else MEASURED
         return {**merged(self.spec, changes), "seed": self.seed + index}
 
 
@@ -77,32 +85,53 @@ def prove_learning(plan: Plan, *, out: Path, arms: Sequence[Arm] = ("loop",)) ->
     console = Console()
     found: dict[str, Any] = {"cell_seed": plan.cell_seed, "seed": plan.seed, "spec": dict(plan.spec)}
     for arm in arms:
-        found[arm] = run_arm(plan, out / arm, arm=arm, console=console)
+
+        def told(records: Sequence[Record], arm: Arm = arm) -> None:
+            found[arm] = {"points": points_of(records), "cpu_minutes": cpu_minutes(out / arm)}
+            write_found(found, out)
+
+        told(run_arm(plan, out / arm, arm=arm, console=console, told=told))
         console.print(learning_table(found[arm], title=arm))
-    write_text(out / "learning.json", json.dumps(found, indent=2) + "\n")
-    write_text(out / "learning.md", "\n\n".join(markdown(found[arm], title=arm) for arm in arms) + "\n")
-    write_text(out / "learning.svg", figure(lines(found, arms), title=f"real success, cell {plan.cell_seed}"))
     for sentence in verdicts(found["loop"]) if "loop" in arms else ():
         console.print(sentence, markup=False, highlight=False)
     console.print(f"wrote {out / 'learning.md'}, {out / 'learning.json'} and {out / 'learning.svg'}")
     return 0
 
 
-def run_arm(plan: Plan, lab: Path, *, arm: Arm, console: Console) -> dict[str, Any]:
-    """All iterations of one arm, each asked for once however often this is run, and what they cost."""
+def run_arm(
+    plan: Plan, lab: Path, *, arm: Arm, console: Console, told: Callable[[Sequence[Record]], None]
+) -> list[Record]:
+    """All iterations of one arm, each asked for once however often this is run; told after each of them."""
     lab.mkdir(parents=True, exist_ok=True)
     before = cpu_seconds()
-    with servers(lab.resolve(), plan.cell_seed) as (_, daemon_url):
-        client = DaemonClient(daemon_url)
-        records = []
-        for index in range(plan.iterations + 1):
-            asked = client.request_iteration(plan.document(index, arm), idempotency_key=f"{arm}-{index}")
-            console.print(f"{arm}, iteration {asked['number']} of {plan.iterations + 1}")
-            records.append(follow(client, asked["number"], console=console))
-    ledger = lab / "cpu_seconds.json"
-    spent = (json.loads(ledger.read_text()) if ledger.is_file() else 0.0) + cpu_seconds() - before
-    write_text(ledger, json.dumps(spent))
-    return {"points": points_of(records), "cpu_minutes": spent / 60}
+    records: list[Record] = []
+    try:
+        with servers(lab.resolve(), plan.cell_seed) as (_, daemon_url):
+            client = DaemonClient(daemon_url)
+            for index in range(plan.iterations + AFTER):
+                asked = client.request_iteration(plan.document(index, arm), idempotency_key=f"{arm}-{index}")
+                console.print(f"{arm}, iteration {asked['number']} of {plan.iterations + AFTER}")
+                records.append(follow(client, asked["number"], console=console))
+                told(records)
+    finally:  # what an interrupted run has cost counts too
+        spent = 60 * cpu_minutes(lab) + cpu_seconds() - before
+        write_text(lab / LEDGER, json.dumps(spent))
+    return records
+
+
+def cpu_minutes(lab: Path) -> float:
+    """What an arm has cost in the runs that are over."""
+    ledger = lab / LEDGER
+    return float(json.loads(ledger.read_text())) / 60 if ledger.is_file() else 0.0
+
+
+def write_found(found: Record, out: Path) -> None:
+    """Numbers, tables and figure of what is known so far."""
+    arms: list[Arm] = [arm for arm in ARMS if arm in found]
+    write_text(out / "learning.json", json.dumps(found, indent=2) + "\n")
+    write_text(out / "learning.md", "\n\n".join(markdown(found[arm], title=arm) for arm in arms) + "\n")
+    title = f"real success, cell {found['cell_seed']}"
+    write_text(out / "learning.svg", figure(lines(found, arms), title=title))
 
 
 def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:

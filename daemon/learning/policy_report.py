@@ -46,23 +46,24 @@ class Groups:
 class UpdateOutcome:
     """One update as numbers: rollouts judged and succeeded by instruction; `learned` is a mean over steps.
 
-    `stopped_share` of the rollouts were over before their last chunk; None where none may be.
+    `known_share` of the rollouts have a verdict; None where none was imagined, since enough groups waited.
+    `stopped_share` were over before their last chunk; None where none may be.
     """
 
     judged: dict[str, int]
     succeeded: dict[str, int]
-    known_share: float
+    known_share: float | None
     groups: Groups
     optimizer_steps: int
     learned: dict[str, float]
     stopped_share: float | None = None
 
     @property
-    def informative_share(self) -> float:
-        return self.groups.informative / self.groups.imagined if self.groups.imagined else 0.0
+    def informative_share(self) -> float | None:
+        return self.groups.informative / self.groups.imagined if self.groups.imagined else None
 
     def metrics(self) -> dict[str, float]:
-        """For curves; loss and its kin are absent when there was nothing to learn from."""
+        """For curves; loss and its kin are absent when there was nothing to learn from, as are shares of none."""
         by_instruction = {
             f"imagined_success/{sentence}": self.succeeded[sentence] / count
             for sentence, count in self.judged.items()
@@ -70,24 +71,24 @@ class UpdateOutcome:
         }
         judged = sum(self.judged.values())
         overall = {"imagined_success": sum(self.succeeded.values()) / judged} if judged else {}
+        names = "known_share", "informative_share", "stopped_share"
+        shares = {name: share for name in names if (share := getattr(self, name)) is not None}
         return {
             **overall,
             **by_instruction,
-            "known_share": self.known_share,
-            "informative_share": self.informative_share,
+            **shares,
             "groups_learned": float(self.groups.learned),
             "groups_carried": float(self.groups.carried),
             "groups_dropped": float(self.groups.imagined - self.groups.informative + self.groups.expired),
             "wasted_rollouts": float(self.groups.wasted_rollouts),
             "optimizer_steps": float(self.optimizer_steps),
-            **({} if self.stopped_share is None else {"stopped_share": self.stopped_share}),
             **self.learned,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyUpdateReport:
-    """What the updates amounted to; shares are means over all updates."""
+    """What the updates amounted to; shares are means over all updates that imagined."""
 
     updates: int
     optimizer_steps: int
@@ -123,5 +124,6 @@ def _success(outcomes: Sequence[UpdateOutcome], sentence: str) -> float | None:
     return sum(outcome.succeeded.get(sentence, 0) for outcome in outcomes) / judged if judged else None
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0

@@ -121,10 +121,15 @@ def update_policy(
 def _enough(
     policy: Policy, arena: Arena, *, progress: UpdateProgress, config: PolicyUpdateConfig
 ) -> list[_Batch]:
-    """Batches until enough groups inform, or until there are as many as may be."""
+    """Batches until enough groups inform, or until there are as many as may be; none if enough wait already.
+
+    More would be old before anybody learned from them.
+    """
     imagine = partial(_imagined, policy, arena, progress=progress, config=config)
     wanted, most = config.informative_groups or 0, config.most_batches
     batches: list[_Batch] = []
+    if 0 < wanted <= len(progress.waiting):
+        return batches
     imagined = imagine()
     while True:
         may_follow, before = wanted > 0 and len(batches) + 1 < most, progress.chance()
@@ -238,8 +243,8 @@ def _outcome(
     return UpdateOutcome(
         judged=judged,
         succeeded=succeeded,
-        known_share=sum(judged.values()) / rollouts,
-        stopped_share=stopped / rollouts if config.stop_on_success else None,
+        known_share=sum(judged.values()) / rollouts if rollouts else None,
+        stopped_share=stopped / rollouts if config.stop_on_success and rollouts else None,
         groups=groups,
         optimizer_steps=len(steps),
         learned=learned,

@@ -67,13 +67,15 @@ def an_arm(*records: dict[str, Any]) -> dict[str, Any]:
     return {"points": points_of(records), "cpu_minutes": 12.0}
 
 
-def test_every_iteration_has_its_own_seed_and_the_last_one_only_measures() -> None:
+def test_every_iteration_has_its_own_seed_and_the_last_two_learn_nothing() -> None:
     plan = Plan(iterations=2, cell_seed=5, seed=10, spec={"steps": 30, "policy": {"updates": 7, "kl": 0.1}})
-    documents = [plan.document(index, "loop") for index in range(3)]
-    assert [document["seed"] for document in documents] == [10, 11, 12]
+    documents = [plan.document(index, "loop") for index in range(4)]
+    assert [document["seed"] for document in documents] == [10, 11, 12, 13]
     assert documents[0] == documents[1] | {"seed": 10} == {**plan.spec, "seed": 10}
     assert documents[2]["policy"] == {"updates": 0, "kl": 0.1}
     assert [documents[2][part]["updates"] for part in ("world_model", "judge")] == [0, 0]
+    assert documents[3] == {**documents[2], "seed": 13, "trial": {"carries": 0}}, "the champion acts alone"
+    assert plan.document(2, "control") == documents[2]
 
 
 def test_the_control_leaves_the_world_model_and_the_judge_as_they_were_and_updates_the_policy() -> None:
@@ -86,7 +88,7 @@ def test_the_control_leaves_the_world_model_and_the_judge_as_they_were_and_updat
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_presets_are_specs_the_daemon_takes(preset: str) -> None:
     plan = Plan(iterations=1, cell_seed=0, seed=0, spec=PRESETS[preset])
-    for index in range(2):
+    for index in range(3):
         for arm in ("loop", "control"):
             parse_spec(plan.document(index, arm))
     assert parse_spec(PRESETS[preset]).collect.episodes_per_task >= 20
@@ -185,9 +187,10 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
     first = json.loads((tmp_path / "learning.json").read_text())
     for arm in ("loop", "control"):
         points = first[arm]["points"]
-        assert [point["iteration"] for point in points] == [1, 2]
-        assert [point["mean"]["episodes"] for point in points] == [4, 4]
-        assert points[1]["imagined"] == {}, "the last iteration only measures"
+        assert [point["iteration"] for point in points] == [1, 2, 3]
+        assert [point["mean"]["episodes"] for point in points] == [4, 4, 4]
+        assert [point["imagined"] for point in points[1:]] == [{}, {}], "the last two only measure"
+        assert points[2]["trial"] is None, "the episodes at the end choose nobody"
     assert first["control"]["points"][0]["world_model_accepted"] is False, "nothing was learned"
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(SMALL))
@@ -196,7 +199,7 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
     assert done.exit_code == 0, done.output or done.exception
     again = json.loads((tmp_path / "learning.json").read_text())
     assert json.loads(done.stdout) == {"folder": str(tmp_path), **again}
-    assert "loop, iteration 2 of 2" in done.stderr
+    assert "loop, iteration 3 of 3" in done.stderr
     assert again["loop"]["points"] == first["loop"]["points"], "the same iterations, not new ones"
     assert again["loop"]["cpu_minutes"] > first["loop"]["cpu_minutes"]
     for name in ("learning.md", "learning.svg"):

@@ -40,8 +40,13 @@ def test_what_became_of_groups_is_counted() -> None:
     assert metrics["wasted_rollouts"] == 8
 
 
-def test_an_update_without_groups_informs_by_nothing() -> None:
-    assert an_outcome({}, {}, groups=groups(imagined=0, informative=0)).informative_share == 0.0
+def test_an_update_that_imagined_nothing_counts_for_no_share() -> None:
+    idle = an_outcome({}, {}, groups=groups(imagined=0, informative=0))
+    assert idle.informative_share is None
+    assert "informative_share" not in idle.metrics()
+    busy = an_outcome({}, {}, groups=groups(imagined=4, informative=2))
+    assert report_of([busy, idle]).informative_share == 0.5
+    assert report_of([idle]).informative_share == 0.0
 
 
 def test_first_is_before_any_learning_and_last_the_mean_of_the_last_quarter() -> None:
