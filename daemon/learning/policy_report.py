@@ -63,7 +63,7 @@ class UpdateOutcome:
         return self.groups.informative / self.groups.imagined if self.groups.imagined else None
 
     def metrics(self) -> dict[str, float]:
-        """For curves; loss and its kin are absent when there was nothing to learn from, as are shares of none."""
+        """For curves; what there was nothing of is absent: loss and its kin, and shares."""
         by_instruction = {
             f"imagined_success/{sentence}": self.succeeded[sentence] / count
             for sentence, count in self.judged.items()

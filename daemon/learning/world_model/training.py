@@ -102,7 +102,7 @@ def train_transformer(
     source = WindowSource(pools, batch=config.batch, frames=config.frames, seed=config.seed)
     updates = source.updates_allowed(config.updates)
     forcing = _forcing(world_model, source, config)
-    module = with_adapters(world_model.transformer, rank=config.lora_rank)
+    module = with_adapters(world_model.transformer, rank=config.lora_rank, seed=config.seed)
     optimizing = Optimizing.of(
         module, rate=config.learning_rate, updates=updates, decays=config.decays, name=config.optimizer
     )

@@ -5,11 +5,14 @@ often the same.
 episodes. Everything follows from one generator, so a training that goes on from its state draws what it would
 have drawn.
 
-Source for samples per insert: Cassirer et al. 2021 (arXiv:2102.04736) section 3.3.
+Source for samples per insert: Cassirer et al. 2021 (arXiv:2102.04736) section 3.3. Shares hold on average in
+batches of any size by systematic sampling: Carpenter and others 1999 (DOI 10.1049/ip-rsn:19990255).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -37,9 +40,10 @@ class Pool:
     Attributes:
         name: "fresh", "older", "base", …
         clips: oldest first.
-        share: of the windows of a batch, relative to the other pools that have any.
+        share: of all windows, relative to the other pools that have any.
         half_life: a clip so many places before the newest is drawn half as often; None: all alike.
-        samples_per_insert: how often a frame may be drawn, on average over the pool; None: no limit.
+        samples_per_insert: how often a frame may be drawn, on average over the pool, by whichever pool its
+            episode is drawn from; None: no limit.
     """
 
     name: str
@@ -65,13 +69,14 @@ class WindowSource:
         if any(pool.share < 0 for pool in pools) or not any(pool.share > 0 for pool in pools):
             raise SharesInvalid(shares={pool.name: pool.share for pool in pools})
         fitting = [(pool, *pool.clips.long_enough(frames)) for pool in pools]
-        self.left_out = tuple(name for _, _, short in fitting for name in short)
+        self.left_out = tuple(dict.fromkeys(name for _, _, short in fitting for name in short))
         self.pools = [replace(pool, clips=kept) for pool, kept, _ in fitting if len(kept) and pool.share]
         if not self.pools:
             lengths = [len(clip.latents) for pool in pools for clip in pool.clips.clips]
             raise NoWindow(frames=frames, longest=max(lengths, default=0), clips=len(lengths))
-        self.frames = frames
-        self.counts = divided(batch, [pool.share for pool in self.pools])
+        self.frames, self.batch = frames, batch
+        whole = sum(pool.share for pool in self.pools)
+        self.shares = [pool.share / whole for pool in self.pools]
         self.generator = torch.Generator().manual_seed(seed)
         self._weights = [_weights(pool) for pool in self.pools]
 
@@ -83,16 +88,31 @@ class WindowSource:
     def updates_allowed(self, updates: int) -> int:
         """How many of these updates may be made before a pool would be drawn too often."""
         allowed = [updates]
-        for pool, count in zip(self.pools, self.counts, strict=True):
-            if pool.samples_per_insert is not None and count:
+        for pool in self.pools:
+            if pool.samples_per_insert is not None:
                 frames = sum(len(clip.latents) for clip in pool.clips.clips)
-                allowed.append(max(1, int(pool.samples_per_insert * frames / (count * self.frames))))
+                drawn = self.batch * self.frames * self._share_of({c.episode_id for c in pool.clips.clips})
+                allowed.append(max(1, int(pool.samples_per_insert * frames / drawn)))
         return min(allowed)
+
+    def _share_of(self, episode_ids: Container[str]) -> float:
+        """Of all windows, those of these episodes: an episode may be in several pools."""
+        share = 0.0
+        for pool, own, weights in zip(self.pools, self.shares, self._weights, strict=True):
+            clips = pool.clips.clips
+            places = torch.tensor([len(clip.latents) - self.frames + 1.0 for clip in clips]).double()
+            likely = places if weights is None else places * weights
+            these = torch.tensor([clip.episode_id in episode_ids for clip in clips])
+            share += own * float(likely[these].sum() / likely.sum())
+        return share
 
     def draw(self) -> LatentWindows:
         """The next batch, pool after pool."""
         chosen: list[tuple[LatentClip, int]] = []
-        for pool, count, weights in zip(self.pools, self.counts, self._weights, strict=True):
+        counts = divided(self.batch, self.shares, by=float(torch.rand((), generator=self.generator)))
+        for pool, count, weights in zip(self.pools, counts, self._weights, strict=True):
+            if not count:
+                continue
             clips = pool.clips.clips
             lengths = [len(clip.latents) for clip in clips]
             starts = window_starts(
@@ -113,14 +133,16 @@ def cut(places: Sequence[tuple[LatentClip, int]], *, frames: int) -> LatentWindo
     )
 
 
-def divided(count: int, shares: Sequence[float]) -> list[int]:
-    """`count` things in these shares, by largest remainder; equal remainders favour the first."""
-    exact = [count * share / sum(shares) for share in shares]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (parts[i] - exact[i], i))
-    for place in by_remainder[: count - sum(parts)]:
-        parts[place] += 1
-    return parts
+def divided(count: int, shares: Sequence[float], *, by: float) -> list[int]:
+    """`count` things in shares that add up to 1: each gets its exact part, rounded up or down.
+
+    Args:
+        by: in [0, 1), drawn by chance; then the mean of what each gets is its exact part.
+    """
+    ends = [round(count * end, 6) for end in accumulate(shares)]
+    ends[-1] = count
+    taken = [math.ceil(end - by) for end in ends]
+    return [upper - lower for lower, upper in pairwise([0, *taken])]
 
 
 def _weights(pool: Pool) -> Tensor | None:

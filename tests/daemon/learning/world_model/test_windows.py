@@ -29,18 +29,38 @@ def source(*pools: Pool, batch: int = 8, frames: int = 4, seed: int = 0) -> Wind
 
 
 @pytest.mark.parametrize(
-    ("count", "shares", "parts"),
+    ("count", "shares", "by", "parts"),
     [
-        (8, [1.0], [8]),
-        (8, [0.5, 0.25, 0.25], [4, 2, 2]),
-        (7, [1, 1, 1], [3, 2, 2]),
-        (10, [0.55, 0.45], [6, 4]),
-        (3, [0.0, 2.0], [0, 3]),
-        (2, [5, 3, 2], [1, 1, 0]),
+        (8, [1.0], 0.9, [8]),
+        (8, [0.5, 0.25, 0.25], 0.3, [4, 2, 2]),
+        (8, [0.5, 0.25, 0.25], 0.0, [4, 2, 2]),  # whole parts are given whole
+        (10, [0.55, 0.45], 0.4, [6, 4]),  # positions 0.4, 1.4, …, 9.4: six below 5.5
+        (10, [0.55, 0.45], 0.6, [5, 5]),
+        (3, [0.0, 1.0], 0.2, [0, 3]),
+        (2, [0.5, 0.3, 0.2], 0.1, [1, 1, 0]),  # 0.1 and 1.1; ends at 1.0, 1.6, 2.0
+        (2, [0.5, 0.3, 0.2], 0.7, [1, 0, 1]),
     ],
 )
-def test_a_batch_is_divided_by_largest_remainder(count: int, shares: list[float], parts: list[int]):
-    assert divided(count, shares) == parts
+def test_a_batch_is_divided_into_parts_rounded_up_or_down(
+    count: int, shares: list[float], by: float, parts: list[int]
+):
+    assert divided(count, shares, by=by) == parts
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 16])
+def test_batches_of_any_size_hold_the_shares_on_average(count: int):
+    shares = [0.315, 0.315, 0.07, 0.3]
+    parts = torch.tensor([divided(count, shares, by=(i + 0.5) / 1000) for i in range(1000)]).double()
+    assert bool((parts.sum(1) == count).all())
+    assert torch.allclose(parts.mean(0), count * torch.tensor(shares).double(), atol=2e-3)
+    assert float((parts - count * torch.tensor(shares).double()).abs().max()) < 1
+
+
+def test_a_batch_of_one_draws_from_every_pool_in_the_end():
+    pools = [pool(numbered(name), name=name, share=share) for name, share in (("a", 0.7), ("b", 0.3))]
+    found = source(*pools, batch=1)
+    drawn = Counter(found.draw().episode_ids[0] for _ in range(600))
+    assert drawn["b"] / 600 == pytest.approx(0.3, abs=0.06)
 
 
 def test_windows_are_mixed_in_the_shares_asked_for():
@@ -60,6 +80,8 @@ def test_pools_without_a_window_leave_their_share_to_the_others():
     )
     found = source(*pools)
     assert found.left_out == ("short",)
+    twice = source(pool(numbered("long")), pool(numbered("short", 2), numbered("short", 3), name="grasps"))
+    assert twice.left_out == ("short",), "named once"
     assert set(found.draw().episode_ids) == {"fresh"}
 
 
@@ -139,6 +161,17 @@ def test_updates_end_where_a_pool_would_be_drawn_more_often_than_allowed():
     assert found.updates_allowed(100) == 200 // 16
     assert found.updates_allowed(5) == 5
     assert source(pool(numbered("a"))).updates_allowed(100) == 100, "no limit"
+
+
+def test_an_episode_that_is_in_another_pool_too_is_drawn_from_both():
+    """Half of the windows are of "fresh"; of the other half, which is of parts, two of three are as well."""
+    fresh, older = numbered("a", 10), numbered("b", 10)
+    parts = fresh.part(0, 5), fresh.part(5, 10), older.part(0, 5)
+    found = source(
+        pool(fresh, name="fresh", share=0.5, samples_per_insert=10),
+        pool(*parts, name="grasps", share=0.5),
+    )
+    assert found.updates_allowed(100) == int(10 * 10 / (8 * 4 * (0.5 + 0.5 * 2 / 3)))
 
 
 def test_a_little_is_always_learned():
