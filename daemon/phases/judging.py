@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from daemon.learning.batch import Clip
+from daemon.learning.batch import Clip, fitted
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.reward.training import JudgeConfig, JudgeExamples, train_judge
@@ -80,10 +80,10 @@ def last_frames(
     real = torch.stack([end_of(clip.frames, JUDGED_FRAMES) for clip in clips])  # [X, F, 3, H, W]
     sentences = [clip.instruction for clip in clips]
     lost = ~judge.judge(imagined, sentences).known.cpu()  # [X]
-    both = torch.cat([real, imagined])  # [2X, F, 3, H, W]
+    both = fitted(torch.cat([real, imagined]).flatten(0, 1), judge.image_size)  # [2X · F, 3, H, W]
     labels = torch.tensor([bool(clip.success) for clip in clips]).repeat(2)
     return JudgeExamples(
-        frames=both.flatten(0, 1),
+        frames=both,
         instructions=tuple(sentence for sentence in sentences * 2 for _ in range(JUDGED_FRAMES)),
         success=labels.repeat_interleave(JUDGED_FRAMES),
         doubtful=torch.cat([torch.zeros_like(lost), lost]).repeat_interleave(JUDGED_FRAMES),

@@ -90,7 +90,8 @@ def run(context: PhaseContext) -> Outcome:
     if report.optimizer_steps:  # what is still the champion need not be tried against it
         made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
     state.file.unlink(missing_ok=True)
-    return {**done, "imagined_success": rates(imagined), "made": made, **shares_of(report)}
+    did = {**shares_of(report), "frame_passes": env.frame_passes}
+    return {**done, "imagined_success": rates(imagined), "made": made, **did}
 
 
 def _in_the_way(starts: Starts | None, *, steps: int, chunk: int) -> str | None:

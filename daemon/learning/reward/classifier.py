@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from daemon.learning.batch import fitted
 from daemon.learning.devices import autocast
 from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.policy.tokenizer import (
@@ -77,6 +78,8 @@ class ClassifierJudge:
     def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
         """Judge rollouts by the last three of the frames given (all of them when there are fewer).
 
+        Frames of another size are seen at the judge's own.
+
         Raises:
             BadTensor: frames are not uint8 [B, F >= 1, 3, H, W], or there are not B instructions.
         """
@@ -84,7 +87,7 @@ class ClassifierJudge:
         last = frames[:, -JUDGED_FRAMES:]  # [B, F, 3, H, W]
         count = last.shape[1]
         sentences = [sentence for sentence in instructions for _ in range(count)]
-        by_frame = self.probabilities(last.flatten(0, 1), sentences).view(-1, count)  # [B, F]
+        by_frame = self.probabilities(self._seen(last), sentences).view(-1, count)  # [B, F]
         probability = by_frame.mean(dim=1)  # [B]
         known = torch.isfinite(probability) & ((probability - 0.5).abs() >= self.abstain_within)
         return Verdicts(success=probability > 0.5, known=known, probability=probability)
@@ -110,11 +113,16 @@ class ClassifierJudge:
         require_films(films, instructions)
         frames = films.shape[1]
         sentences = [sentence for sentence in instructions for _ in range(frames)]
-        by_frame = self.probabilities(films.flatten(0, 1), sentences).view(-1, frames).double().cpu()
+        by_frame = self.probabilities(self._seen(films), sentences).view(-1, frames).double().cpu()
         sums = torch.nn.functional.pad(by_frame.cumsum(dim=1), (1, 0))  # [B, F + 1]
         until = torch.arange(1, frames + 1)
         begun = (until - JUDGED_FRAMES).clamp_min(0)
         return ((sums[:, until] - sums[:, begun]) / (until - begun)).float()
+
+    def _seen(self, films: Tensor) -> Tensor:
+        """The frames of films [B, F, 3, H, W] one by one, at this judge's size."""
+        frames = films.flatten(0, 1)
+        return fitted(frames, self.image_size) if len(frames) else frames
 
     def logits(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
         """Logits float32 [B] of frames [B, 3, H, W], with gradient.
