@@ -8,7 +8,7 @@
     ├── DataDirectoryUnfinished               a restore was killed in it
     ├── RequestInvalid, RequestTooLarge, PageNotFound, NotReady, DatabaseAway      doors of the REST API
     ├── PhaseUnknown, PhaseStalled, ClockSkewed      the worker
-    ├── AssetMissing, NothingCollected        the phases
+    ├── AssetMissing, ContractMismatch, NothingCollected        the phases
     ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut, TokenUnusable      the REST client
     ├── SinkRefused                           export of curves
     └── DemoFailed                            `gymnastd demo`
@@ -185,6 +185,18 @@ class AssetMissing(DaemonError):
         super().__init__(
             f"the base {kind} checkpoint of preset {preset} is not at {path}. Install the package whole, "
             f"or make the base checkpoints with `gymnastd pretrain --preset {preset}`."
+        )
+
+
+class ContractMismatch(DaemonError):
+    """A policy and a robot mean different things by an action."""
+
+    code = "policy_contract_mismatch"
+
+    def __init__(self, *, policy: str, station: str, differences: Sequence[str]) -> None:
+        super().__init__(
+            f"{policy} cannot act at {station}: {'; '.join(differences)} there. "
+            "Drive the robot as the policy was taught, or give its lineage one that was taught for it."
         )
 
 

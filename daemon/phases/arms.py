@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from daemon.errors import ContractMismatch
 from daemon.learning.devices import choose_device, choose_precision
+from daemon.learning.policy.contract import ActionContract
 from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.phases.carrying import Carried
@@ -65,6 +67,18 @@ class Arms:
     def version(self, checkpoint_id: str) -> Arm:
         """The arm whose policy is this checkpoint."""
         return next(arm for arm in self.every if arm.row.id == checkpoint_id)
+
+
+def require_contract(arms: Arms, robot: ActionContract, *, station: str) -> None:
+    """Refuse a robot at which an action means something else than to one of the policies.
+
+    Raises:
+        ContractMismatch: names what differs; nothing has moved.
+    """
+    for arm in arms.every:
+        if differences := arm.policy.contract.differences(robot):
+            policy = f"policy {arm.row.number} ({arm.row.id})"
+            raise ContractMismatch(policy=policy, station=station, differences=differences)
 
 
 def champion(context: PhaseContext) -> CheckpointRow:

@@ -1,6 +1,6 @@
 """A policy as the loop uses it: pictures and sentences in, action chunks and their log-probabilities out.
 
-It owns the three things that must travel together, network, tokenizer and binning, and keeps them in one
+It owns what must travel together, network, tokenizer, binning and what its actions mean, and keeps it in one
 checkpoint of kind "policy". Training lives in `sft.py` and `policy_update.py`.
 """
 
@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerFast
 
 from daemon.learning.devices import autocast
 from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.policy.contract import ActionContract
 from daemon.learning.policy.nano_vla import NanoVLA, NanoVLAConfig
 from daemon.learning.policy.tokenizer import (
-    TokenizerUnreadable,
     build_tokenizer,
     from_json,
     to_json,
@@ -31,6 +31,7 @@ from daemon.learning.policy.tokens import ActionBinning, BinningInvalid, nano_bi
 from daemon.learning.state import CheckpointUnreadable, half, load_state, save_state
 
 KIND = "policy"
+BRIDGE = ActionContract()
 SIZES = (
     "image_size",
     "vocabulary",
@@ -79,6 +80,7 @@ class Policy:
         tokenizer: PreTrainedTokenizerFast,
         *,
         binning: ActionBinning,
+        contract: ActionContract = BRIDGE,
         precision: torch.dtype = torch.float32,
     ) -> None:
         if (model.config.bins, model.config.action_dims) != (binning.bins, binning.dims):
@@ -87,6 +89,7 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self.binning = binning
+        self.contract = contract
         self.precision = precision
 
     @property
@@ -106,7 +109,8 @@ class Policy:
     def frozen_copy(self) -> Policy:
         """The policy as it is now, for comparing with later; nobody trains it."""
         model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return type(self)(model, self.tokenizer, binning=self.binning, precision=self.precision)
+        same = {"binning": self.binning, "contract": self.contract, "precision": self.precision}
+        return type(self)(model, self.tokenizer, **same)
 
     @torch.no_grad()
     def act(
@@ -186,6 +190,7 @@ class Policy:
         config = {
             "model": {name: getattr(self.model.config, name) for name in SIZES},
             "binning": asdict(self.binning),
+            "contract": self.contract.document(),
         }
         extra = {"tokenizer": to_json(self.tokenizer)}
         save_state(path, half(self.model.state_dict()), kind=KIND, config=config, card=card, extra=extra)
@@ -210,10 +215,11 @@ class Policy:
                 binning=ActionBinning(
                     low=tuple(binning["low"]), high=tuple(binning["high"]), bins=int(binning["bins"])
                 ),
+                contract=ActionContract.of(state.config.get("contract")),
                 precision=precision,
             )
-        except (KeyError, TypeError, RuntimeError, BinningInvalid, TokenizerUnreadable) as error:
-            expected = "a network, a binning and a tokenizer that fit together"
+        except (KeyError, TypeError, ValueError, RuntimeError, LearningError) as error:
+            expected = "a network, a binning, a contract and a tokenizer that fit together"
             raise CheckpointUnreadable(path=path, expected=expected, found=str(error)) from error
 
 

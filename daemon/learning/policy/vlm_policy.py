@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText
 
 from daemon.learning.devices import autocast
 from daemon.learning.errors import BadTensor
+from daemon.learning.policy.contract import ActionContract
 from daemon.learning.policy.policy import KIND, Policy
 from daemon.learning.policy.tokens import ActionBinning, BinningInvalid
 from daemon.learning.policy.vlm_action import VlmActionConfig, VlmActionModel, body_of
@@ -74,6 +75,7 @@ class VlmPolicy(Policy):
             "network": NETWORK,
             "model": {name: getattr(self.model.config, name) for name in SIZES},
             "binning": asdict(self.binning),
+            "contract": self.contract.document(),
         }
         with TemporaryDirectory(prefix="gymnastd-") as folder:
             self.tokenizer.save_pretrained(folder)
@@ -100,7 +102,7 @@ class VlmPolicy(Policy):
     def of_folder(
         cls, folder: Path, *, binning: ActionBinning, image_size: int = 224, chunk: int = 5, seed: int = 0
     ) -> VlmPolicy:
-        """A backbone and its processor from a transformers folder, with a fresh action head.
+        """A backbone and its processor from a transformers folder, with a fresh action head for Bridge V2.
 
         Raises:
             CheckpointUnreadable: the folder holds no such model in safetensors.
@@ -146,8 +148,9 @@ class VlmPolicy(Policy):
                 binning=ActionBinning(
                     low=tuple(binning["low"]), high=tuple(binning["high"]), bins=int(binning["bins"])
                 ),
+                contract=ActionContract.of(state.config.get("contract")),
                 precision=precision,
             )
         except (*UNREADABLE, RuntimeError, BinningInvalid) as error:
-            expected = "a body, a head, a binning and a processor that fit together"
+            expected = "a body, a head, a binning, a contract and a processor that fit together"
             raise CheckpointUnreadable(path=path, expected=expected, found=str(error)) from error

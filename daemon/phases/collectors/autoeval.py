@@ -13,7 +13,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid5
 
-from daemon.phases.arms import Arms
+from daemon.learning.policy.contract import ActionContract
+from daemon.phases.arms import Arms, require_contract
 from daemon.phases.collectors.autoeval_job import JobRun, Tell
 from daemon.phases.collectors.autoeval_link import AutoEvalLink
 from daemon.phases.robot_time import RobotTime
@@ -31,10 +32,15 @@ log = logging.getLogger(__name__)
 
 
 class AutoEvalCollector:
-    """One robot behind AutoEval's scheduler. Obeys `Collector`."""
+    """One robot behind AutoEval's scheduler. Obeys `Collector`.
+
+    Raises:
+        ContractMismatch: one of the policies is not of Bridge V2, which AutoEval's gateway speaks.
+    """
 
     def __init__(self, robot: RobotStatus, link: AutoEvalLink, sink: EpisodeSink, *, arms: Arms) -> None:
         self._robot, self._link, self._sink, self._arms = robot, link, sink, arms
+        require_contract(arms, ActionContract(), station=self.name)
 
     @property
     def name(self) -> str:

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from daemon.events.stations import StationsTold, needs_human
-from daemon.phases.arms import Arms
+from daemon.learning.policy.contract import ActionContract
+from daemon.phases.arms import Arms, require_contract
 from daemon.phases.human_wait import HumanWait
 from daemon.phases.robot_time import RobotTime
 from daemon.phases.sink import EpisodeSink, holder_name, slot_metadata
@@ -79,6 +80,7 @@ class StationCollector:
     Raises:
         StationUnreachable: it does not answer.
         VersionMismatch: episodes may end early, and it is of a version whose do not.
+        ContractMismatch: an action means something else there than to one of the policies.
     """
 
     def __init__(self, client: StationClient, sink: EpisodeSink, *, drive: Drive, arms: Arms) -> None:
@@ -92,6 +94,9 @@ class StationCollector:
         if early and spoken.minor < EARLY_END_MINOR:
             asked = f"{spoken.major}.{EARLY_END_MINOR} (stop_on_success)"
             raise VersionMismatch(found=asked, expected=f"{spoken.major}.{spoken.minor}")
+        means, rate = self._described.conventions, self._described.control_hz
+        robot = ActionContract(action=means.action, gripper=means.gripper, control_hz=rate)
+        require_contract(arms, robot, station=self._described.station_id)
         self._time = RobotTime(sink, self._described.station_id)
         limit_s = sink.context.settings.human_wait_s
         self._human = HumanWait(self._described.station_id, limit_s=limit_s)

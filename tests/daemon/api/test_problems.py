@@ -74,6 +74,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "metric_not_finite": PHASE,
     "asset_missing": PHASE,
     "nothing_collected": PHASE,
+    "policy_contract_mismatch": PHASE,
     "phase_overdue": PHASE,
     "human_awaited": PHASE,
     "what_if_overdue": PHASE,

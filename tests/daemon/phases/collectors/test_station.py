@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.errors import ContractMismatch
 from daemon.lab import free_port
+from daemon.learning.policy.contract import ActionContract
 from daemon.phases.arms import load_arms
 from daemon.phases.collectors import station as station_module
 from daemon.phases.collectors.station import StationCollector
@@ -116,6 +118,25 @@ class Cell:
 def cell(lab: Lab, tmp_path: Path) -> Iterator[Cell]:
     with ExitStack() as stack:
         yield Cell(lab, tmp_path / "cell", stack)
+
+
+@pytest.mark.parametrize(
+    ("contract", "differs"),
+    [
+        (ActionContract(control_hz=10.0), "control_hz 10 against 5"),
+        (ActionContract(action="joints"), "action joints against bridge_v2"),
+        (ActionContract(gripper="norm10"), "gripper norm10 against norm01"),
+    ],
+)
+def test_a_policy_that_means_something_else_by_an_action_never_acts(
+    cell: Cell, contract: ActionContract, differs: str
+) -> None:
+    arms = load_arms(cell.sink.context)
+    arms.champion.policy.contract = contract
+    with pytest.raises(ContractMismatch, match=f"cannot act at cell: {differs} there") as refused:
+        StationCollector(cell.client, cell.sink, drive=cell.drive, arms=arms)
+    assert refused.value.code == "policy_contract_mismatch"
+    assert cell.rows() == []
 
 
 def once(at: int, action: Callable[[], object]) -> Callable[[int], None]:
