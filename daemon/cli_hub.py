@@ -34,14 +34,17 @@ def export_checkpoint(
 
 
 def import_checkpoint(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export checkpoint wrote.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A folder that export checkpoint wrote, or a checkpoint file."),
+    ],
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Go on from this world model or judge, untried.")
     ] = False,
     lineage: Annotated[str, typer.Option(help="For this lineage.")] = "main",
     as_json: AsJson = False,
 ) -> None:
-    """Bring a checkpoint in, checked by its digests. A policy is tried by the next iteration."""
+    """Bring a checkpoint in, once it was read and checked. A policy is tried by the next iteration."""
     from daemon.hub.exchange import import_checkpoint as bring_in
     from daemon.progress_bar import Bars
     from daemon.settings import load_settings
@@ -49,7 +52,33 @@ def import_checkpoint(
     settings = load_settings()
     with aside(as_json), Bars(shown=not as_json) as bars:
         report = partial(bars.share, "import checkpoint")
-        row, new = bring_in(settings, folder, adopt=adopt, lineage=lineage, report=report)
+        row, new = bring_in(settings, path, adopt=adopt, lineage=lineage, report=report)
+        typer.echo(f"{row.kind} {row.number} ({row.id}) {'is new' if new else 'was there already'}")
+    tell_made(settings, row.id, as_json, new=new)
+
+
+def import_vlm_policy(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transformers folder, in safetensors.")],
+    image_size: Annotated[
+        int, typer.Option(min=16, help="Pixels on a side that it sees; the world model's, or fewer.")
+    ] = 64,
+    chunk: Annotated[int, typer.Option(min=1, help="Actions that it decides on at once.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of its action head.")] = 0,
+    lineage: Annotated[str, typer.Option(help="For this lineage.")] = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Make a policy of a vision-language model (SmolVLM, Qwen-VL, PaliGemma); its head knows nothing yet.
+
+    Teach it with `gymnastd sft`; in an empty store it is the champion, else the next iteration tries it.
+    """
+    from daemon.hub.exchange import import_backbone
+    from daemon.settings import load_settings
+
+    settings = load_settings()
+    with aside(as_json):
+        row, new = import_backbone(
+            settings, folder, lineage=lineage, image_size=image_size, chunk=chunk, seed=seed
+        )
         typer.echo(f"{row.kind} {row.number} ({row.id}) {'is new' if new else 'was there already'}")
     tell_made(settings, row.id, as_json, new=new)
 

@@ -105,6 +105,10 @@ def sft(
     keep_only: Annotated[bool, typer.Option(help="Store the policy and never try it.")] = False,
     updates: Annotated[int, typer.Option(min=1)] = 200,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
+    lora_rank: Annotated[
+        int,
+        typer.Option(min=0, help="Of the adapters that learn of a vision-language policy; 0: all learns."),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     lineage: Annotated[str, typer.Option(help="Whose champion, and whose collected episodes.")] = "main",
     all_lineages: AllLineages = False,
@@ -127,6 +131,7 @@ def sft(
         tasks=task or None,
         failures=failures,
         keep_only=keep_only,
+        lora_rank=lora_rank,
         lineage=lineage,
         all_lineages=all_lineages,
     )

@@ -46,6 +46,7 @@ class Wanted:
         tasks: their ids; None takes all.
         failures: also those that failed or that nobody judged.
         keep_only: the policy is stored and never tried.
+        lora_rank: of the adapters that learn, 0 lets all weights learn.
         lineage: whose champion imitates, and whose next iteration tries what comes out of it.
         all_lineages: also what others than this lineage collected.
     """
@@ -54,6 +55,7 @@ class Wanted:
     tasks: Sequence[str] | None = None
     failures: bool = False
     keep_only: bool = False
+    lora_rank: int = 0
     lineage: str = MAIN
     all_lineages: bool = False
 
@@ -78,6 +80,8 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
         policy = load_policy(
             checkpoints.path(parent, blobs), device=device, precision=choose_precision(device.type)
         )
+        if wanted.lora_rank:
+            policy.adapt(rank=wanted.lora_rank, seed=config.seed)
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = (
             imitable(database, shelf, wanted, size=policy.image_size, held_out=which)

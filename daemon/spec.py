@@ -218,6 +218,9 @@ class UpdateSpec(SpecModel):
     imitation: Weight = Field(default=0.0, description="of imitating real successes, lest they be unlearned")
     anchor: Weight = Field(default=1.0, description="of acting as before at tasks that an update leaves out")
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    lora_rank: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
+        default=0, description="of the adapters that learn of a vision-language policy; 0: all weights learn"
+    )
     start_images: bool = Field(default=False, description="start also from the pictures of /v1/start-images")
     common_noise: bool = Field(
         default=False, description="rollouts of a group share their noise and differ by what they do alone"

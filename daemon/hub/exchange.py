@@ -1,9 +1,11 @@
-"""Checkpoints out of the store of these settings into folders, and in."""
+"""Checkpoints out of the store of these settings into folders, and in; in as single files too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from shutil import copy
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -13,7 +15,12 @@ from sqlalchemy.orm import Session
 from daemon.hub.card import about, model_card
 from daemon.hub.folder import README, read_folder, write_folder
 from daemon.iteration import require_lineage
-from daemon.learning.state import load_state
+from daemon.learning.policy.loading import load_policy
+from daemon.learning.policy.tokens import nano_binning
+from daemon.learning.policy.vlm_policy import VlmPolicy
+from daemon.learning.reward.classifier import ClassifierJudge
+from daemon.learning.state import CheckpointUnreadable, load_state
+from daemon.learning.world_model.model import WorldModel
 from daemon.operations.progress import Report
 from daemon.phases.arms import champion_of
 from daemon.settings import Settings
@@ -21,11 +28,17 @@ from daemon.spec import parse_spec
 from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints
 from storage.adoption import CANDIDATE
+from storage.canonical import json_digest
 from storage.interchange.errors import TargetNotEmpty
 from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 CHAMPION = "champion"
+READERS: Mapping[str, Callable[[Path], object]] = {
+    "policy": load_policy,
+    "world_model": WorldModel.load,
+    "judge": ClassifierJudge.load,
+}
 
 
 def export_checkpoint(
@@ -71,7 +84,7 @@ def export_checkpoint(
 
 def import_checkpoint(
     settings: Settings,
-    folder: Path,
+    path: Path,
     *,
     adopt: bool,
     lineage: str = MAIN,
@@ -82,9 +95,13 @@ def import_checkpoint(
     A policy is a candidate: the lineage's next iteration tries it. What else it is lies there, and is gone on
     from only with `adopt`.
 
+    Args:
+        path: a folder that `export_checkpoint` wrote, or one checkpoint file of any kind.
+
     Raises:
         SpecInvalid: no lineage can have this name.
         CheckpointFolderInvalid: the folder is not whole, or was changed.
+        CheckpointUnreadable: the file is no checkpoint, or its parts do not fit together.
     """
     lineage = parse_spec({"lineage": lineage}).lineage
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -93,7 +110,8 @@ def import_checkpoint(
         database.upgrade()
         with TemporaryDirectory(prefix="gymnastd-") as scratch:
             file = Path(scratch) / "checkpoint.safetensors"
-            index = read_folder(folder, file, hashed=_files(report, begin=0.0, what="checks digests"))
+            hashed = _files(report, begin=0.0, what="checks digests")
+            index = _copied(path, file) if path.is_file() else read_folder(path, file, hashed=hashed)
             report(0.7, "keeps it")
             with database.write() as session:
                 row = _same(session, index, lineage=lineage)
@@ -105,6 +123,37 @@ def import_checkpoint(
             return row, is_new
     finally:
         database.dispose()
+
+
+def import_backbone(
+    settings: Settings, folder: Path, *, lineage: str, image_size: int, chunk: int, seed: int
+) -> tuple[CheckpointRow, bool]:
+    """Bring in a policy on a transformers backbone, its action head untaught; its row, and if it is new.
+
+    Raises:
+        SpecInvalid: no lineage can have this name.
+        CheckpointUnreadable: the folder holds no image-text-to-text model in safetensors and its processor.
+    """
+    policy = VlmPolicy.of_folder(
+        folder, binning=nano_binning(), image_size=image_size, chunk=chunk, seed=seed
+    )
+    with TemporaryDirectory(prefix="gymnastd-") as scratch:
+        file = Path(scratch) / "policy.safetensors"
+        policy.save(file, {"backbone": folder.name, "action_head": "untaught", "seed": seed})
+        return import_checkpoint(settings, file, adopt=False, lineage=lineage)
+
+
+def _copied(path: Path, file: Path) -> dict[str, Any]:
+    """Copy a checkpoint file that can be built; gives what a folder's index would say of it."""
+    state = load_state(path)
+    if state.kind not in READERS:
+        raise CheckpointUnreadable(path=path, expected=f"a kind of {', '.join(READERS)}", found=state.kind)
+    READERS[state.kind](path)
+    copy(path, file)
+    with file.open("rb") as whole:
+        digest = hashlib.file_digest(whole, "sha256").hexdigest()
+    card = {"id": path.name, "sha256": digest, "spec_digest": json_digest(state.card, what="card")}
+    return {"kind": state.kind, "checkpoint": {**card, "row_card": state.card}}
 
 
 def _files(report: Report, *, begin: float, what: str) -> Callable[[int, int], None]:

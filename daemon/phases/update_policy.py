@@ -61,6 +61,8 @@ def run(context: PhaseContext) -> Outcome:
     context.report(0.0, "loading the models")
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
+    if context.spec.policy.lora_rank:
+        policy.adapt(rank=context.spec.policy.lora_rank, seed=context.spec.seed)
     left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
     own = brought(context, size=world_model.image_size, without=left_out)
     starts, tasks, begun_from = all_starts(context, own, size=world_model.image_size, without=left_out)

@@ -45,6 +45,18 @@ SIZES = (
 )
 
 
+class AdaptersUnknown(LearningError):
+    """Adapters were asked for of a policy that has no place for them."""
+
+    code = "adapters_unknown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this policy has no adapters, only one with a vision-language backbone has: all of its weights "
+            "learn. Set lora_rank to 0."
+        )
+
+
 class BadTemperature(LearningError):
     """A sampling temperature that no distribution has."""
 
@@ -109,8 +121,21 @@ class Policy:
     def frozen_copy(self) -> Policy:
         """The policy as it is now, for comparing with later; nobody trains it."""
         model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        same = {"binning": self.binning, "contract": self.contract, "precision": self.precision}
-        return type(self)(model, self.tokenizer, **same)
+        return type(self)(
+            model,
+            self.tokenizer,
+            binning=self.binning,
+            contract=self.contract,
+            precision=self.precision,
+        )
+
+    def adapt(self, *, rank: int, seed: int) -> None:
+        """Train low-rank adapters from now on.
+
+        Raises:
+            AdaptersUnknown: a network of this kind has none.
+        """
+        raise AdaptersUnknown
 
     @torch.no_grad()
     def act(

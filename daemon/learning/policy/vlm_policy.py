@@ -62,10 +62,15 @@ class VlmPolicy(Policy):
         asked = f"What should the robot do to {instruction.strip().rstrip('.').lower()}?"
         return prompt_of(self.tokenizer, asked, pictures=1)
 
-    def adapt(self, *, rank: int) -> None:
-        """Train low-rank adapters of the body from now on, with queries and head; the rest stands still."""
+    def adapt(self, *, rank: int, seed: int) -> None:
+        """Train low-rank adapters of the body from now on, with queries and head; the rest stands still.
+
+        Args:
+            seed: of the adapters' first weights.
+        """
         adapters = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            torch.manual_seed(seed)
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name of before
             self.model.body = get_peft_model(self.model.body, adapters)
 

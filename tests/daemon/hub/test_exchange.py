@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import dynamic_modules_utils
+from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -24,6 +25,8 @@ from daemon.learning.policy.policy import Policy
 from daemon.learning.policy.tokens import nano_binning
 from daemon.learning.policy.vlm_action import VlmActionModel
 from daemon.learning.policy.vlm_policy import VlmPolicy
+from daemon.learning.state import CheckpointUnreadable, load_state, save_state
+from daemon.learning.world_model.autoencoder import NanoAutoencoder
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.transformer import WorldModelTransformer
 from daemon.phases.arms import champion_of
@@ -277,6 +280,83 @@ def test_nothing_is_written_over_and_nothing_unknown_is_exported(settings, tmp_p
     with pytest.raises(RowMissing):
         export_checkpoint(settings, "nobody", tmp_path / "other", licence="mit")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_checkpoint_file_comes_in_as_it_is(settings, elsewhere, tmp_path, kind):
+    stored = row_of(settings, kind)
+    file = tmp_path / "found.safetensors"
+    shutil.copy(open_blobs(settings).path(stored.sha256), file)
+    row, new = import_checkpoint(elsewhere, file, adopt=True)
+    assert (new, row.kind, row.sha256, row.parent_id) == (True, kind, stored.sha256, None)
+    assert row.card["imported_from"] == "found.safetensors"
+    assert file.is_file(), "it stays where it is"
+    assert import_checkpoint(elsewhere, file, adopt=True)[1] is False
+    database = open_database(elsewhere)
+    with database.read() as session:
+        assert [found.id for found in adoptable(session, kind, lineage="main")] == [row.id]
+    database.dispose()
+
+
+@pytest.mark.parametrize("how", ["cut", "other", "parts", "kind"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_is_kept(settings, elsewhere, tmp_path, how):
+    file = tmp_path / "file.safetensors"
+    stored = open_blobs(settings).path(row_of(settings, "judge").sha256)
+    state = load_state(stored)
+    parts = {"tensors": state.tensors, "kind": state.kind, "config": state.config, "card": {}}
+    if how == "cut":
+        file.write_bytes(stored.read_bytes()[:-9])
+    elif how == "other":
+        save_file({"a": torch.zeros(2)}, file)
+    elif how == "parts":
+        save_state(file, **parts)  # its tokenizer is missing
+    else:
+        save_state(file, **{**parts, "kind": "reward"}, extra=state.extra)
+    with pytest.raises(CheckpointUnreadable):
+        import_checkpoint(elsewhere, file, adopt=True)
+    database = open_database(elsewhere)
+    with database.read() as session:
+        assert checkpoints.latest(session, "judge") is None
+    database.dispose()
+
+
+def test_a_whole_worldgym_model_is_what_iterations_go_on_from_once_it_is_adopted(settings, tmp_path):
+    """As `import worldgym-checkpoint --autoencoder` leaves it: another autoencoder, told to be so large."""
+    small = WorldModel.load(open_blobs(settings).path(row_of(settings, "world_model").sha256))
+    other = NanoAutoencoder(latent_channels=4, image_size=128).eval()
+    file = tmp_path / "world_model.safetensors"
+    WorldModel(small.transformer, other).save(file, {"imported": "ckpt.pt"})
+    kept, _ = import_checkpoint(settings, file, adopt=False)
+    database, blobs = open_database(settings), open_blobs(settings)
+    asked = {"lineage": "main", "preset": "nano", "now": utc_now()}
+    assert current(database, blobs, "world_model", **asked).id != kept.id
+    elsewhere = Settings(data_dir=tmp_path / "fresh")
+    adopted, _ = import_checkpoint(elsewhere, file, adopt=True)
+    fresh, there = open_database(elsewhere), open_blobs(elsewhere)
+    found = current(fresh, there, "world_model", **asked)
+    assert found.id == adopted.id
+    assert WorldModel.load(there.path(found.sha256)).image_size == 128
+    database.dispose()
+    fresh.dispose()
+
+
+def test_a_backbone_becomes_a_policy_that_learns_by_adapters(elsewhere, tmp_path, monkeypatch):
+    llava(tmp_path / "backbone")
+    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(elsewhere.data_dir))
+    words = ["import", "vlm-policy", str(tmp_path / "backbone"), "--chunk", "2", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["kind"], found["number"], found["new"]) == ("policy", 1, True)
+    assert json.loads(CliRunner().invoke(app, words).stdout)["new"] is False, "the seed decides its head"
+    policy = load_policy(open_blobs(elsewhere).path(found["sha256"]))
+    assert isinstance(policy, VlmPolicy)
+    assert (policy.chunk, policy.image_size) == (2, 64)
+    policy.adapt(rank=2, seed=0)
+    assert any("lora_" in name for name, _ in policy.model.named_parameters())
+    done = CliRunner().invoke(app, ["import", "vlm-policy", str(tmp_path)])
+    assert done.exit_code != 0
+    assert type(done.exception).__name__ == "CheckpointUnreadable"
 
 
 def test_both_are_commands(settings, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from daemon.learning.batch import Clip
 from daemon.learning.errors import BadTensor
 from daemon.learning.policy.loading import load_policy
-from daemon.learning.policy.policy import Policy, new_policy
+from daemon.learning.policy.policy import AdaptersUnknown, Policy, new_policy
 from daemon.learning.policy.tokens import nano_binning
 from daemon.learning.policy.vlm_policy import VlmPolicy
 from daemon.learning.sft import SftConfig, train_policy
@@ -125,7 +126,7 @@ def test_every_query_has_its_own_answer(policy: VlmPolicy) -> None:
 def test_it_comes_back_from_its_checkpoint(policy: VlmPolicy, tmp_path: Path, adapted: bool) -> None:
     """Weights are rounded to sixteen bits once: what comes back is kept to the bit from then on."""
     if adapted:
-        policy.adapt(rank=2)
+        policy.adapt(rank=2, seed=0)
     kept = [policy]
     for number in range(3):
         file = tmp_path / f"{number}.safetensors"
@@ -137,6 +138,24 @@ def test_it_comes_back_from_its_checkpoint(policy: VlmPolicy, tmp_path: Path, ad
     first, *others = (each.logits(pictures(2), (OPEN, CLOSE)) for each in kept)
     torch.testing.assert_close(others[0], first, atol=1e-2, rtol=1e-2)
     assert all(torch.equal(*two) for two in pairwise(others))
+
+
+def test_the_seed_decides_how_adapters_begin(policy: VlmPolicy) -> None:
+    def begun(seed: int) -> list[torch.Tensor]:
+        fresh = VlmPolicy(copy.deepcopy(policy.model), policy.tokenizer, binning=policy.binning)
+        torch.seed()
+        fresh.adapt(rank=2, seed=seed)
+        return [weight for name, weight in fresh.model.named_parameters() if "lora_A" in name]
+
+    one, same, other = begun(1), begun(1), begun(2)
+    assert len(one) > 0
+    assert all(torch.equal(*pair) for pair in zip(one, same, strict=True))
+    assert not any(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_a_policy_without_adapters_says_so() -> None:
+    with pytest.raises(AdaptersUnknown, match="Set lora_rank to 0"):
+        new_policy((OPEN,), seed=0, width=16, layers=1).adapt(rank=2, seed=0)
 
 
 def test_nano_checkpoints_are_still_nano_policies(tmp_path: Path) -> None:
@@ -187,7 +206,7 @@ def test_one_small_step_lowers_the_loss(policy: VlmPolicy) -> None:
 
 
 def test_with_adapters_only_they_the_queries_and_the_head_learn(policy: VlmPolicy, tmp_path: Path) -> None:
-    policy.adapt(rank=2)
+    policy.adapt(rank=2, seed=0)
     learning = {name for name, weight in policy.model.named_parameters() if weight.requires_grad}
     assert {"queries", "head.weight", "head.bias"} < learning
     assert all("lora_" in name for name in learning - {"queries", "head.weight", "head.bias"})
