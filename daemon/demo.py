@@ -26,10 +26,15 @@ from robot_bridge.autoeval.scheduler import JobRow, SchedulerClient
 Record = Mapping[str, Any]
 
 COUNTED: Final = ("successes", "episodes")
-VIA_SPEC: Final[
-    Mapping[str, Record]
-] = {  # AutoEval cuts each step to 2 cm, so that episodes take longer there
-    "autoeval-emulator": {"steps": 70, "collect": {"episodes_per_task": 6, "held_out_every": 3}},
+BRIEF: Final[Record] = {"world_model": {"updates": 120}, "policy": {"updates": 10, "groups": 12}}
+VIA_SPEC: Final[Mapping[str, Record]] = {
+    "station": BRIEF,
+    "station-callback": BRIEF,
+    "autoeval-emulator": {  # it cuts each step to 2 cm, so that episodes take longer there
+        **BRIEF,
+        "steps": 70,
+        "collect": {"episodes_per_task": 6, "held_out_every": 3},
+    },
 }
 
 
@@ -60,7 +65,7 @@ def run_demo(
     with servers(lab, cell_seed, via=via) as (robot_url, daemon_url):
         console.print(f"{via} {robot_url} (cell seed {cell_seed}), daemon {daemon_url}")
         client = DaemonClient(daemon_url)
-        asked = VIA_SPEC.get(via, {}) if spec is None else spec
+        asked = VIA_SPEC[via] if spec is None else spec
         wanted = [{**asked, "seed": seed + index} for index in range(iterations)]
         records = [iterate(client, console, document) for document in wanted]
         if via == "autoeval-emulator":

@@ -40,17 +40,7 @@ AFTER: Final = 2  # iterations after those that learn
 CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  # the loop without its model
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
-        "collect": {"episodes_per_task": 64, "held_out_every": 4},  # with 24 a tenth more is in the noise
-        "world_model": {"updates": 150, "optimizer": "muon", "learning_rate": 1e-3},
-        "judge": {"updates": 0},  # a few dozen labels of one cell make it shy of rare successes
-        "policy": {
-            "updates": 15,
-            "groups": 16,
-            "learning_rate": 6e-5,
-            "temperature": 0.5,  # at 1 the nano policy hardly ever grasps, and few groups teach
-            "start_curriculum": True,
-            "imitation": 0.1,  # or a task that succeeds in all of imagination is unlearned on the way
-        },
+        "collect": {"episodes_per_task": 64},  # with 24 a tenth more is in the noise
     }
 }
 
