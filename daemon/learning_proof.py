@@ -35,8 +35,8 @@ NOTHING_LEARNED: Final[Record] = {
     "judge": {"updates": 0},
     "policy": {"updates": 0},
 }
-MEASURED: Final[Record] = {**NOTHING_LEARNED, "trial": {"carries": 0}}  # and no candidate either
-AFTER: Final = 2  # iterations after those that learn
+MEASURED: Final[Record] = {**NOTHING_LEARNED, "trial": {"carries": 0}}
+AFTER, MOST_AFTER = 2, 4  # iterations after those that learn: until no candidate is left to be tried
 CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  # the loop without its model
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
@@ -98,9 +98,11 @@ def run_arm(
     try:
         with servers(lab.resolve(), plan.cell_seed) as (_, daemon_url):
             client = DaemonClient(daemon_url)
-            for index in range(plan.iterations + AFTER):
+            for index in range(plan.iterations + MOST_AFTER):
+                if index >= plan.iterations + AFTER and records[-1]["trial"] is None:
+                    break
                 asked = client.request_iteration(plan.document(index, arm), idempotency_key=f"{arm}-{index}")
-                console.print(f"{arm}, iteration {asked['number']} of {plan.iterations + AFTER}")
+                console.print(f"{arm}, iteration {asked['number']}, the first {plan.iterations} learn")
                 records.append(follow(client, asked["number"], console=console))
                 told(records)
     finally:  # what an interrupted run has cost counts too

@@ -187,10 +187,11 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
     first = json.loads((tmp_path / "learning.json").read_text())
     for arm in ("loop", "control"):
         points = first[arm]["points"]
-        assert [point["iteration"] for point in points] == [1, 2, 3]
-        assert [point["mean"]["episodes"] for point in points] == [4, 4, 4]
-        assert [point["imagined"] for point in points[1:]] == [{}, {}], "the last two only measure"
-        assert points[2]["trial"] is None, "the episodes at the end choose nobody"
+        assert 3 <= len(points) <= 5
+        assert [point["iteration"] for point in points] == list(range(1, len(points) + 1))
+        assert {point["mean"]["episodes"] for point in points[:2]} == {4}
+        assert not any(point["imagined"] for point in points[1:]), "after the first they only measure"
+        assert points[-1]["trial"] is None, "the episodes at the end choose nobody"
     assert first["control"]["points"][0]["world_model_accepted"] is False, "nothing was learned"
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(SMALL))
@@ -199,7 +200,7 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
     assert done.exit_code == 0, done.output or done.exception
     again = json.loads((tmp_path / "learning.json").read_text())
     assert json.loads(done.stdout) == {"folder": str(tmp_path), **again}
-    assert "loop, iteration 3 of 3" in done.stderr
+    assert "loop, iteration 3, the first 1 learn" in done.stderr
     assert again["loop"]["points"] == first["loop"]["points"], "the same iterations, not new ones"
     assert again["loop"]["cpu_minutes"] > first["loop"]["cpu_minutes"]
     for name in ("learning.md", "learning.svg"):
