@@ -1,4 +1,4 @@
-"""What every environment of the rollout loop promises, held against the imagined and the real one: `Env`."""
+"""What every environment of the rollout loop promises, the imagined, the real and the simulated: `Env`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from daemon.learning.policy.policy import Policy
 from daemon.learning.rollout import Env, RolloutPlan, Starts, rollout
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.station_env import StationEnv
+from daemon.simulated_env import Scene, SimulatedEnv
 from robot_bridge.client import StationClient
 from robot_bridge.episode import PolicyRef
 from robot_bridge.protocol import EpisodeRequest
@@ -25,7 +26,7 @@ CHUNK = torch.tensor([0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]).expand(1, 3, 7)
 Begun = tuple[Env, Starts]
 
 
-@pytest.fixture(params=["imagined", "station"])
+@pytest.fixture(params=["imagined", "station", "simulated"])
 def begin(
     request: pytest.FixtureRequest,
     toy_station: str,  # noqa: F811
@@ -44,11 +45,17 @@ def begin(
         env = StationEnv(client, client.create_episode(asked))
         return env, env.starts
 
-    if request.param == "imagined":
-        yield imagined
+    simulator = SimulatedEnv(3, [Scene(task_id="open_drawer", seed=5)])
+
+    def simulated() -> Begun:
+        return simulator, simulator.starts
+
+    if request.param != "station":
+        yield imagined if request.param == "imagined" else simulated
     else:
         with client.leased("test", 20.0):
             yield station
+    simulator.close()
     client.close()
 
 
