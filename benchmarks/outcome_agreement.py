@@ -105,6 +105,8 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
         mixing=spec.world_model.mixing,
     )
     print(f"world model: {done.updates} updates on {len(bench.fresh)} episodes")
+    if not spec.judge.updates:
+        return replace(bench, world_model=done.world_model)
     train_judge(
         bench.judge,
         last_frames(done.world_model, bench.judge, bench.fresh, seed=spec.seed),
