@@ -108,6 +108,7 @@ class VlmHttpJudge:
             success=torch.tensor([one.success for one in tallies], dtype=torch.bool),
             known=torch.tensor([one.known for one in tallies], dtype=torch.bool),
             probability=torch.tensor([one.probability for one in tallies], dtype=torch.float32),
+            votes=torch.tensor([one.votes for one in tallies], dtype=torch.int64),
         )
 
     def _verdict(self, frames: Tensor, instruction: str) -> Tally:

@@ -36,12 +36,32 @@ OnUpdate = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was said of one batch of groups, G rollouts each, next to each other.
+
+    Attributes:
+        update, batch: which; batches of an update count from 0.
+        starts: of each group, its place among the arena's starts.
+        instructions: of each group.
+        verdicts: of all rollouts.
+    """
+
+    update: int
+    batch: int
+    group_size: int
+    starts: tuple[int, ...]
+    instructions: tuple[str, ...]
+    verdicts: Verdicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
     """Where a policy acts, from what, and who says how it went.
 
     Attributes:
         proven: real episodes that succeeded, worth imitating; of this policy or of its relatives.
         anchored: real episodes of tasks that are not imagined: in their frames the policy acts as before.
+        told: gets what the judge said, before anybody learns from it.
     """
 
     env: Env
@@ -49,6 +69,7 @@ class Arena:
     starts: Starts
     proven: Sequence[Clip] = ()
     anchored: Sequence[Clip] = ()
+    told: Callable[[Judged], None] = lambda judged: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +156,16 @@ def _enough(
         may_follow, before = wanted > 0 and len(batches) + 1 < most, progress.chance()
         ahead = imagine if may_follow and config.imagines_ahead else None
         verdicts, following = _judged(arena.judge, imagined.rollouts, meanwhile=ahead)
+        arena.told(
+            Judged(
+                update=progress.update,
+                batch=len(batches),
+                group_size=config.group_size,
+                starts=tuple(imagined.starts),
+                instructions=imagined.rollouts.instructions[:: config.group_size],
+                verdicts=verdicts,
+            )
+        )
         batches.append(_admitted(imagined, verdicts, progress=progress, config=config))
         if not may_follow or len(progress.waiting) >= wanted:
             if following is not None:

@@ -38,6 +38,7 @@ from daemon.phases.manifest import Inputs, episode_entries, write_manifest
 from daemon.phases.material import OLDER_EPISODES, was_collected
 from daemon.phases.resuming import resumable, resumed
 from daemon.phases.user_starts import Brought, brought
+from daemon.phases.verdict_log import VerdictLog
 from storage import checkpoints, episodes, labels, replay, trust_reports
 from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow, EpisodeRow
@@ -80,19 +81,21 @@ def run(context: PhaseContext) -> Outcome:
         return {**done, **none, "no_update": why_not}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
     asked = judge_for(context, judge, waiting_at=0.5)
-    arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored)
     inputs = {kind: row.sha256 for kind, row in rows.items()}
     if own.rows:
         inputs["start_images"] = " ".join(row.id for row in own.rows)
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
+    said = VerdictLog(state.file.with_suffix(".verdicts"))
+    arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored, told=said.add)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
     imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
     card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
     made: dict[str, str] = {}
     if report.optimizer_steps:  # what is still the champion need not be tried against it
         made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
+    did = {**shares_of(report), "frame_passes": env.frame_passes, "verdicts": said.keep(context.blobs)}
     state.file.unlink(missing_ok=True)
-    did = {**shares_of(report), "frame_passes": env.frame_passes}
+    said.drop()
     return {**done, "imagined_success": rates(imagined), "made": made, **did}
 
 

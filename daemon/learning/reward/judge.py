@@ -23,11 +23,13 @@ class Verdicts:
         success: bool [B]; meaningless where not known.
         known: bool [B], whether the judge commits itself.
         probability: float32 [B] of success, as the judge sees it.
+        votes: int64 [B], how many could be read, where the judge counts votes.
     """
 
     success: Tensor
     known: Tensor
     probability: Tensor
+    votes: Tensor | None = None
 
 
 class JudgeExhausted(LearningError):
