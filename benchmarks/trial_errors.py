@@ -1,4 +1,4 @@
-"""How often a trial of candidate against champion decides what: simulated, pairs of episodes one by one.
+"""How often a trial of candidate against champion decides what: simulated, and looked at after every episode.
 
     python -m benchmarks.trial_errors --episodes 24 --trials 2000 --carries 1
 
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.trial import Count, Decision, Evidence, Thresholds, decide
 
@@ -38,18 +39,30 @@ def one_trial(
         carries: how often it goes on in another iteration where it is undecided.
     """
     thresholds = Thresholds().shared(carries=carries)
-    successes = np.zeros((2, len(old)), dtype=int)
+    tried, won = (np.zeros((2, len(old)), dtype=int) for _ in range(2))
     for episodes in range(1, budget * (1 + carries) + 1):
-        successes += chance.random((2, len(old))) < np.array([old, new])
-        sides = [
-            {str(task): Count(successes=int(won), episodes=episodes) for task, won in enumerate(side)}
-            for side in successes
-        ]
-        evidence = Evidence(champion=sides[0], candidate=sides[1])
-        found = decide(evidence, thresholds, spent=episodes % budget == 0)
-        if found not in {None, "undecided"} or episodes == budget * (1 + carries):
-            return found or "undecided", episodes
-    raise AssertionError("a budget has at least one episode")
+        slots = [(arm, task) for task in range(len(old)) for arm in chance.permutation(2).tolist()]
+        for number, (arm, task) in enumerate(slots, start=1):
+            tried[arm, task] += 1
+            won[arm, task] += chance.random() < (old, new)[arm][task]
+            spent = episodes % budget == 0 and number == len(slots)
+            found = decide(evidence_of(won, tried), thresholds, spent=spent)
+            if found not in {None, "undecided"}:
+                return found, episodes
+    return "undecided", budget * (1 + carries)
+
+
+def evidence_of(won: NDArray[np.int_], tried: NDArray[np.int_]) -> Evidence:
+    """Successes and episodes [2, tasks], champion first; what was not tried yet is not there."""
+    champion, candidate = (
+        {
+            str(task): Count(successes=int(k), episodes=int(n))
+            for task, (k, n) in enumerate(zip(*side, strict=True))
+            if n
+        }
+        for side in zip(won, tried, strict=True)
+    )
+    return Evidence(champion=champion, candidate=candidate)
 
 
 def print_rows(*, budget: int, trials: int, carries: int, chance: np.random.Generator) -> None:

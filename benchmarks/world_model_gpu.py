@@ -27,13 +27,13 @@ from benchmarks.world_model_rollout import SIZES, world_model
 from daemon.learning.devices import choose_precision
 from daemon.learning.world_model.engine import Engine
 from daemon.learning.world_model.latents import LatentClip, LatentClips
-from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.model import WORLDGYM_TRANSFORMER, WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM
 from daemon.learning.world_model.windows import Pool
 
-SHAPES = {**SIZES, "worldgym": {"in_channels": 16, "dim": 1024, "layers": 16, "heads": 16, "max_frames": 20}}
+SHAPES = {**SIZES, "worldgym": dict(WORLDGYM_TRANSFORMER)}
 LATENT_SIDES = {"tiny": 8, "nano": 8, "worldgym": 32}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 1024}
 AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # relative distance of frames of two engines

@@ -34,6 +34,7 @@ def pretrain(
 
 @import_commands.command("worldgym-checkpoint")
 def worldgym_checkpoint(
+    *,
     file: Annotated[Path, typer.Argument(help="A published checkpoint, ckpt_….pt.")],
     out: Annotated[Path, typer.Option(help="Gets config.json, safetensors and origin.json.")],
     rotary: Annotated[
@@ -46,6 +47,7 @@ def worldgym_checkpoint(
     guidance: Annotated[
         float, typer.Option(help="3 for the release trained on Open-X, 1 for the one on Bridge alone.")
     ] = 1.0,
+    horizon: Annotated[int, typer.Option(min=1, help="Frames that are denoised together.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Turn a WorldGym checkpoint into safetensors that diffusers can read; nothing in it is run."""
@@ -56,8 +58,8 @@ def worldgym_checkpoint(
         transformer = import_worldgym(file, out, rotary=rotary)
         typer.echo(f"{transformer.num_parameters() / 1e6:.2f} M parameters in {out}")
         if autoencoder is not None:
-            world_model = with_autoencoder(transformer, autoencoder, guidance=guidance)
-            world_model.save(whole, {"imported": str(file.name), "guidance": guidance})
+            world_model = with_autoencoder(transformer, autoencoder, guidance=guidance, horizon=horizon)
+            world_model.save(whole, {"imported": str(file.name), "guidance": guidance, "horizon": horizon})
             typer.echo(f"a whole world model in {whole}")
     parts = {
         "parameters": transformer.num_parameters(),

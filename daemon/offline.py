@@ -103,7 +103,11 @@ def finetuned(before: WorldModel, train: Episodes, *, shelf: Shelf, updates: int
     def told(update: int, metrics: Mapping[str, float]) -> None:
         bars.count(PHASE, update + 1, updates, unit="updates", text=f"loss {metrics['loss']:.4f}")
 
-    return finetune_world_model(before, pools, config=config, on_update=told).world_model
+    done = finetune_world_model(before, pools, config=config, on_update=told)
+    if done.left_out:
+        told_short = f"{len(done.left_out)} episodes of fewer than {config.frames} frames taught nothing"
+        bars.say(f"{told_short}: {', '.join(done.left_out[:3])}{', …' if len(done.left_out) > 3 else ''}")
+    return done.world_model
 
 
 def filmed(clip: Clip, *models: WorldModel) -> bytes:
@@ -113,8 +117,9 @@ def filmed(clip: Clip, *models: WorldModel) -> bytes:
 
 
 def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
-    """Frames per window: what the world model was made for, or less where the clips are shorter."""
-    return min(int(world_model.transformer.config.max_frames), min(clip.steps for clip in clips) + 1)
+    """Frames per window: what the world model was made for, or what nine of ten clips have."""
+    lengths = sorted(clip.steps + 1 for clip in clips)
+    return min(int(world_model.transformer.config.max_frames), lengths[len(lengths) // 10])
 
 
 def episodes_of(

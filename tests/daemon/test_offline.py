@@ -171,14 +171,17 @@ def test_a_lineage_finetunes_its_own_world_model_on_what_nobody_or_it_has_collec
     database.dispose()
 
 
-@pytest.mark.parametrize(("steps", "window"), [(3, 4), (12, 6)])
-def test_windows_are_no_longer_than_the_shortest_clip_or_the_models_memory(
-    settings: Settings, tmp_path: Path, steps: int, window: int
+@pytest.mark.parametrize(
+    ("lengths", "window"),
+    [([20, 3], 4), ([20, 12], 6), ([20] * 10 + [1], 6), ([3] * 9 + [1], 4), ([3] * 8 + [1] * 2, 2)],
+)
+def test_windows_are_as_long_as_nine_of_ten_clips_or_the_models_memory(
+    lengths: list[int], window: int
 ) -> None:
     from daemon.learning.world_model.model import nano_world_model
 
     model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6)
-    clips = [a_clip(1, steps=20), a_clip(2, steps=steps)]
+    clips = [a_clip(number, steps=steps) for number, steps in enumerate(lengths, start=1)]
     assert window_of(model, clips) == window
 
 

@@ -36,6 +36,14 @@ NANO_TRANSFORMER: Mapping[str, int] = {
     "heads": 5,
     "max_frames": 16,
 }
+WORLDGYM_TRANSFORMER: Mapping[str, int] = {  # of 600 M parameters, on Stable Diffusion 3's latents
+    "in_channels": 16,
+    "patch": 2,
+    "dim": 1024,
+    "layers": 16,
+    "heads": 16,
+    "max_frames": 20,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

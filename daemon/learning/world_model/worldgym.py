@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import torch
@@ -76,7 +77,6 @@ def import_worldgym(path: Path, folder: Path, *, rotary: Rotary = "standard") ->
     part = "ema" if "ema" in content else "model"
     weights = _weights(content.get(part), path=path)
     transformer = _built(weights, rotary=rotary, path=path)
-    transformer.save_pretrained(folder)
     origin = {
         "format": "worldgym/1",
         "sha256": _sha256(path),
@@ -84,12 +84,17 @@ def import_worldgym(path: Path, folder: Path, *, rotary: Rotary = "standard") ->
         "step": int(content["step"]) if isinstance(content.get("step"), int) else None,
         "action_slot": ACTION_SLOT,
     }
-    (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:  # one that was cut short is no import
+        transformer.save_pretrained(partial)
+        (Path(partial) / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
+        for file in sorted(Path(partial).iterdir(), key=lambda file: file.name == ORIGIN_FILE):
+            file.replace(folder / file.name)
     return transformer
 
 
 def with_autoencoder(
-    transformer: WorldModelTransformer, folder: Path, *, guidance: float = 1.0
+    transformer: WorldModelTransformer, folder: Path, *, guidance: float = 1.0, horizon: int = 1
 ) -> WorldModel:
     """The transformer with the autoencoder that its latents are of, imagining as WorldGym does.
 
@@ -97,6 +102,7 @@ def with_autoencoder(
         folder: an `AutoencoderKL` as diffusers keep it, or a pipeline's folder that has one in `vae`; only
             its safetensors are read.
         guidance: 3 for the release trained on the Open-X mixture, 1 for the one trained on Bridge alone.
+        horizon: frames that are denoised together, in a pyramid; 1 is one after the other.
 
     Raises:
         AutoencoderUnreadable: no such folder, or an autoencoder of other latents.
@@ -107,7 +113,7 @@ def with_autoencoder(
         return WorldModel(
             transformer,
             autoencoder.eval(),
-            sampling=Sampling(denoise_steps=DENOISE_STEPS, guidance=guidance),
+            sampling=Sampling(denoise_steps=DENOISE_STEPS, guidance=guidance, horizon=horizon),
             image_size=IMAGE_SIZE,
             stored=torch.float32,
         )

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.learning.world_model.attention import Rotary, spatial_turn
-from daemon.learning.world_model.model import Sampling, WorldModel
+from daemon.learning.world_model.model import WORLDGYM_TRANSFORMER, Sampling, WorldModel
 from daemon.learning.world_model.transformer import WorldModelTransformer
 from daemon.learning.world_model.worldgym import (
     ORIGIN_FILE,
@@ -245,3 +245,29 @@ def test_an_autoencoder_that_does_not_fit_is_refused(tmp_path: Path, fault: str)
         (folder / "diffusion_pytorch_model.safetensors").rename(folder / "diffusion_pytorch_model.bin")
     with pytest.raises(AutoencoderUnreadable, match="an AutoencoderKL of 4 channels with safetensors"):
         with_autoencoder(transformer, folder)
+
+
+def test_an_import_that_is_cut_short_leaves_nothing_that_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Exception):
+        pass
+
+    def cut_short(self: object, folder: str) -> None:
+        (Path(folder) / "config.json").write_text("{}")
+        raise Full
+
+    file = published(tmp_path / "ckpt.pt")
+    monkeypatch.setattr(WorldModelTransformer, "save_pretrained", cut_short)
+    with pytest.raises(Full):
+        import_worldgym(file, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    import_worldgym(file, tmp_path / "out")
+    assert {found.name for found in (tmp_path / "out").iterdir()} >= {"config.json", ORIGIN_FILE}
+
+
+def test_the_published_size_has_six_hundred_million_weights() -> None:
+    with torch.device("meta"):
+        transformer = WorldModelTransformer(**WORLDGYM_TRANSFORMER)
+    assert transformer.num_parameters() == pytest.approx(600e6, rel=0.1)
