@@ -74,9 +74,12 @@ def prove_learning(plan: Plan, *, out: Path, arms: Sequence[Arm] = ("loop",)) ->
     """
     console = Console()
     found: dict[str, Any] = {"cell_seed": plan.cell_seed, "seed": plan.seed, "spec": dict(plan.spec)}
+    found = known_before(out, found)
     for arm in arms:
 
         def told(records: Sequence[Record], arm: Arm = arm) -> None:
+            if len(records) < len(found.get(arm, {}).get("points", ())):
+                return  # iterations of an earlier run, told again
             found[arm] = {"points": points_of(records), "cpu_minutes": cpu_minutes(out / arm)}
             write_found(found, out)
 
@@ -115,6 +118,13 @@ def cpu_minutes(lab: Path) -> float:
     """What an arm has cost in the runs that are over."""
     ledger = lab / LEDGER
     return float(json.loads(ledger.read_text())) / 60 if ledger.is_file() else 0.0
+
+
+def known_before(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run of the same plan has written; else the plan alone."""
+    file = out / "learning.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    return before if {name: before.get(name) for name in plan} == plan else plan
 
 
 def write_found(found: Record, out: Path) -> None:

@@ -16,7 +16,7 @@ from daemon.iteration import require_lineage
 from daemon.learning.batch import Clip
 from daemon.learning.devices import choose_device
 from daemon.learning.drift import measure_drift
-from daemon.learning.finetune import finetune_world_model
+from daemon.learning.finetune import FinetunedWorldModel, finetune_world_model
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.learning.world_model.windows import Pool
@@ -77,13 +77,14 @@ def finetune_offline(
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = episodes_of(database, shelf, query, size=before.image_size)
         bars.say(f"{len(train)} episodes to train on, {len(held_out)} held out")
-        after = finetuned(before, train, shelf=shelf, updates=updates, bars=bars)
+        done = finetuned(before, train, shelf=shelf, updates=updates, bars=bars)
+        after = done.world_model
         errors = [measure_drift(m, held_out.clips, horizons=HORIZONS, seed=0) for m in (before, after)]
         record = held_out_record(errors[0], errors[1])
         if film is not None:
             film.write_bytes(filmed(held_out.clips[0], before, after))
         card = {"held_out_error": record, CANDIDATE: True}
-        ids = [clip.episode_id for clip in train.clips]
+        ids = [clip.episode_id for clip in train.clips if clip.episode_id not in done.left_out]
         made = Made(kind="world_model", parent=parent, card=card, lineage=of, episode_ids=ids)
         row = bring_in(after, made, database=database, blobs=blobs, now=utc_now())
     finally:
@@ -94,7 +95,9 @@ def finetune_offline(
     return row
 
 
-def finetuned(before: WorldModel, train: Episodes, *, shelf: Shelf, updates: int, bars: Bars) -> WorldModel:
+def finetuned(
+    before: WorldModel, train: Episodes, *, shelf: Shelf, updates: int, bars: Bars
+) -> FinetunedWorldModel:
     """A copy of a world model that has learned from these episodes alone."""
     config = replace(CONFIG, updates=updates, frames=window_of(before, train.clips))
     latents = load_latents(before, shelf, clips=train.clips, rows=train.rows)
@@ -107,7 +110,7 @@ def finetuned(before: WorldModel, train: Episodes, *, shelf: Shelf, updates: int
     if done.left_out:
         told_short = f"{len(done.left_out)} episodes of fewer than {config.frames} frames taught nothing"
         bars.say(f"{told_short}: {', '.join(done.left_out[:3])}{', …' if len(done.left_out) > 3 else ''}")
-    return done.world_model
+    return done
 
 
 def filmed(clip: Clip, *models: WorldModel) -> bytes:

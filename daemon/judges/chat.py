@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
-from urllib3.exceptions import MaxRetryError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
 from robot_bridge.deadline import BoundedAdapter, Until
@@ -24,6 +24,7 @@ CONNECT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024  # of an answer
 PIECE = 16 * 1024
 BUSY = 429
+UNCONNECTED = (ConnectTimeoutError, NewConnectionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +121,9 @@ class ChatEndpoint:
 
 
 def _unsent(broken: requests.RequestException) -> bool:
-    """Whether the question surely never left: who hangs up or falls silent after it may charge for it.
-
-    Nothing is tried again inside of a call, so urllib3 gives up only where it could not connect.
-    """
-    return bool(broken.args) and isinstance(broken.args[0], MaxRetryError)
+    """Whether the question surely never left: who hangs up or falls silent after it may charge for it."""
+    cause = broken.args[0] if broken.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, UNCONNECTED)
 
 
 def _tokens(usage: Mapping[str, Any] | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ REPORTED_SHARE = 0.25  # share of the updates, at the end, that "last" success i
 class ImaginedSuccess:
     """Share of judged rollouts that succeeded, None where none was judged.
 
-    `first` is the first update's, before any learning; `last` that of the last quarter of the updates.
+    `first` is the first update's, before any learning; `last` that of the last quarter of those that judged.
     """
 
     first: float | None
@@ -100,14 +100,15 @@ class PolicyUpdateReport:
 
 def report_of(history: Sequence[UpdateOutcome]) -> PolicyUpdateReport:
     """All updates together."""
-    tail = history[-math.ceil(len(history) * REPORTED_SHARE) :] if history else []
+    judged = [outcome for outcome in history if sum(outcome.judged.values())]
+    tail = judged[-math.ceil(len(judged) * REPORTED_SHARE) :] if judged else []
     sentences = list(dict.fromkeys(sentence for outcome in history for sentence in outcome.judged))
     return PolicyUpdateReport(
         updates=len(history),
         optimizer_steps=sum(outcome.optimizer_steps for outcome in history),
         imagined_success={
             sentence: ImaginedSuccess(
-                first=_success(history[:1], sentence),
+                first=_success(judged[:1], sentence),
                 last=_success(tail, sentence),
                 rollouts=sum(outcome.judged.get(sentence, 0) for outcome in history),
             )

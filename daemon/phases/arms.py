@@ -16,7 +16,7 @@ from daemon.errors import ContractMismatch
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.policy.contract import ActionContract
 from daemon.learning.policy.loading import load_policy
-from daemon.learning.policy.policy import Policy
+from daemon.learning.policy.policy import AdaptersUnknown, Policy
 from daemon.phases.carrying import Carried
 from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
@@ -122,6 +122,7 @@ def load_arms(context: PhaseContext, *, carried: Carried | None = None) -> Arms:
     Raises:
         AssetMissing, StorageError, CheckpointUnreadable: a policy is not there, or damaged.
         LeaseLost: another worker has this phase run by now.
+        AdaptersUnknown: the spec wants adapters to learn, of a policy that has none.
     """
     with context.database.read() as session:
         decided = trials.of_iteration(session, context.iteration_id)
@@ -173,4 +174,6 @@ def _arm(context: PhaseContext, name: str, row: CheckpointRow) -> Arm:
     device = choose_device()
     file = checkpoints.path(row, context.blobs)
     policy = load_policy(file, device=device, precision=choose_precision(device.type))
+    if context.spec.policy.lora_rank and not policy.takes_adapters:
+        raise AdaptersUnknown  # here, before the robot has moved for an update that cannot be
     return Arm(name=name, row=row, policy=policy)

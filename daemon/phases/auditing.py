@@ -63,11 +63,14 @@ def with_interval(outcomes: Outcomes) -> Document:
     }
 
 
-def distrusted(context: PhaseContext) -> dict[str, str]:
+def distrusted(context: PhaseContext, used: Mapping[str, str]) -> dict[str, str]:
     """Tasks that the next update is to leave out, each with the reason, as this iteration measured them.
 
-    One that does not finetune acts in the world model of the lineage's last finetuning, so it goes by what
-    was measured there, unless another kind of judge was audited.
+    One that does not finetune goes by what the lineage's last finetuning measured, as far as that was of the
+    same world model, the same judge and the same kind of judge.
+
+    Args:
+        used: ids of the checkpoints that the update acts in and is judged by.
     """
     with context.database.read() as session:
         run = phase_runs.last_finished(session, context.iteration_id, phase="finetune_world_model")
@@ -75,12 +78,16 @@ def distrusted(context: PhaseContext) -> dict[str, str]:
     outcome: Mapping[str, Any] = {}
     if run is not None and kind == context.spec.judge.kind:
         outcome = run.outcome or {}
-    audited = outcome.get("judge_audit") or {}
-    imagined = (outcome.get("trust") or {}).get("outcomes") or {}
+    went_on = {**used, **(outcome.get("read") or {}), **(outcome.get("made") or {})}
+    same_judge, same_world = (went_on[kind] == used[kind] for kind in ("judge", "world_model"))
+    audited = (outcome.get("judge_audit") or {}) if same_judge else {}
+    imagined = ((outcome.get("trust") or {}).get("outcomes") or {}) if same_judge and same_world else {}
     spec = context.spec
     reasons: dict[str, str] = {}
     for task in sorted({*audited, *imagined}):
+        unasked = outcome.get("judge_exhausted") and not _known(audited.get(task))
         found = [
+            *(["the judge's budget was spent before it could be audited here"] if unasked else []),
             *_too_wrong("the judge on real ends agrees", audited.get(task), least=spec.judge.min_agreement),
             *_too_wrong("imagination agrees", imagined.get(task), least=spec.trust.min_agreement),
             *_too_hopeful(imagined.get(task), most=spec.trust.max_optimism),

@@ -90,6 +90,7 @@ def run(context: PhaseContext) -> Outcome:
         "gate": gate_document(gate),
         "trust": trust,
         "judge_audit": audit,
+        "judge_exhausted": asked.exhausted,
         "updates": done.updates,
         "left_out": list(done.left_out),
         **shown(context, goes_on.world_model, judge, held_out=material.held_out),

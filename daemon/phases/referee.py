@@ -202,11 +202,19 @@ def _in_the_same_way(
 
 
 def _at_the_same_stations(one: Sequence[PolicyCount], other: Sequence[PolicyCount]) -> list[dict[str, Count]]:
-    """The counts of two policies by task, of stations at which both have acted."""
-    both = {count.station_id for count in one} & {count.station_id for count in other}
+    """The counts of two policies at tasks that both did at a station; each station's apart if several."""
+    pairs = [{(count.task_id, count.station_id) for count in counts} for counts in (one, other)]
+    both = pairs[0] & pairs[1]
+    several = len({station for _, station in both}) > 1
+
+    def named(count: PolicyCount) -> str:
+        return f"{count.task_id} at {count.station_id}" if several else count.task_id
+
     return [
         _added(
-            {count.task_id: (count.successes, count.judged)} for count in counts if count.station_id in both
+            {named(count): (count.successes, count.judged)}
+            for count in counts
+            if (count.task_id, count.station_id) in both
         )
         for counts in (one, other)
     ]

@@ -64,7 +64,8 @@ def run(context: PhaseContext) -> Outcome:
     policy, judge, world_model = load(context, rows)
     if context.spec.policy.lora_rank:
         policy.adapt(rank=context.spec.policy.lora_rank, seed=context.spec.seed)
-    left_out, horizon = distrusted(context), trusted_steps(context, rows["world_model"])
+    left_out = distrusted(context, {kind: row.id for kind, row in rows.items()})
+    horizon = trusted_steps(context, rows["world_model"])
     own = brought(context, size=world_model.image_size, without=left_out)
     starts, tasks, begun_from = all_starts(context, own, size=world_model.image_size, without=left_out)
     proven, imitated = proven_episodes(context, size=policy.image_size)
@@ -85,7 +86,7 @@ def run(context: PhaseContext) -> Outcome:
     if own.rows:
         inputs["start_images"] = " ".join(row.id for row in own.rows)
     state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
-    said = VerdictLog(state.file.with_suffix(".verdicts"))
+    said = VerdictLog(state.file)
     arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored, told=said.add)
     report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
     imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
@@ -134,6 +135,8 @@ def updated(
     context: PhaseContext, policy: Policy, arena: Arena, *, steps: int, state: Resumable
 ) -> PolicyUpdateReport:
     """All updates, from the first or from where they were interrupted."""
+    if not state.file.is_file():
+        VerdictLog(state.file).drop()  # they begin anew
     return update_policy(
         policy,
         arena,

@@ -22,10 +22,14 @@ DIGITS = 4
 
 
 class VerdictLog:
-    """The lines of one phase, in a file beside the state that the phase goes on from."""
+    """The lines of one phase, in a file beside the state that the phase goes on from.
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    Args:
+        state: that state's file, written or not.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._file = state.with_suffix(".verdicts")
 
     def add(self, judged: Judged) -> None:
         """Keep what was said of one batch; it is on disk before anybody learns from it."""
@@ -49,7 +53,7 @@ class VerdictLog:
         return blobs.put(gzip.compress(whole.encode(), mtime=0))
 
     def drop(self) -> None:
-        """The lines are in the store."""
+        """The lines are in the store, or of updates that begin anew."""
         self._file.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,8 @@ class ScoredTokens:
 
 class Policy:
     """Network, tokenizer and binning as one. `precision` is the autocast type of forward passes."""
+
+    takes_adapters: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class VlmPolicy(Policy):
     """Body, head, processor and binning as one; `tokenizer` is the processor."""
 
     network: ClassVar[str] = NETWORK
+    takes_adapters: ClassVar[bool] = True
 
     def logits(self, images: Tensor, instructions: Sequence[str]) -> Tensor:
         """Float32 logits [B, L, A, bins] of uint8 images [B, 3, H, W], with gradient.

@@ -41,11 +41,13 @@ class JudgeExhausted(LearningError):
 class WhileItLasts:
     """A judge that declines once the one it asks is exhausted. Obeys `Judge`.
 
-    For measuring: what else is measured is worth having without its verdicts.
+    For measuring: what else is measured is worth having without its verdicts. Whether it came to that is in
+    `exhausted`.
     """
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
+        self.exhausted = False
 
     @property
     def frames(self) -> int:
@@ -56,6 +58,7 @@ class WhileItLasts:
         try:
             return self._judge.judge(frames, instructions)
         except JudgeExhausted:
+            self.exhausted = True
             nothing = torch.zeros(len(frames), dtype=torch.bool)
             return Verdicts(success=nothing, known=nothing, probability=torch.full((len(frames),), 0.5))
 

@@ -364,6 +364,7 @@ def test_groups_that_an_update_has_no_room_for_wait_for_the_next() -> None:
     assert env.resets == 1, "nothing is imagined while enough groups wait"
     assert not told[1].keys() & {"known_share", "informative_share", "imagined_success"}
     assert report.informative_share == told[0]["informative_share"]
+    assert all(success.last is not None for success in report.imagined_success.values())
 
 
 def test_a_group_that_waited_too_long_is_given_up() -> None:

@@ -21,6 +21,8 @@ from storage.episodes import Provenance
 from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
 from tests.storage.conftest import build_episode, some_label
 
+USED = {"judge": "j", "world_model": "w"}  # the checkpoints of an update
+
 
 class BrightJudge:
     """Success: the last picture is bright. Declines where it is grey."""
@@ -102,7 +104,7 @@ def measured(lab: Lab, said: tuple[int, int], imagined: tuple[int, int], **spec:
             "trust": {"outcomes": {"open_drawer": outcomes(*imagined)}},
         },
     )
-    return distrusted(lab.context("update_policy"))
+    return distrusted(lab.context("update_policy"), USED)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_the_reason_names_what_was_measured_and_what_was_asked(lab: Lab) -> None
 
 
 def test_an_iteration_that_measured_nothing_leaves_nothing_out(lab: Lab) -> None:
-    assert distrusted(lab.context("update_policy")) == {}
+    assert distrusted(lab.context("update_policy"), USED) == {}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,38 @@ def test_an_iteration_that_does_not_finetune_goes_by_what_was_measured_last(
 ) -> None:
     assert measured(lab, (0, 20), (20, 0)).keys() == {"open_drawer"}
     lab.request({**SMALL, "phases": ["update_policy"], "seed": 9, **spec})
-    assert set(distrusted(lab.context("update_policy"))) == left_out
+    assert set(distrusted(lab.context("update_policy"), USED)) == left_out
+
+
+@pytest.mark.parametrize(
+    ("said", "imagined", "used", "left_out"),
+    [
+        ((20, 0), (0, 20), {}, {"open_drawer"}),
+        ((20, 0), (0, 20), {"world_model": "another"}, set()),  # what was adopted since was not measured
+        ((0, 20), (20, 0), {"world_model": "another"}, {"open_drawer"}),  # the judge is the one it was
+        ((0, 20), (0, 20), {"judge": "another"}, set()),
+    ],
+)
+def test_what_was_measured_of_others_says_nothing(
+    lab: Lab,
+    said: tuple[int, int],
+    imagined: tuple[int, int],
+    used: dict[str, str],
+    left_out: set[str],
+) -> None:
+    found = {"judge_audit": {"open_drawer": outcomes(*said)}, "made": {"judge": "j"}, "read": USED}
+    trust = {"trust": {"outcomes": {"open_drawer": outcomes(*imagined)}}}
+    lab.end(lab.context("finetune_world_model"), {**found, **trust})
+    asked = {**USED, **used}
+    assert set(distrusted(lab.context("update_policy"), asked)) == left_out
+
+
+def test_where_the_judges_budget_was_spent_nothing_is_learned(lab: Lab) -> None:
+    audit = {"open_drawer": outcomes(0, 0), "close_drawer": outcomes(20, 0)}
+    lab.end(lab.context("finetune_world_model"), {"judge_audit": audit, "judge_exhausted": True})
+    assert distrusted(lab.context("update_policy"), USED) == {
+        "open_drawer": "the judge's budget was spent before it could be audited here"
+    }
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from daemon.learning.policy.policy import AdaptersUnknown
 from daemon.phases import collect, update_policy
-from daemon.phases.arms import Arms, candidate, champion, load_arms
+from daemon.phases.arms import Arms, candidate, champion, load_arms, record
 from daemon.phases.context import PhaseContext
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import slot_metadata
@@ -79,6 +80,12 @@ def test_what_an_update_made_is_tried_against_the_one_it_came_from(lab: Lab) -> 
     assert outcome["trial"]["decision"] in {"promoted", "rejected", "undecided"}
     assert set(outcome["trial"]["by_task"]) == {"open_drawer", "close_drawer"}
     assert decisions(lab) == [outcome["trial"]["decision"]]
+
+
+def test_adapters_that_no_policy_has_are_told_before_the_robot_moves(lab: Lab) -> None:
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "lora_rank": 4}})
+    with pytest.raises(AdaptersUnknown, match="Set lora_rank to 0"):
+        collect.run(lab.context("collect"))
 
 
 def test_the_robot_is_not_told_which_arm_acts(lab: Lab) -> None:
@@ -237,6 +244,27 @@ def test_a_champion_is_not_rolled_back_for_acting_otherwise_than_the_one_before_
     context = lab.context("collect")
     acted(champion(context), {"open_drawer": (0, 12)})
     assert roll_back(context, champion(context)) is None
+
+
+def test_each_robots_episodes_are_compared_with_its_own(lab: Lab, acted: Callable[..., None]) -> None:
+    """An easy robot and a hard one: who acts at the hard one more often is not the worse policy."""
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (38, 40)}, station="easy")
+    acted(arms.champion.row, {"open_drawer": (1, 4)}, station="hard")
+    acted(arms.champion.row, {"close_drawer": (9, 9)}, station="elsewhere")
+    record(context, arms.champion.row, arms.candidate.row, decision=trials.PROMOTED, evidence={})
+    lab.end(context, {})
+    lab.request({**SMALL, "seed": 50})
+    later = lab.context("collect")
+    now = champion(later)
+    acted(now, {"open_drawer": (4, 4)}, station="easy")
+    acted(now, {"open_drawer": (12, 40), "close_drawer": (0, 9)}, station="hard")
+    assert roll_back(later, now) is None
+    acted(now, {"open_drawer": (0, 60)}, station="easy")
+    told = roll_back(later, now)
+    assert told is not None
+    assert set(told["by_task"]) == {"open_drawer at easy", "open_drawer at hard"}
 
 
 def test_a_champion_is_not_rolled_back_for_another_robot(lab: Lab, acted: Callable[..., None]) -> None:

@@ -131,6 +131,7 @@ def test_a_judge_whose_budget_is_spent_fails_no_finetuning(lab: Lab, monkeypatch
 
     monkeypatch.setattr(finetune_world_model, "judge_for", lambda *_, **__: Spent())
     outcome = finetuned(lab, world_model=HARMLESS)
+    assert outcome["judge_exhausted"] is True
     assert outcome["trust"]["overall"]["declined"] == 2
     assert {own["declined"] for own in outcome["judge_audit"].values()} == {1}
     assert outcome["trust"]["horizon"] >= 1

@@ -62,10 +62,8 @@ def test_of_an_update_that_was_made_again_the_last_word_counts(tmp_path: Path) -
     before = VerdictLog(tmp_path / "log")
     before.add(judged(1))
     before.add(judged(2, batch=0, success=False))
-    with (tmp_path / "log").open("a") as file:
+    with (tmp_path / "log.verdicts").open("a") as file:
         file.write('{"update": 2, "bat')  # killed while it wrote
-    with (tmp_path / "log").open("a") as file:
-        file.write("\n")
     after = VerdictLog(tmp_path / "log")
     after.add(judged(2, batch=1))
     after.add(judged(2, batch=0))
@@ -73,13 +71,13 @@ def test_of_an_update_that_was_made_again_the_last_word_counts(tmp_path: Path) -
     assert [(line["update"], line["batch"]) for line in found] == [(1, 0), (2, 0), (2, 1)]
     assert found[1]["success"][0] is True
     after.drop()
-    assert not (tmp_path / "log").exists()
+    assert not list(tmp_path.glob("log*"))
     assert VerdictLog(tmp_path / "log").keep(blobs) is None
 
 
 def test_a_line_that_was_cut_short_does_not_spoil_the_one_after_it(tmp_path: Path) -> None:
     blobs, log = BlobStore(tmp_path / "blobs"), VerdictLog(tmp_path / "log")
-    (tmp_path / "log").write_text('{"update": 1, "bat')
+    (tmp_path / "log.verdicts").write_text('{"update": 1, "bat')
     log.add(judged(1))
     assert len(lines_of(blobs, log.keep(blobs))) == 1
 
@@ -100,3 +98,18 @@ def test_an_update_keeps_every_verdict(lab: Lab, crashes: bool) -> None:
     assert sum(sum(line["known"]) for line in found) == counted
     assert outcome["frame_passes"] > 0  # type: ignore[operator]
     assert not list((lab.folder / "resume").iterdir())
+
+
+def test_updates_that_begin_anew_forget_what_was_said_before(lab: Lab) -> None:
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "updates": 3}})
+    lab.do("collect", collect.run)
+    context = lab.context("update_policy")
+    with pytest.raises(Crash):
+        update_policy.run(crashing(context, at="update 2 of 3"))
+    state = next(file for file in (lab.folder / "resume").iterdir() if file.suffix == ".safetensors")
+    stale = VerdictLog(state)
+    stale.add(judged(99))
+    state.unlink()
+    outcome = update_policy.run(context)
+    found = lines_of(lab.blobs, str(outcome["verdicts"]))
+    assert [line["update"] for line in found] == [1, 2, 3]

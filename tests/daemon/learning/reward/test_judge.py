@@ -50,7 +50,8 @@ class Bright:
 
 def test_while_it_lasts_a_judge_judges_and_then_it_declines() -> None:
     judge, films = WhileItLasts(Bright(times=1)), torch.full((2, 3, 3, 8, 8), 10, dtype=torch.uint8)
-    assert judge.frames == 3
+    assert (judge.frames, judge.exhausted) == (3, False)
     first, then = (judge.judge(films, ["open", "open"]) for _ in range(2))
     assert (first.success.tolist(), first.known.tolist()) == ([True, True], [True, True])
     assert (then.known.tolist(), then.probability.tolist()) == ([False, False], [0.5, 0.5])
+    assert judge.exhausted
