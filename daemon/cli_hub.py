@@ -58,6 +58,7 @@ def import_checkpoint(
 
 
 def import_vlm_policy(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transformers folder, in safetensors.")],
     image_size: Annotated[
         int, typer.Option(min=16, help="Pixels on a side that it sees; the world model's, or fewer.")

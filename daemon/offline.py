@@ -71,21 +71,20 @@ def finetune_offline(
         database.upgrade()
         with database.read() as session:
             require_lineage(session, lineage)
-        of, preset = lineage, settings.preset
-        parent = current(database, blobs, "world_model", lineage=of, preset=preset, now=utc_now())
+        preset, now = settings.preset, utc_now()
+        parent = current(database, blobs, "world_model", lineage=lineage, preset=preset, now=now)
         before = WorldModel.load(checkpoints.path(parent, blobs), device=choose_device())
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = episodes_of(database, shelf, query, size=before.image_size)
         bars.say(f"{len(train)} episodes to train on, {len(held_out)} held out")
         done = finetuned(before, train, shelf=shelf, updates=updates, bars=bars)
         after = done.world_model
-        errors = [measure_drift(m, held_out.clips, horizons=HORIZONS, seed=0) for m in (before, after)]
-        record = held_out_record(errors[0], errors[1])
+        record = compared(before, after, held_out.clips)
         if film is not None:
             film.write_bytes(filmed(held_out.clips[0], before, after))
         card = {"held_out_error": record, CANDIDATE: True}
-        ids = [clip.episode_id for clip in train.clips if clip.episode_id not in done.left_out]
-        made = Made(kind="world_model", parent=parent, card=card, lineage=of, episode_ids=ids)
+        ids = [row.id for row in train.rows if row.id not in done.left_out]
+        made = Made(kind="world_model", parent=parent, card=card, lineage=lineage, episode_ids=ids)
         row = bring_in(after, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()
@@ -111,6 +110,12 @@ def finetuned(
         told_short = f"{len(done.left_out)} episodes of fewer than {config.frames} frames taught nothing"
         bars.say(f"{told_short}: {', '.join(done.left_out[:3])}{', …' if len(done.left_out) > 3 else ''}")
     return done
+
+
+def compared(before: WorldModel, after: WorldModel, clips: Sequence[Clip]) -> dict[str, object]:
+    """The error of both on held-out episodes."""
+    one, other = (measure_drift(model, clips, horizons=HORIZONS, seed=0) for model in (before, after))
+    return held_out_record(one, other)
 
 
 def filmed(clip: Clip, *models: WorldModel) -> bytes:

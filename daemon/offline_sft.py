@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,12 +77,7 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
             require_lineage(session, wanted.lineage)
         of, preset = wanted.lineage, settings.preset
         parent = champion_of(database, blobs, lineage=of, preset=preset, now=utc_now())
-        device = choose_device()
-        policy = load_policy(
-            checkpoints.path(parent, blobs), device=device, precision=choose_precision(device.type)
-        )
-        if wanted.lora_rank:
-            policy.adapt(rank=wanted.lora_rank, seed=config.seed)
+        policy = learning(checkpoints.path(parent, blobs), lora_rank=wanted.lora_rank, seed=config.seed)
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = (
             imitable(database, shelf, wanted, size=policy.image_size, held_out=which)
@@ -111,6 +107,19 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
     said = "kept, and not tried" if wanted.keep_only else "the next iteration tries it against the champion"
     bars.say(f"policy {row.number} (id {row.id}): {said}")
     return row
+
+
+def learning(file: Path, *, lora_rank: int, seed: int) -> Policy:
+    """A policy on this machine's device, of which all weights learn, or adapters of this rank.
+
+    Raises:
+        AdaptersUnknown: it has none.
+    """
+    device = choose_device()
+    policy = load_policy(file, device=device, precision=choose_precision(device.type))
+    if lora_rank:
+        policy.adapt(rank=lora_rank, seed=seed)
+    return policy
 
 
 def imitable(database: Database, shelf: Shelf, wanted: Wanted, *, size: int, held_out: bool) -> list[Clip]:

@@ -1,4 +1,4 @@
-"""Judged episodes one by one, in the order in which they began: what is watched for changes over time."""
+"""What iterations came to: judged episodes, in the order in which they began, and finished phases."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from storage import trials
 from storage.cursors import number_of
 from storage.success_tables import SuccessCountRow
-from storage.tables import CheckpointRow, EpisodeRow, IterationRow, LabelRow, TrialRow
+from storage.tables import CheckpointRow, EpisodeRow, IterationRow, LabelRow, PhaseRunRow, TrialRow
 from storage.verdict_order import effective_success
 
 MOST_EPISODES = 20_000  # the newest ones that one question looks at
@@ -121,3 +121,13 @@ def promoted_in(session: Session, checkpoint_ids: Collection[str]) -> dict[str, 
         .group_by(TrialRow.goes_on_id)
     )
     return {policy: int(number) for policy, number in session.execute(query)}
+
+
+def last_finished(session: Session, iteration_id: str, *, phase: str) -> PhaseRunRow | None:
+    """The newest finished run of a phase in the lineage of this iteration, in it or in those before it."""
+    own = sa.select(IterationRow.lineage, IterationRow.number).where(IterationRow.id == iteration_id)
+    lineage, number = session.execute(own).one()
+    query = sa.select(PhaseRunRow).join(IterationRow, IterationRow.id == PhaseRunRow.iteration_id)
+    query = query.where(PhaseRunRow.phase == phase, PhaseRunRow.state == "finished")
+    query = query.where(IterationRow.lineage == lineage, IterationRow.number <= number)
+    return session.scalars(query.order_by(IterationRow.number.desc()).limit(1)).one_or_none()

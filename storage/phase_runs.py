@@ -270,16 +270,6 @@ def latest(session: Session, iteration_id: str, *, phase: str, lock: bool = Fals
             return run
 
 
-def last_finished(session: Session, iteration_id: str, *, phase: str) -> PhaseRunRow | None:
-    """The newest finished run of a phase in the lineage of this iteration, in it or in those before it."""
-    own = sa.select(IterationRow.lineage, IterationRow.number).where(IterationRow.id == iteration_id)
-    lineage, number = session.execute(own).one()
-    query = sa.select(PhaseRunRow).join(IterationRow, IterationRow.id == PhaseRunRow.iteration_id)
-    query = query.where(PhaseRunRow.phase == phase, PhaseRunRow.state == "finished")
-    query = query.where(IterationRow.lineage == lineage, IterationRow.number <= number)
-    return session.scalars(query.order_by(IterationRow.number.desc()).limit(1)).one_or_none()
-
-
 def of_iteration(session: Session, iteration_id: str) -> list[PhaseRunRow]:
     """Every attempt at every phase, in the order of PHASES, first attempts first."""
     query = sa.select(PhaseRunRow).where(PhaseRunRow.iteration_id == iteration_id)

@@ -22,7 +22,7 @@ from daemon.phases.judging import end_of
 from daemon.phases.material import Episodes
 from daemon.phases.trusting import outcome_document
 from daemon.statistics import wilson_interval
-from storage import iterations, labels, phase_runs
+from storage import iterations, labels, outcomes, phase_runs
 from storage.tables import CheckpointRow
 
 Document = dict[str, Any]
@@ -73,7 +73,7 @@ def distrusted(context: PhaseContext, used: Mapping[str, str]) -> dict[str, str]
         used: ids of the checkpoints that the update acts in and is judged by.
     """
     with context.database.read() as session:
-        run = phase_runs.last_finished(session, context.iteration_id, phase="finetune_world_model")
+        run = outcomes.last_finished(session, context.iteration_id, phase="finetune_world_model")
         kind = None if run is None else _kind_of_judge(iterations.get(session, run.iteration_id).spec)
     outcome: Mapping[str, Any] = {}
     if run is not None and kind == context.spec.judge.kind:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from robot_bridge.conventions import BRIDGE_V2, CONTROL_HZ
+from robot_bridge.description import StationAnswer
 
 SAME_RATE = 0.02  # relative; clocks of cameras are not better
 
@@ -39,6 +40,12 @@ class ActionContract:
         """
         known = cls(**(record or {}))
         return cls(action=str(known.action), gripper=str(known.gripper), control_hz=float(known.control_hz))
+
+    @classmethod
+    def at(cls, robot: StationAnswer) -> ActionContract:
+        """That of a robot, as its station describes it."""
+        means = robot.conventions
+        return cls(action=means.action, gripper=means.gripper, control_hz=robot.control_hz)
 
     def document(self) -> dict[str, Any]:
         """For a checkpoint's config."""

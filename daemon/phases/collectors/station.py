@@ -94,9 +94,7 @@ class StationCollector:
         if early and spoken.minor < EARLY_END_MINOR:
             asked = f"{spoken.major}.{EARLY_END_MINOR} (stop_on_success)"
             raise VersionMismatch(found=asked, expected=f"{spoken.major}.{spoken.minor}")
-        means, rate = self._described.conventions, self._described.control_hz
-        robot = ActionContract(action=means.action, gripper=means.gripper, control_hz=rate)
-        require_contract(arms, robot, station=self._described.station_id)
+        require_contract(arms, ActionContract.at(self._described), station=self._described.station_id)
         self._time = RobotTime(sink, self._described.station_id)
         limit_s = sink.context.settings.human_wait_s
         self._human = HumanWait(self._described.station_id, limit_s=limit_s)
