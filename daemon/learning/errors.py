@@ -17,6 +17,7 @@ LearningError
 ├── BinningInvalid        policy/tokens.py: bounds that cut nothing
 ├── TokenizerUnreadable   policy/tokenizer.py: not a tokenizer of ours
 ├── BadTemperature        policy/policy.py: no distribution has it
+├── AdaptersUnknown       policy/policy.py: adapters of a policy that has none
 ├── NoDemonstrations      sft.py: nothing to imitate
 ├── NothingJudged         reward/training.py: no labelled frame
 ├── NothingMarked         reward/looking.py: no clip that marks what it is about
