@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import daemon
 from daemon.learning.devices import choose_precision
-from daemon.learning.grpo import ClipRange
-from daemon.learning.learner import PolicyUpdateConfig
 from daemon.learning.policy.policy import Policy
 from daemon.learning.policy_update import Arena, update_policy
+from daemon.phases.update_policy import config_of
 from daemon.pretrain.cell_episodes import EpisodePlan, record_all, success_rates
 from daemon.pretrain.recording import Acting
 from daemon.simulated_env import Scene, SimulatedEnv
@@ -33,34 +32,6 @@ from robot_bridge.drivers.tasks import TASKS
 
 BASE = Path(daemon.__file__).parent / "assets" / "nano" / "policy.safetensors"
 MEASURED = 1_000_000  # seeds of the scenes that are measured in begin here, those of rollouts at 0
-
-
-def config_of(
-    spec: IterationSpec, arguments: argparse.Namespace, *, chunk: int, seed: int
-) -> PolicyUpdateConfig:
-    """An iteration's update, as long and as wide as asked for."""
-    own = spec.policy
-    return PolicyUpdateConfig(
-        updates=arguments.updates,
-        groups=arguments.groups,
-        group_size=own.group_size,
-        chunks=spec.steps // chunk,
-        by_promise=own.start_curriculum,
-        temperature=own.temperature,
-        lr=own.learning_rate,
-        clip=ClipRange(low=own.clip_low, high=own.clip_high),
-        epochs=own.epochs,
-        seed=seed,
-    )
-
-
-@contextmanager
-def simulated(cell_seed: int, scenes: list[Scene]) -> Iterator[SimulatedEnv]:
-    env = SimulatedEnv(cell_seed, scenes)
-    try:
-        yield env
-    finally:
-        env.close()
 
 
 def measured(policy: Policy, *, cell_seed: int, episodes: int) -> str:
@@ -98,13 +69,14 @@ def main() -> None:
     scenes = [Scene(task_id=task, seed=seed) for task in TASKS for seed in range(arguments.scenes)]
 
     def told(update: int, metrics: dict[str, float]) -> None:
-        print(f"  update {update}: {metrics.get('imagined_success', 0.0):.2f} of rollouts", flush=True)
+        print(f"  update {update}: {metrics['imagined_success']:.2f} of rollouts", flush=True)
 
-    with simulated(arguments.cell_seed, scenes) as env:
+    usual = config_of(spec, policy.chunk, steps=spec.steps)
+    asked = replace(usual, updates=arguments.updates, groups=arguments.groups)
+    with closing(SimulatedEnv(arguments.cell_seed, scenes)) as env:
         arena = Arena(env=env, judge=env, starts=env.starts)
         for number in range(arguments.rounds):
-            config = config_of(spec, arguments, chunk=policy.chunk, seed=number)
-            update_policy(policy, arena, config=config, on_update=told)
+            update_policy(policy, arena, config=replace(asked, seed=number), on_update=told)
             found = measured(policy, cell_seed=arguments.cell_seed, episodes=arguments.episodes)
             print(f"after round {number + 1}:", found, flush=True)
 

@@ -95,7 +95,13 @@ class SimulatedEnv:
         return torch.stack(padded, dim=1)
 
     def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
-        """How things stand in every copy now, whatever the frames show."""
+        """How things stand in every copy now, whatever the frames show.
+
+        Raises:
+            BadTensor: not one film of each copy, as where some rollouts are over: it cannot tell which.
+        """
+        if len(frames) != len(self._limits):
+            raise BadTensor(name="frames", expected=f"{len(self._limits)} films", found=str(len(frames)))
         success = torch.tensor([self._copies[row].success() for row in range(len(self._limits))])
         return Verdicts(success=success, known=torch.ones_like(success), probability=success.float())
 

@@ -13,6 +13,7 @@ import time
 from io import BufferedReader, RawIOBase
 from typing import Any, Final, cast
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -39,6 +40,14 @@ class Until:
 
     def __init__(self) -> None:
         self.deadline = 0.0
+
+
+def bounded_session() -> tuple[requests.Session, Until]:
+    """A session, and the moment at which its next call must be over: set it before each of them."""
+    session, until = requests.Session(), Until()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, BoundedAdapter(until))
+    return session, until
 
 
 class _BoundedReader(RawIOBase):
@@ -87,7 +96,7 @@ class _BoundedSocket:
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Mount it on a `requests.Session`, and set `until.deadline` before each call of that session."""
+    """What `bounded_session` mounts: each call is over at `until.deadline`."""
 
     def __init__(self, until: Until) -> None:
         self._until = until

@@ -20,7 +20,7 @@ import urllib3
 from pydantic import ValidationError
 
 from robot_bridge.callback import PolicyActAnswer, PolicyActRequest, PolicyReadyAnswer, PolicyResetRequest
-from robot_bridge.deadline import BoundedAdapter, Until, left_until
+from robot_bridge.deadline import bounded_session, left_until
 from robot_bridge.errors import (
     BadObservation,
     BadRequest,
@@ -157,14 +157,11 @@ class HttpPolicyLink:
         """This thread's session, told until when it may wait."""
         session: requests.Session | None = getattr(self._threads, "session", None)
         if session is None:
-            session, until = requests.Session(), Until()
-            adapter = BoundedAdapter(until)
+            session, until = bounded_session()
             session.trust_env = False  # neither a proxy nor a .netrc has business here
             session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
             if self._token is not None:
                 session.headers[AUTHORIZATION_HEADER] = f"Bearer {self._token}"
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
             self._threads.session, self._threads.until, self._threads.prepared = session, until, {}
             with self._opening:
                 self._opened.append(session)

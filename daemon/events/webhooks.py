@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from daemon.events.hooks import Webhook
 from daemon.events.words import event_record
-from robot_bridge.deadline import BoundedAdapter, Until
+from robot_bridge.deadline import bounded_session
 from storage import events, webhooks
 from storage.db import Database
 from storage.event_tables import EventRow, WebhookRow
@@ -63,11 +63,8 @@ class Webhooks:
         self._hooks, self._database, self._now = hooks, database, now
         self._timeout_s = timeout_s
         self._stopping = threading.Event()
-        self._until = Until()
-        self._session = requests.Session()
+        self._session, self._until = bounded_session()
         self._session.trust_env = False  # no proxy and no password file has a say in where secrets go
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, BoundedAdapter(self._until))
 
     def stop(self) -> None:
         """Begin no further delivery."""

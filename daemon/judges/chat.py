@@ -18,7 +18,7 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
-from robot_bridge.deadline import BoundedAdapter, Until
+from robot_bridge.deadline import Until, bounded_session
 
 CONNECT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024  # of an answer
@@ -112,10 +112,7 @@ class ChatEndpoint:
     def _line(self) -> tuple[requests.Session, Until]:
         """This thread's session, and when its call must be over."""
         if not hasattr(self._own, "line"):
-            session, until = requests.Session(), Until()
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, BoundedAdapter(until))
-            self._own.line = (session, until)
+            self._own.line = bounded_session()
         line: tuple[requests.Session, Until] = self._own.line
         return line
 

@@ -39,6 +39,7 @@ from daemon.phases.material import OLDER_EPISODES, was_collected
 from daemon.phases.resuming import resumable, resumed
 from daemon.phases.user_starts import Brought, brought
 from daemon.phases.verdict_log import VerdictLog
+from daemon.spec import IterationSpec
 from storage import checkpoints, episodes, labels, replay, trust_reports
 from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow, EpisodeRow
@@ -140,7 +141,7 @@ def updated(
     return update_policy(
         policy,
         arena,
-        config=config_of(context, policy.chunk, steps=steps),
+        config=config_of(context.spec, policy.chunk, steps=steps),
         on_update=lambda update, metrics: told(context, update, metrics),
         resumable=state,
     )
@@ -251,28 +252,29 @@ def earlier(
     return replay.EpisodeQuery(origin="collect", lineage=of, tasks=wanted, held_out=False, limit=at_most)
 
 
-def config_of(context: PhaseContext, chunk: int, *, steps: int) -> PolicyUpdateConfig:
-    spec = context.spec.policy
+def config_of(spec: IterationSpec, chunk: int, *, steps: int) -> PolicyUpdateConfig:
+    """What the spec asks for, of a policy with chunks of so many actions, in rollouts of so many steps."""
+    own = spec.policy
     return PolicyUpdateConfig(
-        updates=spec.updates,
-        groups=spec.groups,
-        group_size=spec.group_size,
+        updates=own.updates,
+        groups=own.groups,
+        group_size=own.group_size,
         chunks=steps // chunk,
-        informative_groups=spec.informative_groups,
-        most_batches=spec.most_batches,
-        by_promise=spec.start_curriculum,
-        common_noise=spec.common_noise,
-        stop_on_success=context.spec.stop_on_success,
-        remote_judge=context.spec.judge.kind == "vlm_http",
-        temperature=spec.temperature,
-        lr=spec.learning_rate,
-        clip=ClipRange(low=spec.clip_low, high=spec.clip_high),
-        ratio_of=spec.ratio_of,
-        kl=spec.kl,
-        imitation=spec.imitation,
-        anchor=spec.anchor,
-        epochs=spec.epochs,
-        seed=context.spec.seed,
+        informative_groups=own.informative_groups,
+        most_batches=own.most_batches,
+        by_promise=own.start_curriculum,
+        common_noise=own.common_noise,
+        stop_on_success=spec.stop_on_success,
+        remote_judge=spec.judge.kind == "vlm_http",
+        temperature=own.temperature,
+        lr=own.learning_rate,
+        clip=ClipRange(low=own.clip_low, high=own.clip_high),
+        ratio_of=own.ratio_of,
+        kl=own.kl,
+        imitation=own.imitation,
+        anchor=own.anchor,
+        epochs=own.epochs,
+        seed=spec.seed,
     )
 
 

@@ -63,3 +63,9 @@ def test_who_does_nothing_does_not_succeed(env: SimulatedEnv) -> None:
     env.step(torch.tensor(np.float32([[0, 0, 0, 0, 0, 0, 1]])).expand(2, 5, 7))
     verdict = env.judge(env.recent_frames(1), list(env.starts.instructions))
     assert verdict.success.tolist() == [False, False]
+
+
+def test_it_judges_all_copies_or_none(env: SimulatedEnv) -> None:
+    env.reset(env.starts.images)
+    with pytest.raises(BadTensor, match="2 films"):
+        env.judge(env.recent_frames(1)[:1], ["open the drawer"])

@@ -308,11 +308,10 @@ def test_a_whole_iteration_whose_episodes_stop_on_success(lab: Lab) -> None:
     ],
 )
 def test_the_spec_says_whether_rollouts_stop_and_whether_the_judge_is_far_away(
-    lab: Lab, asked: dict[str, Any], stops: bool, remote: bool
+    asked: dict[str, Any], stops: bool, remote: bool
 ) -> None:
     by_chance = {**SMALL["policy"], "start_curriculum": False}
-    context = replace(lab.context("update_policy"), spec=parse_spec({**SMALL, "policy": by_chance, **asked}))
-    config = update_policy.config_of(context, 5, steps=10)
+    config = update_policy.config_of(parse_spec({**SMALL, "policy": by_chance, **asked}), 5, steps=10)
     assert (config.stop_on_success, config.remote_judge) == (stops, remote)
     assert config.imagines_ahead is (remote and not stops)
 
