@@ -26,6 +26,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.phases.arms import champion_of
 from daemon.run_log import phase_log
 from daemon.settings import Settings
 from storage import episodes, phase_runs
@@ -47,7 +48,11 @@ NOT_RUN = {  # by the words of the command
     "promote": "needs a second policy, whose id nobody can foretell; tests/daemon/test_cli_lab.py runs it",
     "rollback": "as promote",
 }
-HARDWARE = "widowx-envs"  # a line with this driver needs the arm
+OF_AN_EMPTY_STORE = ("vlm-policy", "--lora-rank")  # lines with one of these have a test of their own
+NOT_HERE = {
+    "widowx-envs",  # needs the arm
+    "worldgym/world_model.safetensors",  # is made by import worldgym-checkpoint
+}
 SERVERS = {"serve", "station", "policy-server", "autoeval-emulator"}  # announce that they are there
 PROGRAM = (  # Ctrl-C ends it even where whoever runs the tests ignores it
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -200,7 +205,7 @@ def name_of(line: Line) -> str:
 def runnable(line: Line) -> bool:
     if line.words[0] != "gymnastd":
         return line.words[0] == "curl"
-    return name_of(line) not in NOT_RUN and HARDWARE not in line.words
+    return name_of(line) not in NOT_RUN and not NOT_HERE.union(OF_AN_EMPTY_STORE) & set(line.words)
 
 
 RUN = [line for line in shell_lines() if runnable(line)]
@@ -215,6 +220,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     tiny_installation(tmp_path, monkeypatch)
     shutil.copy(tmp_path / "assets" / "nano" / "policy.safetensors", tmp_path / "my-policy.safetensors")
     (tmp_path / "judge.key").write_text("a key\n")
+    llava(tmp_path / "my-vlm")
     for split, name, frames in (("train", "0", 14), ("train", "1", 16), ("test", "2", 13)):
         write_clip(tmp_path / "bridge-clips" / split, name, frames=frames, seed=frames)
     with serving(Settings(data_dir=tmp_path / "data", worker_count=0)) as served:
@@ -271,22 +277,21 @@ def is_tasks(block: str) -> bool:
     return isinstance(json.loads(block).get("tasks", [""])[0], dict)
 
 
-def test_the_script_that_brings_a_policy_in_makes_it_the_champion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from daemon.phases.arms import champion_of
-    from daemon.stores import open_blobs, open_database
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GYMNASTD_DATA_DIR", str(tmp_path / "data"))
-    llava(tmp_path / "my-vlm")
-    (script,) = blocks("docs/bring-your-own.md", "python")
-    exec(compile(script, "docs/bring-your-own.md", "exec"), {})  # noqa: S102 - the page's own words
-    settings = Settings(data_dir=tmp_path / "data")
-    database = open_database(settings)
-    found = champion_of(database, open_blobs(settings), lineage="main", preset="nano", now=datetime.now(UTC))
-    assert found.card["made from"].startswith("my-vlm")
-    database.dispose()
+def test_a_vision_language_policy_brought_into_an_empty_store_is_the_champion_and_imitates(lab: Lab) -> None:
+    wanted = ("lerobot", *OF_AN_EMPTY_STORE)
+    lines = [line for line in shell_lines() if line.page == "docs/bring-your-own.md"]
+    run = [line for line in lines if set(wanted) & set(line.words)]
+    assert [name_of(line) for line in run] == ["import lerobot", "import vlm-policy", "sft"]
+    for line in run:
+        lab.invoke(line)
+    champion = champion_of(
+        lab.served.services.database,
+        lab.served.services.blobs,
+        lineage="main",
+        preset="nano",
+        now=datetime.now(UTC),
+    )
+    assert champion.card["made from"].startswith("my-vlm")
 
 
 def test_the_episode_that_pages_name_is_one_of_the_labs() -> None:
