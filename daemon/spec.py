@@ -33,6 +33,7 @@ CARRIES = 1  # of an undecided trial; left out of documents too, for the same re
 Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Share
+Count = Annotated[int, Field(strict=True, ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -59,14 +60,15 @@ class CollectSpec(SpecModel):
 class FinetuneSpec(SpecModel):
     """Finetuning of the world model: how long, on what, and how."""
 
-    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 150
-    batch: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    from_base: bool = Field(
+        default=True, description="begin from what was brought in, not from the last, whose faults add up"
+    )
+    updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 400
+    batch: Count = 16
     frames: Annotated[int, Field(strict=True, ge=2, le=64)] | None = Field(
         default=None, description="per window; null means as many as the world model attends to"
     )
-    accumulate: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
-        default=1, description="parts that a batch is cut into where memory is short"
-    )
+    accumulate: Count = Field(default=1, description="parts that a batch is cut into where memory is short")
     optimizer: Literal["adamw", "muon"] = Field(
         default="muon", description="adamw, at 3e-4, for a model that it has pretrained: WorldGym's"
     )
@@ -136,9 +138,7 @@ class VlmSpec(SpecModel):
     done: dict[str, str] = Field(
         default={}, description="by instruction: what the last picture must show, after 'Score 1 if'"
     )
-    partly: dict[str, str] = Field(
-        default={}, description="by instruction: what is worth half a point; it is no success"
-    )
+    partly: dict[str, str] = Field(default={}, description="likewise, what is half a point and no success")
     max_tokens: Annotated[int, Field(strict=True, ge=16, le=16_384)] = 300
     prompt_tokens: Annotated[int, Field(strict=True, ge=1)] = Field(
         default=20_000, description="most that a question can have, set aside before it is sent"
@@ -196,7 +196,7 @@ class UpdateSpec(SpecModel):
     """GRPO updates of the policy inside the world model."""
 
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 15
-    groups: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    groups: Count = 16
     group_size: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
     informative_groups: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
         default=None, description="an update learns from so many, others wait; null learns from all there are"

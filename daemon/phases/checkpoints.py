@@ -68,6 +68,13 @@ def newest(context: PhaseContext, kind: str) -> CheckpointRow:
     return current(context.database, context.blobs, kind, lineage=lineage, preset=preset, now=context.now())
 
 
+def origin_of(context: PhaseContext, row: CheckpointRow) -> CheckpointRow:
+    """What a checkpoint descends from that no iteration made: brought in, or the committed base."""
+    with context.database.read() as session:
+        line = checkpoints.ancestry(session, row.id)
+    return next((one for one in line if one.iteration_id is None and one.retired_at is None), row)
+
+
 def bring_in(
     model: Savable, made: Made, *, database: Database, blobs: BlobStore, now: datetime
 ) -> CheckpointRow:

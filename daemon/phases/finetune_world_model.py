@@ -1,9 +1,11 @@
 """Phase 2: the world model learns from what the robot did, and has to prove it before anybody acts inside it.
 
-Held-out episodes of this iteration are never trained on. On them the candidate is compared with the model it
-came from (the gate): one that is not better is kept, marked rejected, and the iteration goes on with the old
-one. The judge then learns what the ends of episodes look like in the model that goes on, and the trust meter
-says how far that one may be believed, and for how many steps the next phase may imagine.
+What was brought in learns from all episodes of the lineage each time: finetunings that go on from one another
+add up their faults, and imagination grows pessimistic (benchmarks/RESULTS.md). Held-out episodes of this
+iteration are never trained on. On them the candidate is compared with the current model (the gate): one that
+is not better is kept, marked rejected, and the iteration goes on with the old one. The judge then learns what
+the ends of episodes look like in the model that goes on, and the trust meter says how far that one may be
+believed, and for how many steps the next phase may imagine.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from daemon.learning.reward.judge import WhileItLasts
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.phases.auditing import audit_judge
-from daemon.phases.checkpoints import Made, keep, newest
+from daemon.phases.checkpoints import Made, keep, newest, origin_of
 from daemon.phases.clips import Shelf
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips, imagined, judged_along
@@ -57,13 +59,15 @@ def run(context: PhaseContext) -> Outcome:
     context.report(0.0, "reading episodes")
     shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     read, before, material = begun(context, shelf)
-    parent, judge = read["world_model"], load_judge(context, read["judge"])
+    current, judge = read["world_model"], load_judge(context, read["judge"])
+    parent = read.get("world_model_base", current)
     state = state_of(context, material, read=read)
-    done = learn(context, shelf, before, material=material, judge=judge, state=state)
+    taught = before if parent is current else load_world_model(context, parent)
+    done = learn(context, shelf, taught, material=material, judge=judge, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
     gate = faced.decision
     candidate = keep_candidate(context, done.world_model, material, parent=parent, error=faced.error)
-    old = Subject(world_model=before, checkpoint=parent, rehearsals=faced.before)
+    old = Subject(world_model=before, checkpoint=current, rehearsals=faced.before)
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsals=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
@@ -98,8 +102,14 @@ def run(context: PhaseContext) -> Outcome:
 
 
 def begun(context: PhaseContext, shelf: Shelf) -> tuple[dict[str, CheckpointRow], WorldModel, Material]:
-    """What is read: checkpoints by kind, the world model, episodes; the manifest says so."""
+    """What is read: checkpoints by kind, the current world model, episodes; the manifest says so.
+
+    Among the checkpoints is the world model that is taught, `world_model_base`, where it is not the current.
+    """
     read = {kind: newest(context, kind) for kind in ("world_model", "judge")}
+    origin = origin_of(context, read["world_model"])
+    if context.spec.world_model.from_base and origin.id != read["world_model"].id:
+        read["world_model_base"] = origin
     before = load_world_model(context, read["world_model"])
     material = gather(context, shelf, size=before.image_size)
     write_manifest(context, Inputs(checkpoints=read, episodes=material.entries))
@@ -166,7 +176,8 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
 def state_of(context: PhaseContext, material: Material, *, read: Mapping[str, CheckpointRow]) -> Resumable:
     """Where this training goes on from when it is interrupted."""
     episodes = sorted(material.learned_from(context.spec.world_model))
-    inputs = {"parent": read["world_model"].sha256, "judge": read["judge"].sha256, "episodes": episodes}
+    parent = read.get("world_model_base", read["world_model"])
+    inputs = {"parent": parent.sha256, "judge": read["judge"].sha256, "episodes": episodes}
     return resumable(context, "world_model", inputs=inputs, every_s=STATE_EVERY_S)
 
 

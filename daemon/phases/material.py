@@ -27,7 +27,7 @@ from daemon.spec import FinetuneSpec
 from storage import phase_runs, replay
 from storage.tables import EpisodeRow
 
-OLDER_EPISODES = 200  # newest episodes of the lineage's earlier iterations, mixed in against forgetting
+OLDER_EPISODES = 2_000  # newest episodes of the lineage's earlier iterations, mixed in against forgetting
 BASE_EPISODES = 400  # newest episodes that were brought in from outside
 OLDER_HELD_OUT = 64  # newest held-out episodes of earlier iterations that the gate looks at
 MOST_ODDS = 4.0  # of the seldom outcome of a task

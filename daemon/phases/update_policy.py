@@ -35,7 +35,7 @@ from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
 from daemon.phases.manifest import Inputs, episode_entries, write_manifest
-from daemon.phases.material import OLDER_EPISODES, was_collected
+from daemon.phases.material import was_collected
 from daemon.phases.resuming import resumable, resumed
 from daemon.phases.user_starts import Brought, brought
 from daemon.phases.verdict_log import VerdictLog
@@ -46,6 +46,7 @@ from storage.tables import CheckpointRow, EpisodeRow
 
 log = logging.getLogger(__name__)
 
+EARLIER_STARTS = 200  # newest episodes that an iteration begins from which does not collect
 IMITABLE = 400  # newest real episodes among which successes are looked for
 
 
@@ -241,7 +242,7 @@ def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
     rows = replay.select(session, here)
     if rows or was_collected(session, context.iteration_id):
         return rows
-    return replay.select(session, earlier(context, at_most=OLDER_EPISODES))
+    return replay.select(session, earlier(context, at_most=EARLIER_STARTS))
 
 
 def earlier(

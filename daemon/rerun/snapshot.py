@@ -143,6 +143,21 @@ class Copy:
             if found.get(name) != sha256
         ]
         self._add(rows, card={}, retired_at=None)
+        if "world_model_base" in self._inputs["checkpoints"]:
+            self._descent()
+
+    def _descent(self) -> None:
+        """The current world model descends from the one that is taught, and an iteration made it."""
+        read = self._inputs["checkpoints"]
+        current, base = (read[kind]["id"] for kind in ("world_model", "world_model_base"))
+        made_in = self._old.get_one(CheckpointRow, current).iteration_id
+        if self._new.get(IterationRow, made_in) is None:
+            self._add(self._rows(IterationRow, IterationRow.id, [made_in]))
+        runs = self._rows(PhaseRunRow, PhaseRunRow.iteration_id, [made_in])
+        self._add([run for run in runs if (run.outcome or {}).get("made", {}).get("world_model") == current])
+        copy = self._new.get_one(CheckpointRow, current)
+        copy.parent_id, copy.iteration_id = base, made_in
+        self._new.flush()
 
     def _start_images(self) -> None:
         """Pictures that people brought, as they were described then; a removed one is told."""

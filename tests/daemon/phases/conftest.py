@@ -16,6 +16,7 @@ from daemon.learning.policy.policy import new_policy
 from daemon.learning.reward.classifier import ClassifierJudge, new_judge
 from daemon.learning.world_model.model import nano_world_model
 from daemon.phases import checkpoints as phase_checkpoints
+from daemon.phases import gating
 from daemon.phases.arms import champion
 from daemon.phases.checkpoints import Made, keep
 from daemon.phases.context import PhaseContext
@@ -97,6 +98,12 @@ class Lab:
 
 def wall_clock() -> datetime:
     return datetime.now(UTC)
+
+
+def let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate accepts whatever it compares."""
+    decide = gating.decide
+    monkeypatch.setattr(gating, "decide", lambda *a, **k: replace(decide(*a, **k), accepted=True))
 
 
 def keep_checkpoint(database: Database, blobs: BlobStore, kind: str, file: Path) -> CheckpointRow:

@@ -19,6 +19,7 @@ from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.trust import imagined_ends
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases import collect, finetune_world_model, update_policy
+from daemon.phases.checkpoints import newest, origin_of
 from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.film import ENLARGED, EVERY, strip_jpeg
 from daemon.phases.gating import held_out_record
@@ -28,7 +29,7 @@ from daemon.spec import parse_spec
 from storage import checkpoints, labels, replay
 from storage.array_cache import ArrayCache
 from storage.errors import BlobCorrupt
-from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing, wall_clock
+from tests.daemon.phases.conftest import SMALL, Crash, Lab, crashing, let_through, wall_clock
 
 
 def a_clip(steps: int, *, success: bool, seed: int = 0) -> Clip:
@@ -67,6 +68,35 @@ def test_finetuning_makes_a_world_model_and_a_judge_from_their_parents(
             parent = checkpoints.get(session, outcome["read"][kind])
         assert made.parent_id == parent.id
         assert made.sha256 != parent.sha256
+
+
+@pytest.mark.parametrize("from_base", [True, False])
+def test_the_next_finetuning_begins_from_what_was_brought_in_or_from_the_last(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, from_base: bool
+) -> None:
+    let_through(monkeypatch)
+    spec = {**SMALL, "world_model": {**SMALL["world_model"], "from_base": from_base}}
+    done = []
+    for _ in range(2):
+        lab.request(spec)
+        lab.do("collect", collect.run)
+        done.append(lab.do("finetune_world_model", finetune_world_model.run))
+    first, second = done
+    assert "world_model_base" not in first["read"]
+    assert second["read"]["world_model"] == first["made"]["world_model"]
+    taught = first["read" if from_base else "made"]["world_model"]
+    assert second["read"].get("world_model_base") == (taught if from_base else None)
+    with lab.database.read() as session:
+        made = checkpoints.get(session, second["made"]["world_model"])
+        learned_from = checkpoints.episode_ids(session, made.id)
+    assert made.parent_id == taught
+    assert len(learned_from) == first["fresh_episodes"] + second["fresh_episodes"]
+
+
+def test_a_checkpoint_that_was_brought_in_is_its_own_origin(lab: Lab) -> None:
+    context = lab.context("collect")
+    row = newest(context, "world_model")
+    assert origin_of(context, row).id == row.id
 
 
 def test_a_world_model_takes_on_as_much_of_what_it_learned_as_the_spec_says(lab: Lab) -> None:

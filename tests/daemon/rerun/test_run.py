@@ -27,7 +27,7 @@ from daemon.spec import parse_spec
 from daemon.stores import utc_now
 from storage import episodes, labels, manifests
 from storage.tables import IterationRow
-from tests.daemon.phases.conftest import SMALL, Lab
+from tests.daemon.phases.conftest import SMALL, Lab, let_through
 
 LEARNED = {
     ("finetune_world_model", "judge"),
@@ -92,11 +92,18 @@ def test_an_iteration_done_again_in_another_process_has_the_same_bits(iterated: 
 
 
 @pytest.mark.slow
-def test_what_came_after_does_not_change_what_is_done_again(iterated: Lab, tmp_path: Path) -> None:
-    """The next iteration brings episodes, checkpoints, a trial and reports; a person corrects a label."""
-    lab = iterated
+def test_what_came_after_does_not_change_what_is_done_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next iteration brings episodes, checkpoints, a trial and reports; a person corrects a label.
+
+    Its world model is taught from the base again, beside the first's, which is the current one.
+    """
+    let_through(monkeypatch)
+    iterate(lab)
     lab.request({**SMALL, "seed": 4})
     iterate(lab)
+    assert set(read_by(lab, "finetune_world_model")) == {"world_model", "world_model_base", "judge"}
     with lab.database.write() as session:
         first = episodes.list_episodes(session, iteration_id=iteration_id(lab, 1))[0]
         for row in first:
@@ -115,6 +122,13 @@ def test_what_came_after_does_not_change_what_is_done_again(iterated: Lab, tmp_p
 def iteration_id(lab: Lab, number: int) -> str:
     with lab.database.read() as session:
         return session.scalars(sa.select(IterationRow.id).where(IterationRow.number == number)).one()
+
+
+def read_by(lab: Lab, phase: str) -> dict[str, Any]:
+    """Checkpoints by kind that the newest iteration's manifest names."""
+    with lab.database.read() as session:
+        content = manifests.of_iteration(session, lab.iteration_id)[phase].manifest.content
+    return dict(json.loads(content)["checkpoints"])
 
 
 def altered(lab: Lab, phase: str, change: dict[str, Any]) -> None:
