@@ -1,9 +1,11 @@
 """Which starts the next groups begin from: all in turn, or those whose groups will tell most apart.
 
 A group teaches by the differences between its rollouts, so one whose rollouts all succeed, or all fail, was
-imagined for nothing. What a start did before predicts that: its success rate p has the posterior
-Beta(1 + a, 1 + b) after a successes and b failures, and the posterior mean of p(1 - p), the variance of one
-verdict, is the start's *promise*. Counts fade, because the policy moves on; no start is given up for good.
+imagined for nothing. What a start did before predicts that, and so does what the others of its instruction
+did: its success rate p has the prior Beta(4 m, 4 (1 - m)), m being the success rate of the instruction, and
+after a successes and b failures the posterior Beta(4 m + a, 4 (1 - m) + b). The posterior mean of p(1 - p),
+the variance of one verdict, is the start's *promise*. So a task that hardly ever fails any more leaves the
+groups to those that do. Counts fade, because the policy moves on; no start is given up for good.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 FADING = 0.8  # of what a start's earlier groups said, each time that it is drawn again
+OF_OTHERS = 4.0  # verdicts that the others of its instruction are worth to a start
 
 
 class StartDraws:
@@ -49,7 +52,9 @@ class StartDraws:
 
     def promises(self) -> Tensor:
         """Expected variance of one verdict at each start, float64 [M]."""
-        a, b = (1 + self.outcomes).unbind(1)
+        every = torch.ones(self._sentences, 2, dtype=torch.float64).index_add_(0, self._of, self.outcomes)
+        rates = every / every.sum(1, keepdim=True)  # of success and failure, by instruction
+        a, b = (OF_OTHERS * rates[self._of] + self.outcomes).unbind(1)
         return a * b / ((a + b) * (a + b + 1))
 
     def _in_turn(self, groups: int) -> list[int]:

@@ -35,12 +35,24 @@ def test_draws_are_shuffled_by_the_seed(by_promise: bool) -> None:
 
 def test_the_promise_of_a_start_is_its_expected_variance() -> None:
     draws = draws_of(RIGHT, RIGHT, RIGHT)
-    assert draws.promises().tolist() == pytest.approx([1 / 6] * 3)  # the mean of p(1 - p), p uniform
-    draws.learn([0, 1], [4, 8], [8, 8])
-    after = draws.promises().tolist()
-    assert after[0] == pytest.approx(25 / (10 * 11))  # Beta(5, 5)
-    assert after[1] == pytest.approx(9 / (10 * 11))  # Beta(9, 1)
+    assert draws.promises().tolist() == pytest.approx([4 / 20] * 3)  # Beta(2, 2): nothing is known yet
+    draws.learn([0, 1], [5, 8], [8, 8])
+    after = draws.promises().tolist()  # 13 of 16 succeeded, so m = 14 / 18 and the prior Beta(28/9, 8/9)
+    assert after[0] == pytest.approx((28 / 9 + 5) * (8 / 9 + 3) / (12 * 13))
+    assert after[1] == pytest.approx((28 / 9 + 8) * (8 / 9) / (12 * 13))
+    assert after[2] == pytest.approx((28 / 9) * (8 / 9) / (4 * 5))
     assert after[0] > after[2] > after[1], "unknown lies between mixed and certain"
+
+
+def test_starts_of_an_instruction_that_always_succeeds_promise_little_before_they_were_drawn() -> None:
+    draws = draws_of(*[RIGHT] * 4, *[LEFT] * 4, by_promise=True)
+    for _ in range(5):
+        draws.learn([0, 4], [8, 3], [8, 8])
+    promises = draws.promises()
+    assert float(promises[5:].min()) > 4 * float(promises[1:4].max())
+    drawn = [row for _ in range(100) for row in draws.draw(4)]
+    assert sum(row < 4 for row in drawn) < 100, "a quarter of the draws at most"
+    assert any(row < 4 for row in drawn), "none is given up for good"
 
 
 def test_starts_that_told_most_apart_come_most_often() -> None:
