@@ -103,7 +103,23 @@ def trust_lines(world_model: Record) -> list[str]:
     if trust := world_model["trust"]:
         lines.append(f"rollouts of at most {trust['horizon']} steps are trusted; held-out episodes end")
         lines += [f"  {task}: {outcome_text(own)}" for task, own in sorted(trust["outcomes"].items())]
+        lines += closed_loop_lines(trust.get("closed_loop"))
     return lines
+
+
+def closed_loop_lines(found: Record | None) -> list[str]:
+    """How often the policy succeeds in imagination and on the robot, from the same starts."""
+    if not found or not found["tasks"]:
+        return []
+    return ["the policy itself, from the same starts:"] + [
+        f"  {task}: imagined {own['hits'] + own['false_hopes']}, really {own['hits'] + own['missed']} of "
+        f"{judged_of(own)}, {own['declined']} not judged"
+        for task, own in sorted(found["tasks"].items())
+    ]
+
+
+def judged_of(own: Record) -> int:
+    return int(own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"])
 
 
 def learning_lines(record: Record) -> list[str]:
@@ -138,8 +154,7 @@ def audit_lines(audit: Record | None) -> list[str]:
         return []
     said = []
     for task, own in sorted(audit.items()):
-        right = own["hits"] + own["rightly_failed"]
-        said.append(f"{task} {right} of {right + own['false_hopes'] + own['missed']}")
+        said.append(f"{task} {own['hits'] + own['rightly_failed']} of {judged_of(own)}")
     return [f"the judge says what the label says: {'; '.join(said)}"]
 
 
@@ -169,9 +184,8 @@ def told(count: Record) -> str:
 def outcome_text(own: Record) -> str:
     """`as imagined 10 of 12 (optimism +0.08), 1 not judged`."""
     agreed, known = own["hits"] + own["rightly_failed"], own["agreement"] is not None
-    judged = agreed + own["false_hopes"] + own["missed"]
     optimism = f" (optimism {own['optimism']:+.2f})" if known else ""
-    return f"as imagined {agreed} of {judged}{optimism}, {own['declined']} not judged"
+    return f"as imagined {agreed} of {judged_of(own)}{optimism}, {own['declined']} not judged"
 
 
 def show_success_rates(items: Sequence[Record], *, console: Console | None = None) -> None:

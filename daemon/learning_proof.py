@@ -152,6 +152,7 @@ def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "imagined": record["imagined_success"],
                 "overall": trust.get("overall"),
                 "outcomes": trust.get("outcomes"),
+                "closed_loop": trust.get("closed_loop"),
                 "horizon": trust.get("horizon"),
                 "world_model_accepted": (record["world_model"]["gate"] or {}).get("accepted"),
                 "robot_episodes": episodes,
@@ -188,13 +189,19 @@ def markdown(arm: Record, *, title: str) -> str:
     return f"{title}, {arm['cpu_minutes']:.1f} CPU minutes\n\n{table}"
 
 
+OTHER_COLUMNS = ("imagined", "agreement", "optimism", "closed loop", "robot episodes")  # after real success
+
+
 def columns_of(points: Sequence[Record]) -> list[str]:
     tasks = sorted({task for point in points for task in point["real"]})
-    return ["iteration", *tasks, "all", "candidate", "imagined", "agreement", "optimism", "robot episodes"]
+    return ["iteration", *tasks, "all", "candidate", *OTHER_COLUMNS]
 
 
 def rows_of(points: Sequence[Record]) -> list[list[str]]:
-    """Real success of the policy that goes on; imagined success at the end of its update."""
+    """Real success of the policy that goes on; imagined success at the end of its update.
+
+    Optimism is that of real actions imagined again; under "closed loop", that of the policy itself.
+    """
     tasks = sorted({task for point in points for task in point["real"]})
     return [
         [
@@ -205,6 +212,7 @@ def rows_of(points: Sequence[Record]) -> list[list[str]]:
             number(imagined_mean(point)),
             number((point["overall"] or {}).get("agreement")),
             number((point["overall"] or {}).get("optimism"), signed=True),
+            number(((point.get("closed_loop") or {}).get("overall") or {}).get("optimism"), signed=True),
             str(point["robot_episodes"]),
         ]
         for point in points

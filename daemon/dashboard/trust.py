@@ -19,11 +19,20 @@ router = APIRouter(route_class=PageRoute)
 SHOWN = 30  # iterations on one page
 POLICIES_WATCHED = 10
 SHARE = (0.0, 1.0)
+CENTRED = (-1.0, 1.0)
+
+
+def closed_loop(row: TrustReportRow) -> float | None:
+    """Optimism of the policy in imagination; None in older reports, or where nobody acted."""
+    optimism = ((row.report.get("closed_loop") or {}).get("overall") or {}).get("optimism")
+    return None if optimism is None else float(optimism)
+
 
 Measured = Callable[[TrustReportRow], float | None]
 MEASURES: Sequence[tuple[str, str, Measured, tuple[float, float] | None]] = (
     ("agreement", "Imagined ends that agree with real ones", lambda row: row.agreement, SHARE),
-    ("optimism", "Optimism: imagined minus real success", lambda row: row.optimism, (-1.0, 1.0)),
+    ("optimism", "Optimism: imagined minus real success", lambda row: row.optimism, CENTRED),
+    ("closed", "The same of the policy itself, from the same starts", closed_loop, CENTRED),
     ("horizon", "Steps that may be imagined", lambda row: float(row.horizon), None),
     ("sensitivity", "Sensitivity to actions; 1 is deaf", lambda row: row.sensitivity, None),
 )
@@ -53,6 +62,7 @@ def show_trust(
         others=others,
         charts=[*measure_charts(reports, numbers), *audit_charts(audits)],
         reports=[(numbers[str(row.iteration_id)], row) for row in reversed(reports)],
+        closed_loop=closed_loop,
         audits=audits,
         stations=stations,
         newest=station_health.NEWEST,

@@ -26,6 +26,7 @@ from daemon.learning.world_model.training import TrainingConfig
 from daemon.phases.auditing import audit_judge
 from daemon.phases.checkpoints import Made, keep, newest, origin_of
 from daemon.phases.clips import Shelf
+from daemon.phases.closed_loop import acting
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips, imagined, judged_along
 from daemon.phases.gating import face_the_gate
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 LEARNED = 0.6  # share of this phase's time after learning, the gate and the judge: for the bar alone
 GATED = 0.75
 MEASURING = 0.95
+TEACHING = (GATED, MEASURING)
 STATE_EVERY_S = 30.0  # an interrupted training loses at most so much
 
 
@@ -71,13 +73,11 @@ def run(context: PhaseContext) -> Outcome:
     new = Subject(world_model=done.world_model, checkpoint=candidate, rehearsals=faced.after)
     goes_on = new if gate.accepted else old
     tell_verdict(context, gate, candidate)
-    teach_judge(
-        context, judge, world_model=goes_on.world_model, clips=material.labelled, share=(GATED, MEASURING)
-    )
+    teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=TEACHING)
     judge_row = keep_judge(context, judge, material, parent=read["judge"])
     context.report(MEASURING, "measuring how far the world model is to be trusted")
     asked = WhileItLasts(judge_for(context, judge, waiting_at=MEASURING))
-    measure = partial(report_trust, context, judge=asked, material=material)
+    measure = partial(report_trust, context, judge=asked, material=material, policy=read.get("policy"))
     trust = measure(goes_on, gate=gate if gate.accepted else None)
     audit = audit_judge(context, asked, (material.held_out, material.held_out_older))
     if not gate.accepted:
@@ -112,6 +112,9 @@ def begun(context: PhaseContext, shelf: Shelf) -> tuple[dict[str, CheckpointRow]
         read["world_model_base"] = origin
     before = load_world_model(context, read["world_model"])
     material = gather(context, shelf, size=before.image_size)
+    policy = acting(context, material)
+    if policy is not None:
+        read["policy"] = policy
     write_manifest(context, Inputs(checkpoints=read, episodes=material.entries))
     return read, before, material
 

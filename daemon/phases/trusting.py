@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from daemon.learning.gate import Compared, GateDecision
 from daemon.learning.reward.judge import Judge
 from daemon.learning.trust import OUTCOMES, Outcomes, Trust, measure_trust
 from daemon.learning.world_model.model import WorldModel
+from daemon.phases.closed_loop import acted_again
 from daemon.phases.context import PhaseContext
 from daemon.phases.material import Material
 from storage import phase_runs, trust_reports
@@ -38,6 +39,7 @@ def report_trust(
     judge: Judge,
     material: Material,
     gate: GateDecision | None,
+    policy: CheckpointRow | None = None,
 ) -> dict[str, Any]:
     """Measure a world model, keep a row of it, and give the document that REST and report share.
 
@@ -46,6 +48,7 @@ def report_trust(
 
     Args:
         gate: what it said of this checkpoint; None where nothing was to be decided.
+        policy: it acted on the robot and acts again in imagination, see `closed_loop.py`; None: nobody did.
 
     Raises:
         LeaseLost: another worker has this phase run by now; no row was kept.
@@ -60,7 +63,10 @@ def report_trust(
     )
     rows = [*material.held_out_older.rows, *material.held_out.rows]
     document = trust_document(trust, tasks={row.instruction: row.task_id for row in rows})
-    every = all_outcomes(trust)
+    if policy is not None:
+        again = acted_again(context, subject.world_model, policy=policy, judge=judge, material=material)
+        document["closed_loop"] = closed_loop_document(again)
+    every = summed(trust.outcomes.values())
     new = trust_reports.NewTrustReport(
         checkpoint_id=subject.checkpoint.id,
         iteration_id=context.iteration_id,
@@ -84,7 +90,7 @@ def trust_document(trust: Trust, *, tasks: Mapping[str, str]) -> dict[str, Any]:
     Args:
         tasks: task id of each instruction.
     """
-    every = all_outcomes(trust)
+    every = summed(trust.outcomes.values())
     return {
         "horizon": trust.horizon,
         "max_latent_error": trust.threshold,
@@ -94,6 +100,12 @@ def trust_document(trust: Trust, *, tasks: Mapping[str, str]) -> dict[str, Any]:
         "drift": drift_document(trust.drift),
         "shuffled_latents": {str(step): finite(error) for step, error in trust.shuffled.items()},
     }
+
+
+def closed_loop_document(again: Mapping[str, Outcomes]) -> dict[str, Any]:
+    """How the policy did in imagination from where it had acted, by task and in all."""
+    tasks = {task: outcome_document(own) for task, own in again.items()}
+    return {"tasks": tasks, "overall": outcome_document(summed(again.values()))}
 
 
 def outcome_document(outcomes: Outcomes) -> dict[str, Any]:
@@ -114,9 +126,9 @@ def drift_document(drift: Drift) -> dict[str, dict[str, float | None]]:
     }
 
 
-def all_outcomes(trust: Trust) -> Outcomes:
+def summed(outcomes: Iterable[Outcomes]) -> Outcomes:
     """Every task together."""
-    every = [asdict(own) for own in trust.outcomes.values()]
+    every = [asdict(own) for own in outcomes]
     return Outcomes(**{name: sum(own[name] for own in every) for name in OUTCOMES})
 
 

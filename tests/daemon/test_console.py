@@ -195,6 +195,7 @@ def test_what_the_gate_said_and_how_far_the_world_model_is_trusted_is_shown():
                 "open_drawer": {**outcome, "agreement": 0.75, "optimism": 1 / 12},
                 "close_drawer": {**dict.fromkeys(outcome, 0), "agreement": None, "optimism": None},
             },
+            "closed_loop": {"tasks": {"open_drawer": outcome}, "overall": outcome},
         },
     }
     assert trust_lines(world_model) == [
@@ -202,6 +203,8 @@ def test_what_the_gate_said_and_how_far_the_world_model_is_trusted_is_shown():
         "rollouts of at most 31 steps are trusted; held-out episodes end",
         "  close_drawer: as imagined 0 of 0, 0 not judged",
         "  open_drawer: as imagined 9 of 12 (optimism +0.08), 3 not judged",
+        "the policy itself, from the same starts:",
+        "  open_drawer: imagined 7, really 6 of 12, 3 not judged",
     ]
 
 

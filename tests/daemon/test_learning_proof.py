@@ -58,7 +58,12 @@ def a_record(number: int, *, drawer: int, eggplant: int, imagined: float | None 
         "tasks_left_out": {},
         "world_model": {
             "gate": {"accepted": True},
-            "trust": {"overall": {"agreement": 0.9, "optimism": 0.05}, "outcomes": {}, "horizon": 31},
+            "trust": {
+                "overall": {"agreement": 0.9, "optimism": 0.05},
+                "outcomes": {},
+                "closed_loop": {"tasks": {}, "overall": {"optimism": -0.125}},
+                "horizon": 31,
+            },
         },
     }
 
@@ -108,7 +113,7 @@ def test_a_row_tells_real_success_with_intervals_imagined_success_and_trust() ->
     assert first[0] == "1"
     assert first[1].startswith("10/20")
     assert first[3].startswith("12/40")
-    assert first[4:] == ["–", "0.50", "0.90", "+0.05", "40"]
+    assert first[4:] == ["–", "0.50", "0.90", "+0.05", "-0.12", "40"]
     assert (second[5], second[-1]) == ("–", "80"), "nothing imagined, and episodes add up"
 
 

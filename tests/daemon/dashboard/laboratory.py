@@ -20,7 +20,7 @@ def trust_document():
     own = {**OUTCOMES, "optimism": 1 / 11}
     return {
         "horizon": 33, "max_latent_error": 0.5, "action_sensitivity": 1.4,
-        "outcomes": {HOSTILE: own}, "overall": own,
+        "outcomes": {HOSTILE: own}, "overall": own, "closed_loop": {"tasks": {HOSTILE: own}, "overall": own},
         "drift": {"psnr": curve, "ssim": curve, "latents": curve, "pixels": curve, "still": curve},
         "shuffled_latents": curve,
     }  # fmt: skip

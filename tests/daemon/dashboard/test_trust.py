@@ -5,9 +5,10 @@ from html import unescape
 
 import pytest
 
-from daemon.dashboard.trust import audit_charts
+from daemon.dashboard.trust import audit_charts, closed_loop
 from robot_bridge.safety import CLIPPED_BOX, CLIPPED_SPEED
 from storage import checkpoints, episodes, iterations, stations
+from storage.tables import TrustReportRow
 from tests.daemon.conftest import build_episode
 from tests.daemon.dashboard.laboratory import HOSTILE
 
@@ -22,10 +23,16 @@ def test_before_anything_was_measured_the_page_says_so(browser):
 def test_every_measure_has_a_chart_and_every_report_a_row(browser):
     page = browser.page("/trust")
     titles = {found["id"] for found in page.all("title") if "id" in found}
-    assert titles == {"t-agreement", "t-optimism", "t-horizon", "t-sensitivity", "t-judge"}
+    assert titles == {"t-agreement", "t-optimism", "t-closed", "t-horizon", "t-sensitivity", "t-judge"}
     assert page.all("a", href="/imagination?iteration=1")
     assert "accepted" in page.text
     assert HOSTILE in page.text
+
+
+def test_a_report_of_before_the_closed_loop_was_measured_is_shown_without_it():
+    old, nobody = ({}, {"closed_loop": {"tasks": {}, "overall": {"optimism": None}}})
+    assert [closed_loop(TrustReportRow(report=report)) for report in (old, nobody)] == [None, None]
+    assert closed_loop(TrustReportRow(report={"closed_loop": {"overall": {"optimism": 0.25}}})) == 0.25
 
 
 def test_the_judge_is_counted_over_all_tasks():
