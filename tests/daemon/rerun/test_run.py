@@ -103,7 +103,7 @@ def test_what_came_after_does_not_change_what_is_done_again(
     iterate(lab)
     lab.request({**SMALL, "seed": 4})
     iterate(lab)
-    assert set(read_by(lab, "finetune_world_model")) == {"world_model", "world_model_base", "judge"}
+    assert set(read_by(lab, "finetune_world_model")) == {"world_model", "world_model_base", "judge", "policy"}
     with lab.database.write() as session:
         first = episodes.list_episodes(session, iteration_id=iteration_id(lab, 1))[0]
         for row in first:
