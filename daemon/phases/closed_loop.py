@@ -28,7 +28,7 @@ from daemon.spec import IterationSpec
 from storage import checkpoints
 from storage.tables import CheckpointRow
 
-MOST_STARTS = 24  # of a task, the newest; and not more at once than an update imagines
+MOST_STARTS = 24  # of a task, held-out ones first, then the newest; not more at once than an update imagines
 
 
 def acting(context: PhaseContext, material: Material) -> CheckpointRow | None:
