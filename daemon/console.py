@@ -9,6 +9,7 @@ from rich.table import Table
 
 from daemon.client import DaemonClient
 from daemon.progress_bar import Bars
+from daemon.statistics import right_of_known
 from daemon.trial import carried_text
 
 Record = Mapping[str, Any]
@@ -113,13 +114,9 @@ def closed_loop_lines(found: Record | None) -> list[str]:
         return []
     return ["the policy itself, from the same starts:"] + [
         f"  {task}: imagined {own['hits'] + own['false_hopes']}, really {own['hits'] + own['missed']} of "
-        f"{judged_of(own)}, {own['declined']} not judged"
+        f"{right_of_known(own)[1]}, {own['declined']} not judged"
         for task, own in sorted(found["tasks"].items())
     ]
-
-
-def judged_of(own: Record) -> int:
-    return int(own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"])
 
 
 def learning_lines(record: Record) -> list[str]:
@@ -154,7 +151,8 @@ def audit_lines(audit: Record | None) -> list[str]:
         return []
     said = []
     for task, own in sorted(audit.items()):
-        said.append(f"{task} {own['hits'] + own['rightly_failed']} of {judged_of(own)}")
+        right, known = right_of_known(own)
+        said.append(f"{task} {right} of {known}")
     return [f"the judge says what the label says: {'; '.join(said)}"]
 
 
@@ -183,9 +181,9 @@ def told(count: Record) -> str:
 
 def outcome_text(own: Record) -> str:
     """`as imagined 10 of 12 (optimism +0.08), 1 not judged`."""
-    agreed, known = own["hits"] + own["rightly_failed"], own["agreement"] is not None
+    right, known = right_of_known(own)
     optimism = f" (optimism {own['optimism']:+.2f})" if known else ""
-    return f"as imagined {agreed} of {judged_of(own)}{optimism}, {own['declined']} not judged"
+    return f"as imagined {right} of {known}{optimism}, {own['declined']} not judged"
 
 
 def show_success_rates(items: Sequence[Record], *, console: Console | None = None) -> None:

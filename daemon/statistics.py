@@ -10,7 +10,7 @@ Medicine 27.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -36,6 +36,12 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def right_of_known(own: Mapping[str, int]) -> tuple[int, int]:
+    """How many verdicts said what the label says, and how many were given, of counts by outcome."""
+    right = own["hits"] + own["rightly_failed"]
+    return right, right + own["false_hopes"] + own["missed"]
 
 
 def wilson_interval(successes: int, episodes: int, *, z: float = Z_95) -> Interval:

@@ -11,6 +11,7 @@ from daemon.api.services import Wired
 from daemon.dashboard.charts import Chart, Point, Series
 from daemon.dashboard.lineage import lineage_shown
 from daemon.dashboard.page import PageRoute, render
+from daemon.statistics import right_of_known
 from storage import iterations, overviews, station_health
 from storage.tables import TrustReportRow
 
@@ -87,9 +88,8 @@ def audit_charts(audits: Sequence[tuple[int, str, Mapping[str, Any]]]) -> list[C
     """How often the judge says of real held-out ends what their label says, all tasks together."""
     counts: dict[int, tuple[int, int]] = {}
     for number, _, own in audits:
-        right, known = counts.get(number, (0, 0))
-        agreed = own["hits"] + own["rightly_failed"]
-        counts[number] = (right + agreed, known + agreed + own["false_hopes"] + own["missed"])
+        before, here = counts.get(number, (0, 0)), right_of_known(own)
+        counts[number] = (before[0] + here[0], before[1] + here[1])
     points = [Point(x=number, y=right / known) for number, (right, known) in sorted(counts.items()) if known]
     if not points:
         return []

@@ -1,4 +1,4 @@
-"""Whether a finetuned world model may replace the one it came from: a question of numbers alone.
+"""Whether a finetuned world model may replace the current one: a question of numbers alone.
 
 It must imagine held-out episodes of this iteration better, by more than chance would have it, and those of
 earlier iterations not worse than by a stated share. Both models imagine the same episodes with the same

@@ -21,7 +21,7 @@ from daemon.phases.context import PhaseContext
 from daemon.phases.judging import end_of
 from daemon.phases.material import Episodes
 from daemon.phases.trusting import outcome_document
-from daemon.statistics import wilson_interval
+from daemon.statistics import right_of_known, wilson_interval
 from storage import iterations, labels, outcomes, phase_runs
 from storage.tables import CheckpointRow
 
@@ -85,7 +85,7 @@ def distrusted(context: PhaseContext, used: Mapping[str, str]) -> dict[str, str]
     spec = context.spec
     reasons: dict[str, str] = {}
     for task in sorted({*audited, *imagined}):
-        unasked = outcome.get("judge_exhausted") and not _known(audited.get(task))
+        unasked = outcome.get("judge_exhausted") and not _counts(audited.get(task))[1]
         found = [
             *(["the judge's budget was spent before it could be audited here"] if unasked else []),
             *_too_wrong("the judge on real ends agrees", audited.get(task), least=spec.judge.min_agreement),
@@ -126,7 +126,7 @@ def _kind_of_judge(spec: Mapping[str, Any]) -> str:
 
 def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list[str]:
     """That something agrees with the labels surely less often than is asked."""
-    known, right = _known(own), _right(own)
+    right, known = _counts(own)
     if wilson_interval(right, known).high >= least:
         return []
     return [f"{who} with the label in {right} of {known}, {least:.0%} is asked"]
@@ -134,7 +134,7 @@ def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list
 
 def _too_hopeful(own: Mapping[str, int] | None, *, most: float) -> list[str]:
     """That imagined episodes end so much better than real ones that a policy would learn to live on it."""
-    known = _known(own)
+    _, known = _counts(own)
     if own is None or known < FEWEST_FOR_OPTIMISM:
         return []
     optimism = (own["false_hopes"] - own["missed"]) / known
@@ -143,12 +143,8 @@ def _too_hopeful(own: Mapping[str, int] | None, *, most: float) -> list[str]:
     )
 
 
-def _known(own: Mapping[str, int] | None) -> int:
-    return 0 if own is None else own["hits"] + own["false_hopes"] + own["missed"] + own["rightly_failed"]
-
-
-def _right(own: Mapping[str, int] | None) -> int:
-    return 0 if own is None else own["hits"] + own["rightly_failed"]
+def _counts(own: Mapping[str, int] | None) -> tuple[int, int]:
+    return (0, 0) if own is None else right_of_known(own)
 
 
 def _by_source(context: PhaseContext, episode_ids: Sequence[str], verdicts: Verdicts) -> Document:

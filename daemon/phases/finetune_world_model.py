@@ -63,7 +63,7 @@ def run(context: PhaseContext) -> Outcome:
     read, before, material = begun(context, shelf)
     current, judge = read["world_model"], load_judge(context, read["judge"])
     parent = read.get("world_model_base", current)
-    state = state_of(context, material, read=read)
+    state = state_of(context, material, parent=parent, judge=read["judge"])
     taught = before if parent is current else load_world_model(context, parent)
     done = learn(context, shelf, taught, material=material, judge=judge, state=state)
     faced = face_the_gate(context, material, before=before, after=done.world_model, begun=LEARNED)
@@ -107,9 +107,10 @@ def begun(context: PhaseContext, shelf: Shelf) -> tuple[dict[str, CheckpointRow]
     Among the checkpoints is the world model that is taught, `world_model_base`, where it is not the current.
     """
     read = {kind: newest(context, kind) for kind in ("world_model", "judge")}
-    origin = origin_of(context, read["world_model"])
-    if context.spec.world_model.from_base and origin.id != read["world_model"].id:
-        read["world_model_base"] = origin
+    if context.spec.world_model.from_base:
+        origin = origin_of(context, read["world_model"])
+        if origin.id != read["world_model"].id:
+            read["world_model_base"] = origin
     before = load_world_model(context, read["world_model"])
     material = gather(context, shelf, size=before.image_size)
     policy = acting(context, material)
@@ -176,11 +177,12 @@ def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingCo
     )
 
 
-def state_of(context: PhaseContext, material: Material, *, read: Mapping[str, CheckpointRow]) -> Resumable:
+def state_of(
+    context: PhaseContext, material: Material, *, parent: CheckpointRow, judge: CheckpointRow
+) -> Resumable:
     """Where this training goes on from when it is interrupted."""
     episodes = sorted(material.learned_from(context.spec.world_model))
-    parent = read.get("world_model_base", read["world_model"])
-    inputs = {"parent": parent.sha256, "judge": read["judge"].sha256, "episodes": episodes}
+    inputs = {"parent": parent.sha256, "judge": judge.sha256, "episodes": episodes}
     return resumable(context, "world_model", inputs=inputs, every_s=STATE_EVERY_S)
 
 

@@ -1,4 +1,4 @@
-"""The gate of a phase: the candidate and the model it came from imagine the same held-out episodes."""
+"""The gate of a phase: the candidate and the current model imagine the same held-out episodes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,13 @@ import pytest
 from scipy.stats import beta
 
 from daemon.errors import CountsInvalid
-from daemon.statistics import jeffreys_interval, simultaneous_z, stratified_rate, wilson_interval
+from daemon.statistics import (
+    jeffreys_interval,
+    right_of_known,
+    simultaneous_z,
+    stratified_rate,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +137,9 @@ def test_the_interval_of_the_mean_covers_the_truth_as_often_as_it_says():
 @pytest.mark.parametrize(("looks", "z"), [(0, 1.959964), (1, 1.959964), (2, 2.241403), (30, 3.143980)])
 def test_looking_at_many_intervals_makes_each_one_wider(looks, z):
     assert simultaneous_z(looks) == pytest.approx(z, abs=2e-5)
+
+
+def test_verdicts_are_right_by_the_label_and_known_where_they_were_given():
+    counts = {"hits": 5, "false_hopes": 2, "missed": 1, "rightly_failed": 4, "declined": 3}
+    assert right_of_known(counts) == (9, 12)
+    assert right_of_known(dict.fromkeys(counts, 0)) == (0, 0)
