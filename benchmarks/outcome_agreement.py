@@ -27,11 +27,12 @@ from daemon.learning.reward.training import train_judge
 from daemon.learning.trust import Trust, measure_trust
 from daemon.learning.world_model.latents import LatentClips, encode_clips
 from daemon.learning.world_model.model import WorldModel
+from daemon.learning.world_model.windows import span_of
 from daemon.phases.checkpoints import ASSETS
 from daemon.phases.clips import emphasis_seen
 from daemon.phases.finetune_world_model import training_config
 from daemon.phases.judging import judge_config, last_frames
-from daemon.phases.material import Encoded, mixture
+from daemon.phases.material import Encoded, mixture, window_of
 from daemon.pretrain.cell_episodes import EpisodePlan
 from daemon.pretrain.clip_files import marks_of
 from daemon.pretrain.recipe import TASKS
@@ -89,8 +90,9 @@ def from_a_robot(clips: Sequence[Clip]) -> list[Clip]:
 
 def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     """One iteration's finetuning of both, as the phase does it."""
-    frames = int(bench.world_model.transformer.config.max_frames)
     clips = from_a_robot(bench.fresh)
+    frames = window_of(bench.world_model, clips)
+    window = span_of(frames, int(bench.world_model.transformer.config.stride))
     encoded = [
         replace(latents, emphasis=emphasis_seen(bench.judge, clip, grid=latents.latents.shape[-1]))
         for latents, clip in zip(encode_clips(bench.world_model, clips).clips, clips, strict=True)
@@ -99,7 +101,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     fresh: Encoded = LatentClips(tuple(encoded)), clips
     done = finetune_world_model(
         bench.world_model,
-        mixture(fresh, none, none, spec=spec.world_model, window=frames),
+        mixture(fresh, none, none, spec=spec.world_model, window=window),
         config=training_config(spec.world_model, seed=spec.seed, frames=frames),
         on_update=lambda *_: None,
         mixing=spec.world_model.mixing,

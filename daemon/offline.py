@@ -24,7 +24,7 @@ from daemon.phases.checkpoints import Made, bring_in, current
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.film import EVERY, imagined, strip_jpeg
 from daemon.phases.gating import HORIZONS, held_out_record
-from daemon.phases.material import Episodes
+from daemon.phases.material import Episodes, window_of
 from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
@@ -122,12 +122,6 @@ def filmed(clip: Clip, *models: WorldModel) -> bytes:
     """A clip as a JPEG: real in the first row, imagined by each model in the next ones."""
     rows = [imagined(model, clip, seed=0, every=EVERY) for model in models]
     return strip_jpeg(clip.frames[::EVERY], *rows)
-
-
-def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
-    """Frames per window: what the world model was made for, or what nine of ten clips have."""
-    lengths = sorted(clip.steps + 1 for clip in clips)
-    return min(int(world_model.transformer.config.max_frames), lengths[len(lengths) // 10])
 
 
 def episodes_of(

@@ -80,5 +80,5 @@ class WorldModelPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         env = ImaginedEnv(self.world_model(), seed=seed)
         env.reset(images, seeds=range(seed, seed + len(images)))
-        env.imagine(actions)
-        return env.film()
+        env.replay(actions)
+        return env.film()[:, : actions.shape[1] + 1]

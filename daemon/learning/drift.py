@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import Clip, NoWindow
+from daemon.learning.grasps import GRIPPER
 from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.world_model.model import WorldModel
 
@@ -108,10 +109,11 @@ def replayed(
         for row, clip in zip(actions, part, strict=True):
             reached = min(length, clip.steps)
             row[:reached] = clip.actions[:reached]
+            row[reached:, GRIPPER] = row[reached - 1, GRIPPER]  # what was held is not let go
         env = ImaginedEnv(world_model, seed=seed)
         seeds = range(seed + start, seed + start + len(part))
         env.reset(torch.stack([clip.frames[0] for clip in part]), seeds=seeds)
-        env.imagine(actions)
+        env.replay(actions)
         yield Replay(clips=part, latents=env.latents())
 
 
@@ -133,7 +135,18 @@ def measure_drift(
 
 
 def drift_of(world_model: WorldModel, replays: Iterable[Replay], *, horizons: Sequence[int]) -> Drift:
-    """Compare imagined with real frames at these steps; an episode counts for those that it reaches."""
+    """Compare imagined with real frames at these steps; an episode counts for those that it reaches.
+
+    A world model with a stride is compared at those of them that it imagines.
+
+    Raises:
+        NoWindow: it imagines none of them.
+    """
+    stride = int(world_model.transformer.config.stride)
+    horizons = [step for step in horizons if step % stride == 0]
+    if not horizons:
+        longest = max((clip.steps + 1 for replay in replays for clip in replay.clips), default=0)
+        raise NoWindow(frames=stride + 1, longest=longest, clips=sum(len(replay.clips) for replay in replays))
     parts = [_measured(world_model, replay, horizons=horizons) for replay in replays]
     errors = torch.cat([part.errors for part in parts], dim=2)  # [4, horizons, episodes]
     reached = torch.cat([part.reached for part in parts], dim=1)  # [horizons, episodes]

@@ -2,6 +2,9 @@
 
 It answers like the environment of the real robot, for a whole batch of rollouts at once. Latents of every
 frame are kept and decoded only when somebody looks; a policy looks once per chunk, a judge at the end.
+
+A world model with a stride imagines every so many steps. Whoever asks for a frame between two of them gets
+the next one that was imagined, so that films are as long as real ones and end where the actions end.
 """
 
 from collections.abc import Sequence
@@ -11,10 +14,12 @@ from torch import Tensor
 
 from daemon.learning.batch import ACTION_DIM, require_images
 from daemon.learning.errors import BadTensor, LearningError
+from daemon.learning.grasps import GRIPPER
 from daemon.learning.world_model.engine import Engine
 from daemon.learning.world_model.latents import world_actions
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.sampling import FrameSampler
+from daemon.learning.world_model.slots import gathered
 
 
 class NothingImagined(LearningError):
@@ -45,7 +50,8 @@ class ImaginedEnv:
         self._world_model = world_model
         self._generator = torch.Generator().manual_seed(seed)
         self._sampler = FrameSampler(world_model, engine=engine)
-        self._latents: list[Tensor] = []  # frame 0, 1, … each [B, c, h, w]
+        self._stride = int(world_model.transformer.config.stride)
+        self._latents: list[Tensor] = []  # of steps 0, stride, 2 · stride, … each [B, c, h, w]
 
     @property
     def frame_passes(self) -> int:
@@ -55,7 +61,7 @@ class ImaginedEnv:
     @property
     def steps(self) -> int:
         """Actions executed since the last reset."""
-        return max(0, len(self._latents) - 1)
+        return max(0, len(self._latents) - 1) * self._stride
 
     def reset(
         self, images: Tensor, seeds: Sequence[int] | None = None, *, paths: Tensor | None = None
@@ -95,28 +101,53 @@ class ImaginedEnv:
         """The same without looking: nothing is decoded.
 
         Raises:
-            BadTensor: not one chunk per rollout, or not finite; nothing was imagined.
+            BadTensor: not one chunk per rollout, not whole strides, or not finite; nothing was imagined.
             NothingImagined: before the first reset.
         """
         rollouts = len(self._imagined("step")[-1])
-        if actions.ndim != 3 or actions.shape[0] != rollouts or actions.shape[1] < 1:
+        stride = self._stride
+        if (
+            actions.ndim != 3
+            or actions.shape[0] != rollouts
+            or not actions.shape[1]
+            or actions.shape[1] % stride
+        ):
             expected = f"[{rollouts}, L >= 1, {ACTION_DIM}]"
+            if stride > 1:
+                expected += (
+                    f" with L a multiple of {stride}, the actions between two frames of this world model"
+                )
             raise BadTensor(name="actions", expected=expected, found=str(list(actions.shape)))
-        self._latents += self._sampler.advance(world_actions(actions)).unbind(1)
+        self._latents += self._sampler.advance(gathered(world_actions(actions), stride)).unbind(1)
+
+    def replay(self, actions: Tensor) -> None:
+        """Imagine all actions of episodes [B, T, 7]: of any length, as nobody decides any more.
+
+        For what is missing of the last stride the hand stands still.
+
+        Raises:
+            BadTensor, NothingImagined: as `imagine` does.
+        """
+        missing = -actions.shape[1] % self._stride if actions.ndim == 3 else 0
+        if missing:
+            still = actions[:, -1:] * (torch.arange(ACTION_DIM, device=actions.device) == GRIPPER)
+            actions = torch.cat((actions, still.expand(-1, missing, -1)), dim=1)
+        self.imagine(actions)
 
     def recent_frames(self, count: int) -> Tensor:
         """The last `count` observations, uint8 [B, count, 3, H, W]; the first repeats if there are fewer."""
-        latents = self._imagined("recent_frames")
-        padded = [latents[0]] * (count - len(latents)) + latents[-count:]
-        return self._pictures(padded)
+        self._imagined("recent_frames")
+        return self._pictures(range(self.steps - count + 1, self.steps + 1))
 
     def film(self, every: int = 1) -> Tensor:
         """Every so many observations from the first on, uint8 [B, frames, 3, H, W]."""
-        return self._pictures(self._imagined("film")[::every])
+        self._imagined("film")
+        return self._pictures(range(0, self.steps + 1, every))
 
     def latents(self) -> Tensor:
         """Every frame of the rollouts, float32 [B, T + 1, c, h, w]."""
-        return torch.stack(self._imagined("latents"), dim=1)
+        latents = self._imagined("latents")
+        return torch.stack([latents[self._place(step)] for step in range(self.steps + 1)], dim=1)
 
     def _encoded(self, images: Tensor) -> Tensor:
         """Latents [B, c, h, w]; the members of a group have one first image."""
@@ -134,6 +165,14 @@ class ImaginedEnv:
             raise NothingImagined(asked=asked)
         return self._latents
 
-    def _pictures(self, latents: list[Tensor]) -> Tensor:
-        flat = self._world_model.decode(torch.cat(latents))  # [frames · B, 3, H, W]
-        return flat.view(len(latents), -1, *flat.shape[1:]).transpose(0, 1)
+    def _place(self, step: int) -> int:
+        """Which of the latents shows this step, or the first where it lies before the start."""
+        return -(-max(0, step) // self._stride)
+
+    def _pictures(self, steps: Sequence[int]) -> Tensor:
+        """The observations at these steps, uint8 [B, steps, 3, H, W]; each latent is decoded once."""
+        places = [self._place(step) for step in steps]
+        wanted = sorted(set(places))
+        flat = self._world_model.decode(torch.cat([self._latents[place] for place in wanted]))
+        films = flat.view(len(wanted), -1, *flat.shape[1:]).transpose(0, 1)  # [B, wanted, 3, H, W]
+        return films if places == wanted else films[:, [wanted.index(place) for place in places]]

@@ -60,7 +60,7 @@ class Trust:
     """What was measured on some held-out episodes.
 
     Attributes:
-        drift: at every step up to the longest that was asked for.
+        drift: at every step that is imagined up to the longest that was asked for.
         shuffled: latent error by step with the actions of another episode.
         sensitivity: shuffled over true latent error, mean over steps; None with fewer than two episodes.
         outcomes: by instruction.
@@ -102,7 +102,7 @@ def measure_trust(
         steps = range(1, reached + 1)
         shuffled = measure_drift(world_model, strangers, horizons=steps, seed=seed).latents
         own = _as_long(world_model, rehearsal, strangers, horizons=steps)
-        ratios = [shuffled[step] / max(own[step], LEAST_ERROR) for step in steps]
+        ratios = [error / max(own[step], LEAST_ERROR) for step, error in shuffled.items()]
     return Trust(
         drift=drift,
         shuffled=shuffled,

@@ -33,7 +33,7 @@ from daemon.phases.gating import face_the_gate
 from daemon.phases.judges import judge_for
 from daemon.phases.judging import load_judge, teach_judge
 from daemon.phases.manifest import Inputs, write_manifest
-from daemon.phases.material import Episodes, Material, gather, pools_of
+from daemon.phases.material import Episodes, Material, gather, pools_of, window_of
 from daemon.phases.resuming import resumable, resumed
 from daemon.phases.trusting import Subject, gate_document, report_trust
 from daemon.spec import FinetuneSpec
@@ -144,7 +144,8 @@ def learn(
     """Finetune a copy; every update goes to the curves, the progress bar and the lease's heartbeat."""
     spec = context.spec.world_model
     pools = pools_of(world_model, shelf, material=material, spec=spec, judge=judge)
-    config = training_config(spec, seed=context.spec.seed, frames=world_model.transformer.config.max_frames)
+    window = window_of(world_model, material.clips(spec))
+    config = training_config(spec, seed=context.spec.seed, frames=window)
 
     def on_update(update: int, metrics: Mapping[str, float]) -> None:
         context.record({"update": update, **metrics})
@@ -160,7 +161,7 @@ def learn(
 
 
 def training_config(spec: FinetuneSpec, *, seed: int, frames: int) -> TrainingConfig:
-    """What the spec asks for; `frames` is the world model's own window."""
+    """What the spec asks for; `frames` is the window where it asks for none."""
     return TrainingConfig(
         updates=spec.updates,
         batch=spec.batch,

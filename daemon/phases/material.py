@@ -19,7 +19,7 @@ from daemon.learning.grasps import grasps_of
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.latents import LatentClips
 from daemon.learning.world_model.model import WorldModel
-from daemon.learning.world_model.windows import Pool
+from daemon.learning.world_model.windows import Pool, frames_within, span_of
 from daemon.phases.clips import Shelf, load_clips, load_latents
 from daemon.phases.context import PhaseContext
 from daemon.phases.manifest import episode_entries
@@ -69,8 +69,15 @@ class Material:
 
     def learned_from(self, spec: FinetuneSpec) -> list[str]:
         """Ids of all episodes that a world model learns from: those of pools with a share."""
+        return [row.id for part in self._parts(spec) for row in part.rows]
+
+    def clips(self, spec: FinetuneSpec) -> list[Clip]:
+        """The same episodes as clips."""
+        return [clip for part in self._parts(spec) for clip in part.clips]
+
+    def _parts(self, spec: FinetuneSpec) -> list[Episodes]:
         shares = (self.fresh, spec.fresh_share), (self.older, spec.older_share), (self.base, spec.base_share)
-        return [row.id for part, share in shares if share > 0 for row in part.rows]
+        return [part for part, share in shares if share > 0]
 
 
 def gather(context: PhaseContext, shelf: Shelf, *, size: int) -> Material:
@@ -150,15 +157,25 @@ def pools_of(
         encoded(material.older, judge=judge),
         encoded(material.base, judge=None),  # of others' pictures and sentences a judge knows nothing
         spec=spec,
-        window=spec.frames or int(world_model.transformer.config.max_frames),
+        window=span_of(
+            spec.frames or window_of(world_model, material.clips(spec)),
+            int(world_model.transformer.config.stride),
+        ),
     )
+
+
+def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
+    """Frames per window: what the world model attends to, or what nine of ten clips hold; two at least."""
+    config, lengths = world_model.transformer.config, sorted(clip.steps + 1 for clip in clips)
+    fitting = frames_within(lengths[len(lengths) // 10], int(config.stride))
+    return max(2, min(int(config.max_frames), fitting))
 
 
 def mixture(fresh: Encoded, older: Encoded, base: Encoded, *, spec: FinetuneSpec, window: int) -> list[Pool]:
     """The pools of encoded episodes, and of the moments at which the robot's own gripper moved.
 
     Args:
-        window: frames of what will be drawn.
+        window: frames of an episode that a window reaches over.
     """
     own = evened(fresh, spec=spec), evened(older, spec=spec)
     wanted = (own[0], fresh, spec.fresh_share), (own[1], older, spec.older_share)

@@ -18,8 +18,9 @@ from daemon.checkpoint_record import kept_record
 from daemon.cli import app
 from daemon.errors import NothingCollected, PageNotFound
 from daemon.imports import import_clips
-from daemon.offline import error_lines, finetune_offline, window_of
+from daemon.offline import error_lines, finetune_offline
 from daemon.phases.checkpoints import current
+from daemon.phases.material import window_of
 from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database
@@ -183,6 +184,14 @@ def test_windows_are_as_long_as_nine_of_ten_clips_or_the_models_memory(
     model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6)
     clips = [a_clip(number, steps=steps) for number, steps in enumerate(lengths, start=1)]
     assert window_of(model, clips) == window
+
+
+@pytest.mark.parametrize(("steps", "window"), [(40, 6), (18, 4), (17, 3), (3, 2)])
+def test_with_several_actions_a_frame_fewer_frames_fit_into_a_clip(steps: int, window: int) -> None:
+    from daemon.learning.world_model.model import nano_world_model
+
+    model = nano_world_model(seed=0, in_channels=4, dim=16, layers=1, heads=2, max_frames=6, stride=6)
+    assert window_of(model, [a_clip(1, steps=steps)]) == window
 
 
 def test_error_lines_tell_the_change_in_percent() -> None:

@@ -94,7 +94,7 @@ class LatentWindows:
 
     Attributes:
         latents: [B, F, c, h, w].
-        actions: between them, [B, F - 1, 10]; action f was executed at frame f.
+        actions: between them, [B, F - 1, 10 · stride]; those in row f were executed from frame f on.
         paths: sum of the episode's moves before the first of these actions, [B, 6].
         weights: what an error at each place costs, [B, F, h, w]; 1 where nothing is said of it.
         episode_ids: where each was cut from.

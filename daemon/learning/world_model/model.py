@@ -235,6 +235,30 @@ def with_told_path(world_model: WorldModel, *, seed: int = 0) -> WorldModel:
     return told
 
 
+def with_stride(world_model: WorldModel, stride: int, *, max_frames: int) -> WorldModel:
+    """A copy that imagines every `stride` steps; it is to be trained, beginning from the mean of the actions.
+
+    Args:
+        max_frames: how many of its frames a frame attends to, itself included.
+
+    Raises:
+        ValueError: a stride below 1, one that has a stride already, or frames beside the action that acts.
+    """
+    before = world_model.transformer
+    if before.config.stride != 1:
+        raise ValueError(f"the world model has a stride of {before.config.stride}, expected 1")
+    strided = world_model.copy()
+    strided.precision = world_model.precision
+    own = {**_shape(before.config), "stride": stride, "max_frames": max_frames}
+    with torch.random.fork_rng(devices=[]):
+        transformer = WorldModelTransformer(**own)
+    weights = before.state_dict()
+    embedding = "action_embedder.weight"
+    transformer.load_state_dict({**weights, embedding: weights[embedding].repeat(1, stride) / stride})
+    strided.transformer = transformer.to(before.device).eval()
+    return strided
+
+
 def own_image_size(autoencoder: Autoencoder) -> int:
     """Pixels on a side of the pictures that an autoencoder was made for."""
     config = autoencoder.config

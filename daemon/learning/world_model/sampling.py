@@ -27,7 +27,6 @@ from daemon.learning.world_model.engine import Chunk, Engine, RecordedChunk, req
 from daemon.learning.world_model.model import Sampling, WorldModel
 from daemon.learning.world_model.path import PATH_DIM
 from daemon.learning.world_model.slots import null_actions, path_along, told_slots
-from daemon.learning.world_model.transformer import WORLD_ACTION_DIM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ class FrameSampler:
         self._asked: dict[int, tuple[Tensor, Tensor]] = {}  # levels and frames of its passes, on the device
         self._generators: list[torch.Generator] = []
         self._last: Tensor = torch.empty(0)  # newest frame [B, c, h, w], to be remembered
-        self._moved: Tensor = torch.empty(0)  # the action that produced it [B, 10]
+        self._moved: Tensor = torch.empty(0)  # what produced it [B, 10 · stride]
         self._path: Tensor = torch.empty(0)  # the sum of all moves up to it [B, 6]
 
     @property
@@ -107,12 +106,13 @@ class FrameSampler:
             if self._records:
                 self._run = RecordedChunk(self._imagined, self.cache)
         self._last = latents
-        self._moved = torch.zeros(len(latents), WORLD_ACTION_DIM, device=latents.device)
+        width = self.world_model.transformer.moved_width
+        self._moved = torch.zeros(len(latents), width, device=latents.device)
         self._path = paths.to(latents.device)
 
     @torch.no_grad()
     def advance(self, actions: Tensor) -> Tensor:
-        """Latents [B, L, c, h, w] of the frames that world-model actions [B, L, 10] produce, one each.
+        """Latents [B, L, c, h, w] of the frames that actions [B, L, 10 · stride] produce, one each.
 
         With a horizon above 1, chunks of another cut give other frames.
         """
@@ -141,8 +141,8 @@ class FrameSampler:
         """Frames [B, L, c, h, w] of one chunk.
 
         Args:
-            inputs: noise [B, L, c, h, w], actions [B, L, 10], the frame before, which is remembered on the
-                way (the chunk's last is not), the action that produced it, and the path up to it.
+            inputs: noise [B, L, c, h, w], actions [B, L, 10 · stride], the frame before, which is remembered
+                on the way (the chunk's last is not), what produced it, and the path up to it.
         """
         noise, actions, last, moved, path = inputs
         slots = told_slots(actions, self.world_model.transformer.config, path=path, before=moved)

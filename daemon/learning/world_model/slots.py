@@ -5,6 +5,8 @@ its config says which: the action that *produced* the frame, or the one that *ac
 WorldGym's training data do. What is not known yet, or was before the window, is zeros, which is also what
 those data end with. Training and imagination both come here, so neither can be one slot late.
 
+With a stride above 1 there are several actions between two frames; they stand beside one another, in order.
+
 Source for classifier-free guidance: Ho and Salimans 2022 (arXiv:2207.12598); "no action" is a row of its own,
 because zeros mean "do not move".
 """
@@ -18,17 +20,23 @@ from daemon.learning.world_model.path import PATH_DIM
 from daemon.learning.world_model.transformer import WORLD_ACTION_DIM, ActionSlot
 
 
+def gathered(actions: Tensor, stride: int) -> Tensor:
+    """Actions [..., T, 10] one by one, as they stand between frames: [..., T / stride, 10 · stride]."""
+    beside: Tensor = actions.unflatten(-2, (-1, stride)).flatten(-2)
+    return beside
+
+
 def told_slots(actions: Tensor, config: Any, *, path: Tensor, before: Tensor | None = None) -> Tensor:
     """All that the frames of a window are told: `in_slots`, and behind it the path for models that know one.
 
     Args:
-        actions: between the frames, [B, F - 1, 10].
+        actions: between the frames, [B, F - 1, 10 · stride].
         config: the transformer's.
         path: sum of all moves before the first of these actions, [B, 6].
         before: as `in_slots` takes it.
 
     Returns:
-        [B, F, 10], or [B, F, 16] with the path.
+        [B, F, 10 · stride], six numbers more with the path.
     """
     slots = in_slots(actions, config.action_slot, before=before)
     return torch.cat((slots, path_along(actions, path)), dim=-1) if config.told_path else slots
@@ -38,24 +46,25 @@ def path_along(actions: Tensor, start: Tensor) -> Tensor:
     """The sum of all moves up to each frame of a window, the one that produced it included.
 
     Args:
-        actions: between the frames, [B, F - 1, 10].
+        actions: between the frames, [B, F - 1, 10 · stride].
         start: the sum at frame 0, [B, 6]; zeros where an episode begins.
 
     Returns:
         [B, F, 6]; row 0 is `start`.
     """
-    return torch.cat((start[:, None], actions[..., :PATH_DIM]), dim=1).cumsum(dim=1)
+    moves = actions.unflatten(-1, (-1, WORLD_ACTION_DIM))[..., :PATH_DIM].sum(-2)
+    return torch.cat((start[:, None], moves), dim=1).cumsum(dim=1)
 
 
 def in_slots(actions: Tensor, slot: ActionSlot, *, before: Tensor | None = None) -> Tensor:
     """Actions between the frames of a window, in the slots of its frames.
 
     Args:
-        actions: [B, F - 1, 10]; action f was executed at frame f.
-        before: the action that produced frame 0, [B, 10]; zeros when nobody knows.
+        actions: [B, F - 1, 10 · stride]; action f was executed at frame f.
+        before: what produced frame 0, [B, 10 · stride]; zeros when nobody knows.
 
     Returns:
-        [B, F, 10].
+        [B, F, 10 · stride].
     """
     unknown = torch.zeros_like(actions[:, :1])
     if slot == "acts_at_frame":
@@ -72,7 +81,7 @@ def while_imagined(slots: Tensor, slot: ActionSlot) -> Tensor:
 
 
 def null_actions(like: Tensor) -> Tensor:
-    """The row that says that the action is not told, in the shape of `like`: zeros, the action's last one 1.
+    """The row that says that no action is told, in the shape of `like`: zeros, the first action's last one 1.
 
     The path, which would tell it, is zeros too.
     """

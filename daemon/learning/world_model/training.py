@@ -99,7 +99,8 @@ def train_transformer(
         NonFiniteLoss: names the episodes; the weights are those before that update.
         CheckpointUnreadable: there is a state, and it is of another training.
     """
-    source = WindowSource(pools, batch=config.batch, frames=config.frames, seed=config.seed)
+    stride = int(world_model.transformer.config.stride)
+    source = WindowSource(pools, batch=config.batch, frames=config.frames, seed=config.seed, stride=stride)
     updates = source.updates_allowed(config.updates)
     forcing = _forcing(world_model, source, config)
     module = with_adapters(world_model.transformer, rank=config.lora_rank, seed=config.seed)

@@ -63,9 +63,12 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         diffusion: what the transformer predicts, see `schedule.py`.
         told_path: whether each frame is also told the sum of all moves up to it, see `path.py`; only where
             frames stand beside the action that produced them.
+        stride: actions between two frames. A policy that decides on chunks looks at every so many frames, and
+            those between need not be imagined; only where frames stand beside what produced them.
 
     Raises:
-        ValueError: no such rotary, action slot or diffusion, or a path in the other slot.
+        ValueError: no such rotary, action slot or diffusion, a stride below 1, or a path or a stride in the
+            other slot.
     """
 
     _supports_gradient_checkpointing = True
@@ -84,18 +87,22 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         action_slot: ActionSlot = "produced_frame",
         diffusion: Diffusion = "v_prediction",
         told_path: bool = False,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         _require_known("rotary", rotary, get_args(Rotary))
         _require_known("action_slot", action_slot, get_args(ActionSlot))
         _require_known("diffusion", diffusion, get_args(Diffusion))
-        if told_path:
-            _require_known("action_slot of a model that is told the path", action_slot, ("produced_frame",))
+        if told_path or stride > 1:
+            who = "a model that is told the path" if told_path else "a model of several actions a frame"
+            _require_known(f"action_slot of {who}", action_slot, ("produced_frame",))
+        if stride < 1:
+            raise ValueError(f"stride is {stride}, expected at least 1 action between two frames")
         self.gradient_checkpointing = False
         self._turns: dict[tuple[int, int, torch.device], Turn] = {}
         self.x_proj = nn.Conv2d(in_channels, dim, patch, patch)
         self.timestep_mlp = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.action_embedder = nn.Linear(WORLD_ACTION_DIM, dim)
+        self.action_embedder = nn.Linear(stride * WORLD_ACTION_DIM, dim)
         self.blocks = nn.ModuleList(
             Block(dim, heads, layer=layer, last=layer == layers - 1) for layer in range(layers)
         )
@@ -110,8 +117,8 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         Args:
             x: noisy latents [B, F, C, h, w].
             timesteps: noise level of each frame, integers 0..999, [B, F], or [1, F] for all of the batch.
-            actions: [B, F, 10], in the slots of `action_slot`; where the path is told it stands behind each,
-                [B, F, 16].
+            actions: [B, F, 10 · stride], in the slots of `action_slot`; where the path is told it stands
+                behind them, six numbers more.
             order: when each frame is and which ones it sees; None is one after the other, each seeing itself
                 and those before it in the window.
 
@@ -129,7 +136,7 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
         return self._run(x, told, past=Past(turn=turn, mask=mask))
 
     def modulations(self, timesteps: Tensor, actions: Tensor) -> Modulations:
-        """What noise levels [B, F] (or [1, F]) and actions [B, F, 10 or 16] do to the branches.
+        """What noise levels [B, F] (or [1, F]) and actions [B, F, told_width] do to the branches.
 
         `remember` takes it; imagination asks once for all the levels that a frame will pass through.
 
@@ -193,8 +200,13 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
 
     @property
     def told_width(self) -> int:
-        """Numbers that a frame is told: its action, and the path where the config says so."""
-        return WORLD_ACTION_DIM + (PATH_DIM if self.config.told_path else 0)
+        """Numbers that a frame is told: its actions, and the path where the config says so."""
+        return self.moved_width + (PATH_DIM if self.config.told_path else 0)
+
+    @property
+    def moved_width(self) -> int:
+        """Numbers of the actions between two frames."""
+        return int(self.config.stride) * WORLD_ACTION_DIM
 
     @property
     def _width(self) -> int:
@@ -232,9 +244,9 @@ class WorldModelTransformer(ModelMixin, ConfigMixin):
             timesteps.flatten(), TIMESTEP_WIDTH, flip_sin_to_cos=True, downscale_freq_shift=0
         )  # [B·F, 256]
         level: Tensor = self.timestep_mlp(waves.to(dtype)).unflatten(0, timesteps.shape)
-        moved: Tensor = self.action_embedder(actions[..., :WORLD_ACTION_DIM].to(dtype))
+        moved: Tensor = self.action_embedder(actions[..., : self.moved_width].to(dtype))
         if self.config.told_path:
-            moved = moved + self.path_mlp(path_features(actions[..., WORLD_ACTION_DIM:]).to(dtype))
+            moved = moved + self.path_mlp(path_features(actions[..., self.moved_width :]).to(dtype))
         return level + moved
 
     def _unpatched(self, pixels: Tensor, rows: int, columns: int) -> Tensor:

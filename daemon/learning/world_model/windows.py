@@ -20,6 +20,7 @@ from torch import Tensor
 from daemon.learning.batch import NoWindow, window_starts
 from daemon.learning.errors import LearningError
 from daemon.learning.world_model.latents import LatentClip, LatentClips, LatentWindows
+from daemon.learning.world_model.slots import gathered
 
 
 class SharesInvalid(LearningError):
@@ -56,6 +57,8 @@ class Pool:
 class WindowSource:
     """Windows of `frames` frames, `batch` at a time, from pools.
 
+    With a stride a window shows every so many frames of its episode, from any of them on.
+
     Attributes:
         pools: those that hold a window, without the clips that are too short for one.
         left_out: episode ids of the clips that are too short.
@@ -65,15 +68,16 @@ class WindowSource:
         NoWindow: no pool with a share holds a window.
     """
 
-    def __init__(self, pools: Sequence[Pool], *, batch: int, frames: int, seed: int) -> None:
+    def __init__(self, pools: Sequence[Pool], *, batch: int, frames: int, seed: int, stride: int = 1) -> None:
         if any(pool.share < 0 for pool in pools) or not any(pool.share > 0 for pool in pools):
             raise SharesInvalid(shares={pool.name: pool.share for pool in pools})
-        fitting = [(pool, *pool.clips.long_enough(frames)) for pool in pools]
+        self.stride, self.span = stride, span_of(frames, stride)
+        fitting = [(pool, *pool.clips.long_enough(self.span)) for pool in pools]
         self.left_out = tuple(dict.fromkeys(name for _, _, short in fitting for name in short))
         self.pools = [replace(pool, clips=kept) for pool, kept, _ in fitting if len(kept) and pool.share]
         if not self.pools:
             lengths = [len(clip.latents) for pool in pools for clip in pool.clips.clips]
-            raise NoWindow(frames=frames, longest=max(lengths, default=0), clips=len(lengths))
+            raise NoWindow(frames=self.span, longest=max(lengths, default=0), clips=len(lengths))
         self.frames, self.batch = frames, batch
         whole = sum(pool.share for pool in self.pools)
         self.shares = [pool.share / whole for pool in self.pools]
@@ -100,7 +104,7 @@ class WindowSource:
         share = 0.0
         for pool, own, weights in zip(self.pools, self.shares, self._weights, strict=True):
             clips = pool.clips.clips
-            places = torch.tensor([len(clip.latents) - self.frames + 1.0 for clip in clips]).double()
+            places = torch.tensor([len(clip.latents) - self.span + 1.0 for clip in clips]).double()
             likely = places if weights is None else places * weights
             these = torch.tensor([clip.episode_id in episode_ids for clip in clips])
             share += own * float(likely[these].sum() / likely.sum())
@@ -116,19 +120,31 @@ class WindowSource:
             clips = pool.clips.clips
             lengths = [len(clip.latents) for clip in clips]
             starts = window_starts(
-                lengths, batch=count, frames=self.frames, generator=self.generator, weights=weights
+                lengths, batch=count, frames=self.span, generator=self.generator, weights=weights
             )
             chosen += [(clips[which], at) for which, at in starts.tolist()]
-        return cut(chosen, frames=self.frames)
+        return cut(chosen, frames=self.frames, stride=self.stride)
 
 
-def cut(places: Sequence[tuple[LatentClip, int]], *, frames: int) -> LatentWindows:
-    """Windows of these clips from these frames on; each is one contiguous slice."""
+def span_of(frames: int, stride: int) -> int:
+    """How many frames of an episode a window of `frames` frames, `stride` apart, reaches over."""
+    return (frames - 1) * stride + 1
+
+
+def frames_within(length: int, stride: int) -> int:
+    """How many frames, `stride` apart, the longest window in so many frames of an episode has."""
+    return (length - 1) // stride + 1
+
+
+def cut(places: Sequence[tuple[LatentClip, int]], *, frames: int, stride: int = 1) -> LatentWindows:
+    """Windows of these clips from these frames on; each is one slice."""
+    span = span_of(frames, stride)
+    actions = torch.stack([clip.actions[at : at + span - 1] for clip, at in places])
     return LatentWindows(
-        latents=torch.stack([clip.latents[at : at + frames] for clip, at in places]).float(),
-        actions=torch.stack([clip.actions[at : at + frames - 1] for clip, at in places]),
+        latents=torch.stack([clip.latents[at : at + span : stride] for clip, at in places]).float(),
+        actions=gathered(actions, stride),
         paths=torch.stack([clip.path_at(at) for clip, at in places]),
-        weights=torch.stack([clip.weights(at, at + frames) for clip, at in places]),
+        weights=torch.stack([clip.weights(at, at + span)[::stride] for clip, at in places]),
         episode_ids=tuple(clip.episode_id for clip, _ in places),
     )
 

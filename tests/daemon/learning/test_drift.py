@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from daemon.learning.batch import Clip, ClipInvalid, NoWindow
-from daemon.learning.drift import measure_drift, psnr, replayed, similarity
-from daemon.learning.world_model.model import WorldModel
+from daemon.learning.drift import measure_drift, psnr, rehearse, replayed, similarity
+from daemon.learning.world_model.model import WorldModel, with_stride
 from tests.daemon.learning.noise import a_clip
 
 
@@ -138,3 +138,31 @@ def test_a_blurred_picture_is_less_similar_than_a_noisy_light_one_tells():
     noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 0.1
     off = math.sqrt(float(noise.square().mean()))
     assert float(similarity(picture, picture + off)) > float(similarity(picture, picture + noise)) + 0.05
+
+
+def test_a_world_model_with_a_stride_is_compared_at_the_steps_that_it_imagines(untaught: WorldModel):
+    strided = with_stride(untaught, 3, max_frames=4)
+    clips = [a_clip("a", steps=8, seed=1), a_clip("b", steps=3, seed=2)]
+    drift = rehearse(strided, clips, steps=40, seed=0).drift
+    assert drift.episodes == {3: 2, 6: 1}
+    assert set(measure_drift(strided, clips, horizons=(1, 3, 8), seed=0).latents) == {3}
+
+
+def test_steps_of_which_it_imagines_none_are_refused(untaught: WorldModel):
+    strided = with_stride(untaught, 3, max_frames=4)
+    with pytest.raises(NoWindow, match="none of 1 clips holds a window of 4 frames; the longest has 3"):
+        rehearse(strided, [a_clip("a", steps=2)], steps=40, seed=0)
+
+
+def test_a_shorter_episode_beside_a_longer_one_ends_as_it_does_alone(untaught: WorldModel):
+    """Past its end its hand stands still and holds what it held, for the rest of the stride."""
+    generator = torch.Generator().manual_seed(3)
+    strided = with_stride(untaught, 3, max_frames=4)
+    with torch.no_grad():
+        for weight in strided.transformer.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
+    short, long = a_clip("short", steps=4, seed=1), a_clip("long", steps=8, seed=2)
+    short.actions[:, 6] = 1.0
+    (beside,) = replayed(strided, [short, long], seed=0)
+    (alone,) = replayed(strided, [short], seed=0)
+    assert torch.allclose(beside.latents[0, :5], alone.latents[0, :5], atol=1e-5)

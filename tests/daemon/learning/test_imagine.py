@@ -6,7 +6,7 @@ from torch import Tensor
 
 from daemon.learning.errors import BadTensor
 from daemon.learning.imagine import ImaginedEnv, NothingImagined
-from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.model import WorldModel, nano_world_model, with_stride
 
 
 @pytest.fixture
@@ -197,3 +197,58 @@ def test_a_bad_reset_leaves_the_rollouts_before_as_they_were(world_model: WorldM
     with pytest.raises(BadTensor):
         env.reset(pictures().float(), seeds=[5, 5])
     assert torch.equal(env.latents(), before)
+
+
+@pytest.fixture
+def strided(world_model: WorldModel) -> WorldModel:
+    """The same one, imagining every third step."""
+    return with_stride(world_model, 3, max_frames=4)
+
+
+def test_with_a_stride_steps_are_counted_in_actions_and_films_are_as_long(strided: WorldModel):
+    env = started(strided)
+    env.step(chunk(6))
+    assert env.steps == 6
+    assert env.frame_passes == 2 * (strided.sampling.denoise_steps + 1)
+    film, latents = env.film(), env.latents()
+    assert film.shape[1] == latents.shape[1] == 7
+    assert torch.equal(env.film(every=3), film[:, [0, 3, 6]])
+
+
+def test_a_frame_that_is_not_imagined_is_the_next_one_that_is(strided: WorldModel):
+    env = started(strided)
+    env.step(chunk(6))
+    film = env.film()
+    assert not torch.equal(film[:, 3], film[:, 6])
+    for step, shown in enumerate([0, 3, 3, 3, 6, 6, 6]):
+        assert torch.equal(film[:, step], film[:, shown])
+        assert torch.equal(env.latents()[:, step], env.latents()[:, shown])
+    assert torch.equal(env.recent_frames(4), film[:, [3, 4, 5, 6]])
+    assert torch.equal(env.recent_frames(9), film[:, [0, 0, 0, 1, 2, 3, 4, 5, 6]])
+
+
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_chunks_that_are_not_whole_strides_are_refused_and_nothing_is_imagined(
+    strided: WorldModel, length: int
+):
+    env = started(strided)
+    with pytest.raises(BadTensor, match=rf"multiple of 3, the actions .*found \[2, {length}, 7\]"):
+        env.step(chunk(length))
+    assert env.steps == 0
+
+
+def test_replaying_an_episode_the_hand_stands_still_for_what_is_missing(strided: WorldModel):
+    actions = chunk(6)
+    actions[:, 4:, :6] = 0
+    actions[:, 3:, 6] = 0.25
+    whole, missing = started(strided), started(strided)
+    whole.replay(actions)
+    missing.replay(actions[:, :4])
+    assert torch.equal(whole.latents(), missing.latents())
+    assert missing.steps == 6
+
+
+def test_replaying_nothing_or_no_batch_is_refused_as_a_step_is(strided: WorldModel):
+    for actions in (chunk(0), chunk(3)[0]):
+        with pytest.raises(BadTensor, match="L >= 1"):
+            started(strided).replay(actions)

@@ -18,7 +18,7 @@ from daemon.learning.trust import (
     measure_trust,
     with_strangers_actions,
 )
-from daemon.learning.world_model.model import WorldModel, nano_world_model
+from daemon.learning.world_model.model import WorldModel, nano_world_model, with_stride
 
 
 class Scripted:
@@ -189,3 +189,17 @@ def test_drift_is_measured_at_every_step_as_far_as_asked_and_as_episodes_go(worl
 def test_without_an_episode_there_is_nothing_to_measure(world_model: WorldModel):
     with pytest.raises(NoWindow, match="none of 0 clips"):
         trusted(world_model, Scripted(), [])
+
+
+def test_with_a_stride_trust_is_told_at_the_steps_that_are_imagined(world_model: WorldModel):
+    strided = with_stride(world_model, 2, max_frames=4)
+    clips = [a_clip(1, success=True), a_clip(2, success=False)]
+    judge = Scripted(True, True)
+    found = measure_trust(strided, judge, rehearse(strided, clips, steps=5, seed=0), threshold=1e9, seed=0)
+    assert set(found.drift.latents) == set(found.shuffled) == {2, 4}
+    assert found.horizon == 4
+    assert found.sensitivity is not None
+    (outcomes,) = found.outcomes.values()
+    assert (outcomes.hits, outcomes.false_hopes) == (1, 1)
+    last = judge.seen[0]
+    assert not torch.equal(last[:, 0], last[:, 1]), "steps 4 and 5 of 5 are two imagined frames"
