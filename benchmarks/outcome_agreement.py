@@ -142,7 +142,7 @@ def told(name: str, bench: Bench, *, steps: int) -> Trust:
         errors = subject_errors(bench.world_model, rehearsal.replays, instruction)
         print(
             f"  subject of '{instruction}' "
-            + "".join(f"  {step}: {errors[step]:.4f}" for step in SHOWN_STEPS if step < len(errors))
+            + "".join(f"  {step}: {errors[step]:.4f}" for step in SHOWN_STEPS if step in trust.drift.latents)
         )
     return trust
 
@@ -153,7 +153,7 @@ def subject_errors(world_model: WorldModel, replays: Sequence[Replay], instructi
     for replay in replays:
         for clip, latents in zip(replay.clips, replay.latents, strict=True):
             if clip.instruction == instruction and clip.subject is not None:
-                imagined = world_model.decode(latents).cpu().float()
+                imagined = world_model.decode(latents[: len(clip.frames)]).cpu().float()
                 squared.append(((imagined - clip.frames.float()) / 255).square().mean(1))  # [T+1, H, W]
                 subjects.append(clip.subject)
     shown = torch.stack(subjects)  # [X, T+1, H, W]: all episodes end at one step
@@ -168,7 +168,9 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=40, help="episodes of each task to measure on")
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--updates", type=int, default=IterationSpec().world_model.updates)
+    parser.add_argument("--mixing", type=float, default=IterationSpec().world_model.mixing)
     parser.add_argument("--work", type=Path, help="keeps the recorded episodes for another run")
+    parser.add_argument("--keep", type=Path, help="the file that gets the finetuned world model")
     parser.add_argument("--world-model", type=Path, default=ASSETS / "nano" / "world_model.safetensors")
     parser.add_argument("--judge", type=Path, default=ASSETS / "nano" / "judge.safetensors")
     parser.add_argument("--threads", type=int, default=1)
@@ -190,8 +192,11 @@ def main() -> None:
         held_out=held_out,
     )
     told("before finetuning", bench, steps=arguments.steps)
-    spec = IterationSpec.model_validate({"world_model": {"updates": arguments.updates}})
-    told("after finetuning", finetuned(bench, spec), steps=arguments.steps)
+    asked = {"updates": arguments.updates, "mixing": arguments.mixing}
+    learned = finetuned(bench, IterationSpec.model_validate({"world_model": asked}))
+    told("after finetuning", learned, steps=arguments.steps)
+    if arguments.keep:
+        learned.world_model.save(arguments.keep, {})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class Drift:
 class Replay:
     """Some episodes imagined together: latents [B, T + 1, c, h, w] of the longest one's length.
 
-    Of a shorter one the frames past its end mean nothing.
+    That is rounded up to what the world model imagines at once. Of a shorter one the frames past its end mean
+    nothing.
     """
 
     clips: Sequence[Clip]

@@ -44,7 +44,8 @@ def acted_again(
 ) -> dict[str, Outcomes]:
     """Let the policy act in imagination from where it acted on the robot, as boldly and as long; by task.
 
-    Empty where an episode is shorter than what the policy decides at once.
+    Empty where an episode is shorter than what the policy decides at once, or the world model imagines no
+    picture after it.
 
     Raises:
         StorageError, CheckpointUnreadable: the policy is damaged.
@@ -54,7 +55,7 @@ def acted_again(
     acts = load_policy(file, device=device, precision=choose_precision(device.type))
     env = ImaginedEnv(world_model, seed=spec.seed, engine=context.settings.imagination_engine)
     most = min(MOST_STARTS, spec.policy.groups * spec.policy.group_size)
-    if spec.steps < acts.chunk:
+    if spec.steps < acts.chunk or acts.chunk % int(world_model.transformer.config.stride):
         return {}
     found = acted_by(policy, material)
     return {task: imagined(acts, env, judge, clips=own[-most:], spec=spec) for task, own in found.items()}

@@ -77,7 +77,8 @@ def run(context: PhaseContext) -> Outcome:
     read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held], more=more)
     write_manifest(context, read)
     done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
-    why_not = _in_the_way(starts, steps=horizon, chunk=policy.chunk)
+    stride = int(world_model.transformer.config.stride)
+    why_not = _in_the_way(starts, steps=horizon, chunk=policy.chunk, stride=stride)
     if starts is None or why_not:
         log.warning("no policy update iteration=%d reason=%s", context.iteration_number, why_not)
         none = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
@@ -102,12 +103,14 @@ def run(context: PhaseContext) -> Outcome:
     return {**done, "imagined_success": rates(imagined), "made": made, **did}
 
 
-def _in_the_way(starts: Starts | None, *, steps: int, chunk: int) -> str | None:
+def _in_the_way(starts: Starts | None, *, steps: int, chunk: int, stride: int) -> str | None:
     """Why nothing is to be imagined; None where something is."""
     if starts is None:
         return "no task is trusted"
     if steps < chunk:
         return f"the world model is trusted for {steps} steps, and the policy decides on {chunk} at once"
+    if chunk % stride:
+        return f"the world model imagines every {stride} steps, and the policy decides on {chunk} at once"
     return None
 
 

@@ -24,7 +24,7 @@ from daemon.progress_bar import Bars
 from daemon.statistics import wilson_interval
 
 KINDS = ("world_model", "policy", "judge")
-MEASURED_HORIZONS = (1, 10, 20, 40)
+MEASURED_HORIZONS = (5, 10, 20, 40)
 EPISODES_PER_CELL = 5  # of each task in each of the measuring cells
 
 

@@ -21,7 +21,13 @@ from daemon.learning.reward.training import JudgeConfig, JudgeExamples, examples
 from daemon.learning.sft import SftConfig, train_policy
 from daemon.learning.world_model.autoencoder_training import AutoencoderConfig, train_autoencoder
 from daemon.learning.world_model.latents import LatentClips, encode_clips
-from daemon.learning.world_model.model import Sampling, WorldModel, nano_world_model, with_told_path
+from daemon.learning.world_model.model import (
+    Sampling,
+    WorldModel,
+    nano_world_model,
+    with_stride,
+    with_told_path,
+)
 from daemon.learning.world_model.training import TrainingConfig, train_transformer
 from daemon.learning.world_model.windows import Pool
 from daemon.pretrain import recipe
@@ -74,7 +80,14 @@ def trained_world_model(
         world_model = blank_world_model(seed)
         trained = WorldModel.load(autoencoder).autoencoder
         world_model.autoencoder.load_state_dict(trained.state_dict())
-        config = _config(recipe.WORLD_MODEL_UPDATES, rate=recipe.WORLD_MODEL_LEARNING_RATE, seed=seed)
+        config = TrainingConfig(
+            updates=recipe.WORLD_MODEL_UPDATES,
+            batch=recipe.WORLD_MODEL_BATCH,
+            frames=recipe.WORLD_MODEL_FRAMES,
+            learning_rate=recipe.WORLD_MODEL_LEARNING_RATE,
+            optimizer="muon",
+            seed=seed,
+        )
         _learned(world_model, clips, file, config=config, bars=bars)
     return file
 
@@ -82,30 +95,27 @@ def trained_world_model(
 def corrected_world_model(
     clips: tuple[Sequence[Clip], Sequence[Clip]], first: Path, file: Path, *, seed: int, bars: Bars
 ) -> Path:
-    """Go on from the `first` one: told where the arm is, and shown its own imagination as context.
+    """Go on from the `first` one: a chunk of actions at a time, told where the arm is, and shown its own
+    imagination as context.
 
     Args:
         clips: as for `trained_world_model`.
     """
     if not file.is_file():
-        shared = _config(recipe.CORRECTED_UPDATES, rate=recipe.CORRECTED_LEARNING_RATE, seed=seed)
-        config = replace(shared, own_context=recipe.OWN_CONTEXT)
-        world_model = with_told_path(WorldModel.load(first), seed=seed)
+        config = TrainingConfig(
+            updates=recipe.CORRECTED_UPDATES,
+            batch=recipe.CORRECTED_BATCH,
+            frames=recipe.CORRECTED_FRAMES,
+            learning_rate=recipe.CORRECTED_LEARNING_RATE,
+            optimizer="muon",
+            own_context=recipe.OWN_CONTEXT,
+            seed=seed,
+        )
+        told = with_told_path(WorldModel.load(first), seed=seed)
+        world_model = with_stride(told, recipe.STRIDE, max_frames=recipe.CORRECTED_FRAMES)
         world_model.sampling = Sampling(denoise_steps=recipe.DENOISE_STEPS)
         _learned(world_model, clips, file, config=config, bars=bars)
     return file
-
-
-def _config(updates: int, *, rate: float, seed: int) -> TrainingConfig:
-    """What both stages of the world model share."""
-    return TrainingConfig(
-        updates=updates,
-        batch=recipe.WORLD_MODEL_BATCH,
-        frames=recipe.WORLD_MODEL_FRAMES,
-        learning_rate=rate,
-        optimizer="muon",
-        seed=seed,
-    )
 
 
 def _learned(
@@ -126,17 +136,26 @@ def _learned(
 
 
 def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Sequence[Clip]) -> list[Pool]:
-    """Whole episodes of both kinds, and the moments at which a hand closes or opens at an eggplant."""
+    """Whole episodes of both kinds, and the moments at which a hand closes or opens at an eggplant.
+
+    A window of several actions a frame is nearly a whole episode and shows those moments anyway.
+    """
     encoded = [encode_clips(world_model, part) for part in (experts, own)]
+    if world_model.transformer.config.stride > 1:
+        return _both(encoded, own_share=recipe.CORRECTED_OWN_SHARE)
     wanted = {task_of(task).instruction for task in recipe.EGGPLANT_TASKS}
-    moments = grasps_of(
-        *chosen(encoded[0] + encoded[1], [*experts, *own], lambda clip: clip.instruction in wanted)
-    )
+    eggplants = chosen(encoded[0] + encoded[1], [*experts, *own], lambda clip: clip.instruction in wanted)
+    moments = grasps_of(*eggplants)
     share = recipe.GRASP_SHARE if len(moments) else 0.0
+    grasps = Pool(name="grasps", clips=moments, share=share)
+    return [*_both(encoded, own_share=recipe.OWN_SHARE, other_share=share), grasps]
+
+
+def _both(encoded: Sequence[LatentClips], *, own_share: float, other_share: float = 0.0) -> list[Pool]:
+    """Experts' and own episodes, the experts' with what the own and the other ones leave."""
     return [
-        Pool(name="experts", clips=encoded[0], share=1 - recipe.OWN_SHARE - share),
-        Pool(name="own", clips=encoded[1], share=recipe.OWN_SHARE),
-        Pool(name="grasps", clips=moments, share=share),
+        Pool(name="experts", clips=encoded[0], share=1 - own_share - other_share),
+        Pool(name="own", clips=encoded[1], share=own_share),
     ]
 
 
