@@ -77,8 +77,7 @@ def run(context: PhaseContext) -> Outcome:
     read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held], more=more)
     write_manifest(context, read)
     done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
-    stride = int(world_model.transformer.config.stride)
-    why_not = _in_the_way(starts, steps=horizon, chunk=policy.chunk, stride=stride)
+    why_not = _in_the_way(starts, world_model, steps=horizon, chunk=policy.chunk)
     if starts is None or why_not:
         log.warning("no policy update iteration=%d reason=%s", context.iteration_number, why_not)
         none = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
@@ -103,8 +102,9 @@ def run(context: PhaseContext) -> Outcome:
     return {**done, "imagined_success": rates(imagined), "made": made, **did}
 
 
-def _in_the_way(starts: Starts | None, *, steps: int, chunk: int, stride: int) -> str | None:
+def _in_the_way(starts: Starts | None, world_model: WorldModel, *, steps: int, chunk: int) -> str | None:
     """Why nothing is to be imagined; None where something is."""
+    stride = int(world_model.transformer.config.stride)
     if starts is None:
         return "no task is trusted"
     if steps < chunk:
