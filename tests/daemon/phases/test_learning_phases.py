@@ -131,7 +131,7 @@ def test_held_out_episodes_are_measured_on_and_never_learned_from(
 def test_the_error_is_told_before_and_after_at_every_horizon(finetuned: tuple[Lab, dict[str, Any]]) -> None:
     _, outcome = finetuned
     error = outcome["held_out_error"]
-    assert set(error["by_horizon"]) == {"1", "10"}
+    assert set(error["by_horizon"]) == {"1", "5", "10"}
     assert error["before"] == error["by_horizon"]["10"]["before"]
     assert error["after"] == error["by_horizon"]["10"]["after"]
     assert error["before"] != error["after"]
