@@ -66,7 +66,7 @@ class FinetuneSpec(SpecModel):
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 400
     batch: Count = 16
     frames: Annotated[int, Field(strict=True, ge=2, le=64)] | None = Field(
-        default=None, description="per window; null means as many as the world model attends to"
+        default=None, description="per window, a stride apart; null: as many as most episodes allow"
     )
     accumulate: Count = Field(default=1, description="parts that a batch is cut into where memory is short")
     optimizer: Literal["adamw", "muon"] = Field(

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "steps": 10,
     "tasks": ["open_drawer", "close_drawer"],
     "collect": {"episodes_per_task": 2, "held_out_every": 2},
-    "world_model": {"updates": 2, "batch": 2, "frames": 6},
+    "world_model": {"updates": 2, "batch": 2},
     "judge": {"updates": 1},
     "policy": {"updates": 1, "groups": 2, "group_size": 2, "epochs": 1},
 }

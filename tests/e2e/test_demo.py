@@ -37,7 +37,7 @@ TASKS = ["close_drawer", "open_drawer", "put_eggplant_blue_sink", "put_eggplant_
 SMALL: dict[str, Any] = {
     "steps": 15,
     "collect": {"episodes_per_task": 2, "held_out_every": 2},
-    "world_model": {"updates": 3, "batch": 4, "frames": 8},
+    "world_model": {"updates": 3, "batch": 4},
     "judge": {"updates": 3},
     "policy": {"updates": 1, "groups": 4, "group_size": 2, "epochs": 1},
 }
