@@ -42,7 +42,7 @@ SPEC: dict[str, Any] = {
     "steps": 10,
     "tasks": ["open_drawer", "close_drawer"],
     "collect": {"episodes_per_task": 3, "held_out_every": 3},
-    "world_model": {"updates": 3, "batch": 2, "frames": 6},
+    "world_model": {"updates": 3, "batch": 2},
     "judge": {"updates": 2},
     "policy": {"updates": 2, "groups": 2, "group_size": 2, "epochs": 1},
 }

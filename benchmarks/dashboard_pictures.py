@@ -52,7 +52,7 @@ SPEC: Final[dict[str, Any]] = {
     "steps": 40,
     "tasks": ["open_drawer", "close_drawer"],
     "collect": {"episodes_per_task": 6, "held_out_every": 3},
-    "world_model": {"updates": 40, "batch": 4, "frames": 8},
+    "world_model": {"updates": 40, "batch": 4},
     "judge": {"updates": 20},
     "policy": {"updates": 6, "groups": 4, "group_size": 4, "epochs": 1},
 }

@@ -27,7 +27,7 @@ SPEC: dict[str, Any] = {
     "steps": 15,
     "tasks": ["close_drawer"],
     "collect": {"episodes_per_task": EPISODES, "held_out_every": 2},
-    "world_model": {"updates": 2, "batch": 4, "frames": 8},
+    "world_model": {"updates": 2, "batch": 4},
     "judge": {"updates": 2},
     "policy": {"updates": 1, "groups": 2, "group_size": 2, "epochs": 1},
 }

@@ -28,7 +28,7 @@ SPEC: dict[str, Any] = {
     "steps": 15,
     "tasks": ["open_drawer", "close_drawer"],
     "collect": {"episodes_per_task": EPISODES, "held_out_every": 3},
-    "world_model": {"updates": 60, "batch": 4, "frames": 8},
+    "world_model": {"updates": 60, "batch": 4},
     "judge": {"updates": 4},
     "policy": {"updates": 20, "groups": 4, "group_size": 2, "epochs": 1},
 }

@@ -29,7 +29,7 @@ SPEC: dict[str, Any] = {
     "steps": 40,
     "tasks": ["open_drawer", "close_drawer"],
     "collect": {"episodes_per_task": EPISODES, "held_out_every": 3},
-    "world_model": {"updates": 4, "batch": 4, "frames": 8},
+    "world_model": {"updates": 4, "batch": 4},
     "judge": {"updates": 2},
     "policy": {"updates": 1, "groups": 2, "group_size": 2, "epochs": 1},
 }
