@@ -41,6 +41,8 @@ CUT: Final[Record] = {"world_model": {"updates": 0}, "judge": {"updates": 0}}  #
 PRESETS: Final[Mapping[str, Record]] = {
     "nano": {
         "collect": {"episodes_per_task": 64},  # with 24 a tenth more is in the noise
+        "world_model": {"updates": 500, "mixing": 0.8},  # of many episodes there is more to take on
+        "policy": {"updates": 30},
     }
 }
 
