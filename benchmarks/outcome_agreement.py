@@ -92,7 +92,7 @@ def finetuned(bench: Bench, spec: IterationSpec) -> Bench:
     """One iteration's finetuning of both, as the phase does it."""
     clips = from_a_robot(bench.fresh)
     frames = window_of(bench.world_model, clips)
-    window = span_of(frames, int(bench.world_model.transformer.config.stride))
+    window = span_of(frames, bench.world_model.stride)
     encoded = [
         replace(latents, emphasis=emphasis_seen(bench.judge, clip, grid=latents.latents.shape[-1]))
         for latents, clip in zip(encode_clips(bench.world_model, clips).clips, clips, strict=True)

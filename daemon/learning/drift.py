@@ -143,7 +143,7 @@ def drift_of(world_model: WorldModel, replays: Iterable[Replay], *, horizons: Se
     Raises:
         NoWindow: it imagines none of them.
     """
-    stride = int(world_model.transformer.config.stride)
+    stride = world_model.stride
     horizons = [step for step in horizons if step % stride == 0]
     if not horizons:
         longest = max((clip.steps + 1 for replay in replays for clip in replay.clips), default=0)

@@ -50,7 +50,7 @@ class ImaginedEnv:
         self._world_model = world_model
         self._generator = torch.Generator().manual_seed(seed)
         self._sampler = FrameSampler(world_model, engine=engine)
-        self._stride = int(world_model.transformer.config.stride)
+        self._stride = world_model.stride
         self._latents: list[Tensor] = []  # of steps 0, stride, 2 · stride, … each [B, c, h, w]
 
     @property

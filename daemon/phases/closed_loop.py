@@ -55,7 +55,7 @@ def acted_again(
     acts = load_policy(file, device=device, precision=choose_precision(device.type))
     env = ImaginedEnv(world_model, seed=spec.seed, engine=context.settings.imagination_engine)
     most = min(MOST_STARTS, spec.policy.groups * spec.policy.group_size)
-    if spec.steps < acts.chunk or acts.chunk % int(world_model.transformer.config.stride):
+    if spec.steps < acts.chunk or acts.chunk % world_model.stride:
         return {}
     found = acted_by(policy, material)
     return {task: imagined(acts, env, judge, clips=own[-most:], spec=spec) for task, own in found.items()}

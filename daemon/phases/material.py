@@ -157,18 +157,15 @@ def pools_of(
         encoded(material.older, judge=judge),
         encoded(material.base, judge=None),  # of others' pictures and sentences a judge knows nothing
         spec=spec,
-        window=span_of(
-            spec.frames or window_of(world_model, material.clips(spec)),
-            int(world_model.transformer.config.stride),
-        ),
+        window=span_of(spec.frames or window_of(world_model, material.clips(spec)), world_model.stride),
     )
 
 
 def window_of(world_model: WorldModel, clips: Sequence[Clip]) -> int:
     """Frames per window: what the world model attends to, or what nine of ten clips hold; two at least."""
-    config, lengths = world_model.transformer.config, sorted(clip.steps + 1 for clip in clips)
-    fitting = frames_within(lengths[len(lengths) // 10], int(config.stride))
-    return max(2, min(int(config.max_frames), fitting))
+    lengths = sorted(clip.steps + 1 for clip in clips)
+    fitting = frames_within(lengths[len(lengths) // 10], world_model.stride)
+    return max(2, min(int(world_model.transformer.config.max_frames), fitting))
 
 
 def mixture(fresh: Encoded, older: Encoded, base: Encoded, *, spec: FinetuneSpec, window: int) -> list[Pool]:

@@ -104,12 +104,11 @@ def run(context: PhaseContext) -> Outcome:
 
 def _in_the_way(starts: Starts | None, world_model: WorldModel, *, steps: int, chunk: int) -> str | None:
     """Why nothing is to be imagined; None where something is."""
-    stride = int(world_model.transformer.config.stride)
     if starts is None:
         return "no task is trusted"
     if steps < chunk:
         return f"the world model is trusted for {steps} steps, and the policy decides on {chunk} at once"
-    if chunk % stride:
+    if chunk % (stride := world_model.stride):
         return f"the world model imagines every {stride} steps, and the policy decides on {chunk} at once"
     return None
 

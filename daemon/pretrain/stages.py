@@ -141,7 +141,7 @@ def pretraining_pools(world_model: WorldModel, experts: Sequence[Clip], own: Seq
     A window of several actions a frame is nearly a whole episode and shows those moments anyway.
     """
     encoded = [encode_clips(world_model, part) for part in (experts, own)]
-    if world_model.transformer.config.stride > 1:
+    if world_model.stride > 1:
         return _both(encoded, own_share=recipe.CORRECTED_OWN_SHARE)
     wanted = {task_of(task).instruction for task in recipe.EGGPLANT_TASKS}
     eggplants = chosen(encoded[0] + encoded[1], [*experts, *own], lambda clip: clip.instruction in wanted)

@@ -113,6 +113,11 @@ class WorldModel:
         return noise_schedule(self.transformer.config.diffusion)
 
     @property
+    def stride(self) -> int:
+        """Actions between two frames."""
+        return int(self.transformer.config.stride)
+
+    @property
     def latent_side(self) -> int:
         """Places on a side of a latent frame."""
         return self.image_size // pixels_per_place(self.autoencoder)
@@ -245,8 +250,8 @@ def with_stride(world_model: WorldModel, stride: int, *, max_frames: int) -> Wor
         ValueError: a stride below 1, one that has a stride already, or frames beside the action that acts.
     """
     before = world_model.transformer
-    if before.config.stride != 1:
-        raise ValueError(f"the world model has a stride of {before.config.stride}, expected 1")
+    if world_model.stride != 1:
+        raise ValueError(f"the world model has a stride of {world_model.stride}, expected 1")
     strided = world_model.copy()
     strided.precision = world_model.precision
     own = {**_shape(before.config), "stride": stride, "max_frames": max_frames}

@@ -99,7 +99,7 @@ def train_transformer(
         NonFiniteLoss: names the episodes; the weights are those before that update.
         CheckpointUnreadable: there is a state, and it is of another training.
     """
-    stride = int(world_model.transformer.config.stride)
+    stride = world_model.stride
     source = WindowSource(pools, batch=config.batch, frames=config.frames, seed=config.seed, stride=stride)
     updates = source.updates_allowed(config.updates)
     forcing = _forcing(world_model, source, config)
