@@ -225,21 +225,19 @@ MANY = 5000  # spans: more than the queue holds
 
 
 @needs_sdk
-def test_an_endpoint_that_is_dead_neither_slows_the_loop_nor_its_end(settings, dead_endpoint, caplog) -> None:
+def test_an_endpoint_that_is_dead_neither_slows_the_loop_nor_its_end(
+    settings, dead_endpoint, caplog, monkeypatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")  # who waits for it once waits far past both deadlines
     caplog.set_level(logging.INFO)
     begun = time.monotonic()
-    slowest = 0.0
     with tracing(settings, role="worker"):
         for _ in range(MANY):
-            before = time.process_time()
             with span("station POST /v1/episodes/{id}/steps", {}):
                 pass
-            slowest = max(slowest, time.process_time() - before)
-        made_s = time.monotonic() - begun
         left_at = time.monotonic()
-    assert slowest < 0.5
-    assert made_s < 30
-    assert time.monotonic() - left_at < 8, "what is queued gets two seconds"
+    assert left_at - begun < 60
+    assert time.monotonic() - left_at < 60, "what is queued gets two seconds"
     assert len(caplog.records) <= 3, "a lost span is no line of the log"
 
 
@@ -281,7 +279,7 @@ def test_a_daemon_with_a_dead_endpoint_works_and_ends(settings, dead_endpoint) -
         assert client.get("/healthz").status_code == 200
         assert client.post("/v1/iterations", json={}).status_code == 201
         left_at = time.monotonic()
-    assert time.monotonic() - left_at < 12
+    assert time.monotonic() - left_at < 60
     assert not on()
 
 
