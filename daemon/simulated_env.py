@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import ACTION_DIM, IMAGE_SIZE, resize_frames
+from daemon.learning.confines import Confines, together
 from daemon.learning.errors import BadTensor
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.rollout import Starts
@@ -47,9 +48,12 @@ class SimulatedEnv:
         self._copies: list[MujocoWidowX] = []
         self._limits: list[SafetyPipeline] = []
         self._frames: list[Tensor] = []  # frame 0, 1, … each [B, 3, H, W]
-        images = torch.cat([self._picture(self._copy(0).reset(s.task_id, seed=s.seed).image) for s in scenes])
-        asked = tuple(task_of(scene.task_id).instruction for scene in scenes)
-        self.starts = Starts(images=images, instructions=asked)
+        begun = [(self._picture(self._begun(scene)), self._confines(scene)) for scene in scenes]
+        self.starts = Starts(
+            images=torch.cat([image for image, _ in begun]),
+            instructions=tuple(task_of(scene.task_id).instruction for scene in scenes),
+            confines=together([confines for _, confines in begun]),
+        )
 
     def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
         """Put every copy into the scene that its image shows; `seeds` change nothing, physics has no noise.
@@ -109,6 +113,17 @@ class SimulatedEnv:
         """Let the renderers go."""
         for copy in self._copies:
             copy.close()
+
+    def _begun(self, scene: Scene) -> np.ndarray:
+        """The first picture of a scene; the first copy stands there."""
+        return self._copy(0).reset(scene.task_id, seed=scene.seed).image
+
+    def _confines(self, scene: Scene) -> Confines:
+        """Of the scene that the first copy stands in."""
+        task, place = task_of(scene.task_id), self._copy(0).target.position
+        box = torch.from_numpy(np.array([task.box_low, task.box_high]) - place).float()
+        limits = Limits(box_low=task.box_low, box_high=task.box_high)
+        return Confines(low=box[:1], high=box[1:], step=torch.tensor([limits.step_xyz_max]))
 
     def _moved(self, row: int, action: np.ndarray) -> Tensor:
         copy = self._copies[row]

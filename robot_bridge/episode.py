@@ -29,6 +29,7 @@ from robot_bridge.steps import StepArrays
 
 __all__ = [
     "FRAMES_BLOB",
+    "LIMITS_KEY",
     "STEPS_BLOB",
     "Convention",
     "Episode",
@@ -47,6 +48,7 @@ __all__ = [
 STEPS_BLOB: Final = "steps.npz"
 FRAMES_BLOB: Final = "frames.bin"
 DIGEST_PREFIX: Final = "sha256:"
+LIMITS_KEY: Final = "limits"  # metadata: those in force, `robot_bridge.limits.Limits` as JSON
 
 UtcTime: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 Name: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from daemon.learning.confines import Confines
 from daemon.learning.errors import BadTensor, LearningError
 from daemon.learning.shrinking import area_means, block_means, has_whole_blocks, means_of
 
@@ -62,6 +63,7 @@ class Clip:
         success: verdict at the end of the episode, None when nobody judged it.
         success_by_frame: bool [T + 1], would it count as success if it ended here; None when unknown.
         subject: bool [T + 1, H, W], pixels that show what the task is about; None when unknown.
+        confines: of its beginning, one; None when the limits that were in force are unknown.
     """
 
     frames: Tensor
@@ -71,6 +73,7 @@ class Clip:
     success: bool | None = None
     success_by_frame: Tensor | None = None
     subject: Tensor | None = None
+    confines: Confines | None = None
 
     @property
     def steps(self) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import fitted, require_images
+from daemon.learning.confines import ConfinedArms, Confines
 from daemon.learning.errors import BadTensor
 from daemon.learning.policy.policy import Policy
 from daemon.learning.reward.judge import Judge
@@ -45,18 +46,25 @@ class Env(Protocol):
 class Starts:
     """First observations, uint8 [M, 3, H, W], and what is asked of the robot there, M sentences.
 
+    Attributes:
+        confines: what would be let through of moves there; None: everything, or the environment sees to it.
+
     Raises:
-        BadTensor: images of another type or shape, none at all, or another number of sentences.
+        BadTensor: images of another type or shape, none at all, or another number of sentences or confines.
     """
 
     images: Tensor
     instructions: tuple[str, ...]
+    confines: Confines | None = None
 
     def __post_init__(self) -> None:
         require_images(self.images, where="starts")
         if len(self.instructions) != len(self.images):
             found = f"{len(self.instructions)} for {len(self.images)} images"
             raise BadTensor(name="starts: instructions", expected="one per image", found=found)
+        if self.confines is not None and len(self.confines) != len(self.images):
+            found = f"{len(self.confines)} for {len(self.images)} images"
+            raise BadTensor(name="starts: confines", expected="one per image", found=found)
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -64,7 +72,11 @@ class Starts:
     def take(self, rows: Sequence[int]) -> Starts:
         """The starts with these numbers, in this order; a number may come several times."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
-        return Starts(images=self.images[chosen], instructions=tuple(self.instructions[row] for row in rows))
+        return Starts(
+            images=self.images[chosen],
+            instructions=tuple(self.instructions[row] for row in rows),
+            confines=None if self.confines is None else self.confines.take(chosen),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +144,7 @@ def rollout(
     """
     images, seen, decisions = starts.images.to(policy.device), [], []
     env.reset(images, seeds)
+    arms = None if starts.confines is None else ConfinedArms(starts.confines, device=policy.device)
     ends = _Ends(plan, starts.instructions)
     for _ in range(plan.chunks):
         seen.append(fitted(images, policy.image_size))  # [B, 3, H, W], the policy's
@@ -139,10 +152,9 @@ def rollout(
             seen[-1], starts.instructions, temperature=plan.temperature, generator=generator
         )  # [B, L, A]
         decisions.append(chunk)
-        images = env.step(chunk.actions).to(policy.device)  # [B, 3, H, W]
-        if images.shape != starts.images.shape:
-            expected, found = str(list(starts.images.shape)), str(list(images.shape))
-            raise BadTensor(name="the environment's images", expected=expected, found=found)
+        moves = chunk.actions if arms is None else arms.let_through(chunk.actions)
+        images = env.step(moves).to(policy.device)  # [B, 3, H, W]
+        _require_alike(images, starts.images)
         if ends.look(env):
             break
     return Rollouts(
@@ -153,6 +165,12 @@ def rollout(
         valid=torch.stack(ends.valid, dim=1),
         final_frames=ends.frames,
     )
+
+
+def _require_alike(images: Tensor, first: Tensor) -> None:
+    if images.shape != first.shape:
+        expected, found = str(list(first.shape)), str(list(images.shape))
+        raise BadTensor(name="the environment's images", expected=expected, found=found)
 
 
 class _Ends:

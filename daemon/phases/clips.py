@@ -21,6 +21,7 @@ from daemon.learning.batch import IMAGE_SIZE, Clip, fitted, resize_frames
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.latents import LatentClip, LatentClips, emphasis_of, world_actions
 from daemon.learning.world_model.model import WorldModel
+from daemon.phases.confining import confines_of
 from robot_bridge.episode import Episode
 from robot_bridge.frames import FrameBlob
 from storage import episodes, labels
@@ -73,6 +74,7 @@ def clip_of(episode: Episode, frames: NDArray[np.uint8], *, success: bool | None
         instruction=episode.manifest.instruction,
         episode_id=episode.manifest.episode_id,
         success=success,
+        confines=confines_of(episode),
     )
     clip.validate()
     return clip

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from daemon.learning.batch import Clip
+from daemon.learning.confines import together
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.policy.loading import load_policy
@@ -84,6 +85,7 @@ def imagined(
     starts = Starts(
         images=torch.stack([clip.frames[0] for clip in clips]),
         instructions=tuple(clip.instruction for clip in clips),
+        confines=together([clip.confines for clip in clips]),
     )
     generator = torch.Generator().manual_seed(spec.seed)
     rollouts = rollout(policy, env, starts, plan=plan, generator=generator)

@@ -8,14 +8,9 @@ those that this iteration made, or the current ones; the policy is the champion.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from sqlalchemy.orm import Session
-
-from daemon.errors import NothingCollected
-from daemon.learning.batch import Clip, resize_frames
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.grpo import ClipRange
 from daemon.learning.imagine import ImaginedEnv
@@ -31,23 +26,18 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
 from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
-from daemon.phases.clips import Shelf, load_clips
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.judges import judge_for
-from daemon.phases.manifest import Inputs, episode_entries, write_manifest
-from daemon.phases.material import was_collected
+from daemon.phases.manifest import Inputs, write_manifest
+from daemon.phases.real_episodes import all_starts, anchored_episodes, proven_episodes
 from daemon.phases.resuming import resumable, resumed
-from daemon.phases.user_starts import Brought, brought
+from daemon.phases.user_starts import brought
 from daemon.phases.verdict_log import VerdictLog
 from daemon.spec import IterationSpec
-from storage import checkpoints, episodes, labels, replay, trust_reports
-from storage.array_cache import ArrayCache
-from storage.tables import CheckpointRow, EpisodeRow
+from storage import checkpoints, trust_reports
+from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
-
-EARLIER_STARTS = 200  # newest episodes that an iteration begins from which does not collect
-IMITABLE = 400  # newest real episodes among which successes are looked for
 
 
 def run(context: PhaseContext) -> Outcome:
@@ -166,93 +156,6 @@ def trusted_steps(context: PhaseContext, world_model: CheckpointRow) -> int:
     with context.database.read() as session:
         reports = trust_reports.of_checkpoint(session, world_model.id)
     return min(context.spec.steps, reports[0].horizon) if reports else context.spec.steps
-
-
-def all_starts(
-    context: PhaseContext, own: Brought, *, size: int, without: Collection[str] = ()
-) -> tuple[Starts | None, dict[str, str], list[dict[str, Any]]]:
-    """First observations of training episodes and pictures that people brought, the task of each instruction,
-    and the episodes as a manifest names them.
-
-    Args:
-        without: tasks that are left out; where that leaves nothing, the starts are None.
-
-    Raises:
-        NothingCollected: there was no episode at all, and no picture.
-    """
-    images = []
-    with context.database.read() as session:
-        rows = [row for row in start_rows(session, context) if row.task_id not in without]
-        begun_from = episode_entries(session, {"start": rows})
-        for row in rows:
-            first = episodes.frames(session, context.blobs, row.id).decode(0)
-            images.append(resize_frames(first[None], size))
-    asked = [*((row.instruction, row.task_id) for row in rows), *own.asked]
-    instructions, tasks = [sentence for sentence, _ in asked], dict(asked)
-    images += own.images
-    if not images and without:
-        return None, {}, []
-    if not images:
-        raise NothingCollected(phase="update_policy", wanted="an episode to start from")
-    return Starts(images=torch.cat(images), instructions=tuple(instructions)), tasks, begun_from
-
-
-def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], list[dict[str, Any]]]:
-    """The newest real episodes that succeeded and may be learned from, whichever policy acted; and the same
-    as a manifest names them.
-
-    Empty where the spec does not ask for imitation. Tasks that are left out of the update count too: it is
-    they that would be unlearned.
-
-    Raises:
-        StorageError, ClipInvalid: an episode is damaged.
-    """
-    if not context.spec.policy.imitation:
-        return [], []
-    query = earlier(context, at_most=IMITABLE)
-    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
-    with context.database.read() as session:
-        rows = replay.select(session, query)
-        succeeded = labels.effective_labels(session, [row.id for row in rows])
-        rows = [row for row in rows if row.id in succeeded and succeeded[row.id].success]
-        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"proven": rows})
-
-
-def anchored_episodes(
-    context: PhaseContext, left_out: Collection[str], *, size: int
-) -> tuple[list[Clip], list[dict[str, Any]]]:
-    """The newest real episodes of the tasks that are left out, however they ended, and the same as a manifest
-    names them: what is not imagined would be unlearned on the way.
-
-    Empty where no task is left out, or the spec lets them go.
-
-    Raises:
-        StorageError, ClipInvalid: an episode is damaged.
-    """
-    if not left_out or not context.spec.policy.anchor:
-        return [], []
-    query = earlier(context, at_most=IMITABLE, tasks=tuple(sorted(left_out)))
-    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
-    with context.database.read() as session:
-        rows = replay.select(session, query)
-        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"anchored": rows})
-
-
-def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
-    """This iteration's training episodes; where it does not collect and has none, the newest earlier ones."""
-    here = replay.EpisodeQuery(iteration_ids=(context.iteration_id,), held_out=False)
-    rows = replay.select(session, here)
-    if rows or was_collected(session, context.iteration_id):
-        return rows
-    return replay.select(session, earlier(context, at_most=EARLIER_STARTS))
-
-
-def earlier(
-    context: PhaseContext, *, at_most: int, tasks: tuple[str, ...] | None = None
-) -> replay.EpisodeQuery:
-    """The newest training episodes that the lineage has collected of these tasks, or of the spec's."""
-    of, wanted = context.spec.lineage, tasks or context.spec.tasks
-    return replay.EpisodeQuery(origin="collect", lineage=of, tasks=wanted, held_out=False, limit=at_most)
 
 
 def config_of(spec: IterationSpec, chunk: int, *, steps: int) -> PolicyUpdateConfig:

@@ -7,6 +7,7 @@ asked for; the judge is always the classifier, which costs nothing, and it is as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from daemon.learning.batch import resize_frames
+from daemon.learning.confines import Confines, together
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.policy.loading import load_policy
@@ -26,6 +28,7 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.path import PATH_DIM
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import current
+from daemon.phases.confining import confines_of
 from daemon.phases.film import EVERY, rounded, strip_jpeg
 from daemon.statistics import wilson_interval
 from daemon.video import encode_video
@@ -57,11 +60,14 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
     picture = resize_frames(
         pixels_of(context.blobs.read(request["start"]["sha256"]))[None], world_model.image_size
     )
+    begun = beginning(context)
     starts = Starts(
         images=picture.repeat(request["rollouts"], 1, 1, 1),
         instructions=(request["instruction"],) * request["rollouts"],
+        confines=together([begun.confines] * request["rollouts"]),
     )
-    env = ToldEnv(ImaginedEnv(world_model, seed=request["seed"]), context, chunks=chunks_of(policy, request))
+    imagined = ImaginedEnv(world_model, seed=request["seed"])
+    env = ToldEnv(imagined, context, chunks=chunks_of(policy, request), path=begun.path)
     done = rollouts_of(policy, env, starts=starts, request=request)
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
@@ -118,11 +124,12 @@ def load(blobs: BlobStore, rows: dict[str, CheckpointRow]) -> tuple[Policy, Worl
 class ToldEnv:
     """An imagined environment that says how far it is after every chunk: a what-if can be stopped there."""
 
-    def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int) -> None:
+    def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int, path: Tensor) -> None:
         self.inner, self._context, self._chunks, self._done = inner, context, chunks, 0
+        self._path = path
 
     def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
-        self.inner.reset(images, seeds, paths=path_before(self._context).expand(len(images), -1))
+        self.inner.reset(images, seeds, paths=self._path.expand(len(images), -1))
 
     def step(self, actions: Tensor) -> Tensor:
         seen = self.inner.step(actions)
@@ -136,19 +143,28 @@ class ToldEnv:
         return self.inner.recent_frames(count)
 
 
-def path_before(context: WhatIfContext) -> Tensor:
-    """Sum of the moves that led to the start [6]: zeros for a picture, and where an episode begins.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Where a what-if begins: the sum of the moves that led there, [6], and what is let through there."""
+
+    path: Tensor
+    confines: Confines | None
+
+
+def beginning(context: WhatIfContext) -> Beginning:
+    """That of an episode's frame; a picture is where an episode begins, and of its limits nothing is known.
 
     Raises:
         StorageError: the episode is gone or damaged.
     """
     request = context.request
-    if not request.get("step"):
-        return torch.zeros(PATH_DIM)
+    if not request.get("episode"):
+        return Beginning(path=torch.zeros(PATH_DIM), confines=None)
+    step: int = request.get("step") or 0
     with context.database.read() as session:
-        steps = episodes.load(session, context.blobs, request["episode"]).steps
-    moves = world_actions(torch.from_numpy(steps.motion[: request["step"]].copy()))
-    return moves[:, :PATH_DIM].sum(0)
+        episode = episodes.load(session, context.blobs, request["episode"])
+    moves = world_actions(torch.from_numpy(episode.steps.motion[:step].copy()))
+    return Beginning(path=moves[:, :PATH_DIM].sum(0), confines=confines_of(episode, at=step))
 
 
 def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:

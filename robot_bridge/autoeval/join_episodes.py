@@ -7,6 +7,7 @@ episode; the gateway alone lacks the outcome of its last action, the dataset alo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from robot_bridge.autoeval.trajectory import Trajectory
 from robot_bridge.autoeval_mg import AUTOEVAL_MG, MgTransform, bridge_state_of_mg
 from robot_bridge.conventions import F32, F64, IMAGE_SIZE, achieved_actions
 from robot_bridge.episode import (
+    LIMITS_KEY,
     Convention,
     EpisodeHeader,
     ManifestLabel,
@@ -62,6 +64,12 @@ class JoinJob:
     def transform(self) -> MgTransform:
         """What AutoEval does to an action of this task."""
         return MgTransform(box_low=self.task.box_low, box_high=self.task.box_high, eef_clip=EEF_CLIP)
+
+    @property
+    def limits(self) -> str:
+        """What AutoEval's cell lets through of it, as an episode's metadata has it."""
+        box = {"box_low": self.task.box_low, "box_high": self.task.box_high}
+        return json.dumps({**box, "step_xyz_max": EEF_CLIP}, sort_keys=True)
 
     def episode_id(self, kind: str, index: int) -> str:
         """The id of one episode: the same whenever it is joined."""
@@ -133,6 +141,7 @@ def hub_draft(job: JoinJob, trajectory: Trajectory, *, at: datetime, policy: Pol
             "autoeval_job": job.job_id,
             "trajectory": str(trajectory.index),
             "times": "nominal",
+            LIMITS_KEY: job.limits,
             "provenance": "unverified",
         },
         **_common(job),
@@ -157,6 +166,7 @@ def _attempt_header(
         "ended_by": attempt.ended_by,
         "join": join,
         "provenance": provenance,
+        LIMITS_KEY: job.limits,
     }
     if trajectory is not None:
         metadata |= {"trajectory": str(trajectory), "last_t_obs": "estimated"}

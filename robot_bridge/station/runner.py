@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Final
 
 from robot_bridge.conventions import F32, checked_action
-from robot_bridge.episode import Manifest, ManifestLabel, Outcome
+from robot_bridge.episode import LIMITS_KEY, Manifest, ManifestLabel, Outcome
 from robot_bridge.errors import (
     DriverDisconnected,
     DriverError,
@@ -204,7 +204,7 @@ class EpisodeRunner:
                 "renderer": robot.camera.renderer,
                 "fence": str(fence),
                 "driver": f"{robot.robot_model}@{robot.software_digest[:16]}",
-                "limits": json.dumps(asdict(pipeline.limits), sort_keys=True),
+                LIMITS_KEY: json.dumps(asdict(pipeline.limits), sort_keys=True),
             },
         )
         return Recording(

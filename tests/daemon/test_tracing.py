@@ -228,7 +228,7 @@ MANY = 5000  # spans: more than the queue holds
 def test_an_endpoint_that_is_dead_neither_slows_the_loop_nor_its_end(
     settings, dead_endpoint, caplog, monkeypatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")  # who waits for it once waits far past both deadlines
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")  # who waits for it misses both deadlines
     caplog.set_level(logging.INFO)
     begun = time.monotonic()
     with tracing(settings, role="worker"):

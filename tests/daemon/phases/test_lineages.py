@@ -14,9 +14,9 @@ from daemon.phases import collect, finetune_world_model
 from daemon.phases.arms import candidate, champion, load_arms
 from daemon.phases.checkpoints import Made, bring_in, newest
 from daemon.phases.context import PhaseContext
+from daemon.phases.real_episodes import earlier, start_rows
 from daemon.phases.referee import roll_back
 from daemon.phases.sink import EpisodeSink
-from daemon.phases.update_policy import earlier, start_rows
 from daemon.settings import Settings
 from storage import phase_runs, replay, trials
 from tests.daemon.phases.conftest import SMALL, Lab, make_policy, wall_clock

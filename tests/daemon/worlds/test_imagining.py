@@ -19,7 +19,7 @@ from daemon.phases import collect
 from daemon.settings import Settings
 from daemon.statistics import wilson_interval
 from daemon.worlds import imagining
-from daemon.worlds.imagining import imagine, path_before
+from daemon.worlds.imagining import Beginning, beginning, imagine
 from daemon.worlds.pictures import picture_of_pixels
 from daemon.worlds.turn import WhatIfContext, WhatIfTurn
 from storage import checkpoints, episodes, replay, trust_reports, what_ifs
@@ -135,9 +135,9 @@ def test_a_what_if_from_the_middle_of_an_episode_is_told_the_path_that_led_there
     with lab.database.read() as session:
         row = replay.select(session, replay.EpisodeQuery(limit=1))[0]
         moves = world_actions(torch.from_numpy(episodes.load(session, lab.blobs, row.id).steps.motion.copy()))
-    assert torch.allclose(path_before(asked(lab, episode=row.id, step=4)), moves[:4, :6].sum(0), atol=1e-5)
-    assert path_before(asked(lab, episode=row.id, step=0)).tolist() == [0] * 6
-    assert path_before(asked(lab, episode=None, step=None)).tolist() == [0] * 6, "a picture"
+    assert torch.allclose(beginning(asked(lab, episode=row.id, step=4)).path, moves[:4, :6].sum(0), atol=1e-5)
+    assert beginning(asked(lab, episode=row.id, step=0)).path.tolist() == [0] * 6
+    assert beginning(asked(lab, episode=None, step=None)).path.tolist() == [0] * 6, "a picture"
 
 
 def test_the_path_reaches_the_world_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,8 @@ def test_the_path_reaches_the_world_model(lab: Lab, monkeypatch: pytest.MonkeyPa
         start(self, *args, paths=paths)
 
     monkeypatch.setattr(FrameSampler, "start", watched)
-    monkeypatch.setattr(imagining, "path_before", lambda _context: torch.arange(6.0))
+    begun = Beginning(path=torch.arange(6.0), confines=None)
+    monkeypatch.setattr(imagining, "beginning", lambda _context: begun)
     imagine(asked(lab, rollouts=2))
     assert shown[0].tolist() == [[0, 1, 2, 3, 4, 5]] * 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -92,6 +93,12 @@ def test_the_header_says_convention_transform_policy_and_origin(rotation: str) -
         "need_human_intervention": "0",
         "num_eval_retries": "0",
         "eval_rollout_time": "20.5",
+        "limits": job.limits,
+    }
+    assert json.loads(job.limits) == {
+        "box_low": list(TASK.box_low),
+        "box_high": list(TASK.box_high),
+        "step_xyz_max": 0.02,
     }
 
 

@@ -1,0 +1,47 @@
+"""How far an arm could be moved where an episode began, by the limits that it says were in force."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from daemon.learning.confines import UNCONFINED, Confines
+from daemon.learning.errors import BadTensor
+from robot_bridge.conventions import F32
+from robot_bridge.episode import LIMITS_KEY, Episode
+from robot_bridge.steps import StepArrays
+
+log = logging.getLogger(__name__)
+
+
+def confines_of(episode: Episode, *, at: int = 0) -> Confines | None:
+    """What would be let through of moves from observation `at` on; None where the episode names no limits.
+
+    Limits that cannot be read are told in the log and count as none.
+    """
+    manifest = episode.manifest
+    stated = manifest.metadata.get(LIMITS_KEY)
+    if stated is None:
+        return None
+    try:
+        limits: dict[str, Any] = json.loads(stated)
+        corners = np.array([limits["box_low"], limits["box_high"]], dtype=np.float32)  # [2, 3]
+        box = torch.from_numpy(corners - _target(episode.steps, at))
+        step = torch.tensor([float(limits.get("step_xyz_max", UNCONFINED))])
+        return Confines(low=box[:1], high=box[1:], step=step)
+    except (ValueError, TypeError, KeyError, BadTensor) as unreadable:
+        log.warning("limits not readable episode=%s reason=%s", manifest.episode_id, unreadable)
+        return None
+
+
+def _target(steps: StepArrays, at: int) -> F32:
+    """Where the arm was told to be at observation `at`, metres [3]; where it was, if nothing says that."""
+    if steps.target_pose is None:
+        return np.asarray(steps.state[at, :3])
+    if at:
+        return np.asarray(steps.target_pose[at - 1, :3])
+    return np.asarray(steps.target_pose[0, :3] - steps.motion[0, :3])
