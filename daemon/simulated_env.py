@@ -72,8 +72,7 @@ class SimulatedEnv:
         self._limits = []
         for row, found in enumerate(shown):
             scene = self._scenes[int(found[0])]
-            task = task_of(scene.task_id)
-            self._limits.append(SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high)))
+            self._limits.append(SafetyPipeline(_limits_of(scene)))
             self._copy(row).reset(scene.task_id, seed=scene.seed)
         self._frames = [images.cpu()]
 
@@ -120,10 +119,8 @@ class SimulatedEnv:
 
     def _confines(self, scene: Scene) -> Confines:
         """Of the scene that the first copy stands in."""
-        task, place = task_of(scene.task_id), self._copy(0).target.position
-        box = torch.from_numpy(np.array([task.box_low, task.box_high]) - place).float()
-        limits = Limits(box_low=task.box_low, box_high=task.box_high)
-        return Confines(low=box[:1], high=box[1:], step=torch.tensor([limits.step_xyz_max]))
+        limits, place = _limits_of(scene), self._copy(0).target.position
+        return Confines.around(place, low=limits.box_low, high=limits.box_high, step=limits.step_xyz_max)
 
     def _moved(self, row: int, action: np.ndarray) -> Tensor:
         copy = self._copies[row]
@@ -137,3 +134,8 @@ class SimulatedEnv:
         while len(self._copies) <= row:
             self._copies.append(MujocoWidowX(cell=self._cell))
         return self._copies[row]
+
+
+def _limits_of(scene: Scene) -> Limits:
+    task = task_of(scene.task_id)
+    return Limits(box_low=task.box_low, box_high=task.box_high)

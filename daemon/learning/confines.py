@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from daemon.learning.errors import BadTensor
@@ -47,6 +49,20 @@ class Confines:
         if not bool((self.low < self.high).all()) or not bool((self.step > 0).all()):
             found = f"low {self.low.tolist()}, high {self.high.tolist()}, step {self.step.tolist()}"
             raise BadTensor(name="confines", expected="low below high, step above 0", found=found)
+
+    @classmethod
+    def around(cls, place: ArrayLike, *, low: ArrayLike, high: ArrayLike, step: float) -> Confines:
+        """Of one target at `place` [3] in the box with these corners [3], metres in the same frame.
+
+        Raises:
+            BadTensor: as above.
+            ValueError, TypeError: not such numbers.
+        """
+        corners = np.stack([np.asarray(corner, dtype=np.float32) for corner in (low, high)])  # [2, 3]
+        box = corners - np.asarray(place, dtype=np.float32)
+        return cls(
+            low=torch.from_numpy(box[:1]), high=torch.from_numpy(box[1:]), step=torch.tensor([float(step)])
+        )
 
     def __len__(self) -> int:
         return len(self.step)

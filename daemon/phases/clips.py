@@ -22,6 +22,7 @@ from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.latents import LatentClip, LatentClips, emphasis_of, world_actions
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.confining import confines_of
+from daemon.phases.context import PhaseContext
 from robot_bridge.episode import Episode
 from robot_bridge.frames import FrameBlob
 from storage import episodes, labels
@@ -36,6 +37,11 @@ class Shelf:
 
     blobs: BlobStore
     cache: ArrayCache
+
+
+def shelf_of(context: PhaseContext) -> Shelf:
+    """Where a phase reads episodes from."""
+    return Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
 
 
 def load_clips(

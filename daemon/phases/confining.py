@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 
 from daemon.learning.confines import UNCONFINED, Confines
 from daemon.learning.errors import BadTensor
@@ -29,10 +28,12 @@ def confines_of(episode: Episode, *, at: int = 0) -> Confines | None:
         return None
     try:
         limits: dict[str, Any] = json.loads(stated)
-        corners = np.array([limits["box_low"], limits["box_high"]], dtype=np.float32)  # [2, 3]
-        box = torch.from_numpy(corners - _target(episode.steps, at))
-        step = torch.tensor([float(limits.get("step_xyz_max", UNCONFINED))])
-        return Confines(low=box[:1], high=box[1:], step=step)
+        return Confines.around(
+            _target(episode.steps, at),
+            low=limits["box_low"],
+            high=limits["box_high"],
+            step=limits.get("step_xyz_max", UNCONFINED),
+        )
     except (ValueError, TypeError, KeyError, BadTensor) as unreadable:
         log.warning("limits not readable episode=%s reason=%s", manifest.episode_id, unreadable)
         return None

@@ -25,7 +25,7 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.training import TrainingConfig
 from daemon.phases.auditing import audit_judge
 from daemon.phases.checkpoints import Made, keep, newest, origin_of
-from daemon.phases.clips import Shelf
+from daemon.phases.clips import Shelf, shelf_of
 from daemon.phases.closed_loop import acting
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips, imagined, judged_along
@@ -38,7 +38,6 @@ from daemon.phases.resuming import resumable, resumed
 from daemon.phases.trusting import Subject, gate_document, report_trust
 from daemon.spec import FinetuneSpec
 from storage import checkpoints
-from storage.array_cache import ArrayCache
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ def run(context: PhaseContext) -> Outcome:
         StorageError: an episode or a checkpoint is damaged.
     """
     context.report(0.0, "reading episodes")
-    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
+    shelf = shelf_of(context)
     read, before, material = begun(context, shelf)
     current, judge = read["world_model"], load_judge(context, read["judge"])
     parent = read.get("world_model_base", current)

@@ -12,17 +12,15 @@ import torch
 from sqlalchemy.orm import Session
 
 from daemon.errors import NothingCollected
-from daemon.learning.batch import Clip, resize_frames
+from daemon.learning.batch import Clip
 from daemon.learning.confines import together
 from daemon.learning.rollout import Starts
-from daemon.phases.clips import Shelf, load_clips
-from daemon.phases.confining import confines_of
+from daemon.phases.clips import load_clips, shelf_of
 from daemon.phases.context import PhaseContext
 from daemon.phases.manifest import episode_entries
 from daemon.phases.material import was_collected
 from daemon.phases.user_starts import Brought
-from storage import episodes, labels, replay
-from storage.array_cache import ArrayCache
+from storage import labels, replay
 from storage.tables import EpisodeRow
 
 EARLIER_STARTS = 200  # newest episodes that an iteration begins from which does not collect
@@ -38,22 +36,21 @@ def all_starts(
     Args:
         without: tasks that are left out; where that leaves nothing, the starts are None.
 
+    A picture that somebody brought is confined as an episode of its task, where there is one.
+
     Raises:
         NothingCollected: there was no episode at all, and no picture.
+        StorageError, ClipInvalid: an episode is damaged.
     """
-    images, confines = [], []
     with context.database.read() as session:
         rows = [row for row in start_rows(session, context) if row.task_id not in without]
         begun_from = episode_entries(session, {"start": rows})
-        for row in rows:
-            episode = episodes.load(session, context.blobs, row.id)
-            images.append(resize_frames(episode.frames.decode(0)[None], size))
-            confines.append(confines_of(episode))
+        clips = load_clips(session, shelf_of(context), rows, size=size)
     asked = [*((row.instruction, row.task_id) for row in rows), *own.asked]
     instructions, tasks = [sentence for sentence, _ in asked], dict(asked)
-    of_task = {row.task_id: known for row, known in zip(rows, confines, strict=True)}
-    images += own.images
-    confines += [of_task.get(task_id) for _, task_id in own.asked]  # as where its robot began last
+    of_task = {row.task_id: clip.confines for row, clip in zip(rows, clips, strict=True)}
+    images = [*(clip.frames[:1] for clip in clips), *own.images]
+    confines = [*(clip.confines for clip in clips), *(of_task.get(task_id) for _, task_id in own.asked)]
     if not images and without:
         return None, {}, []
     if not images:
@@ -75,12 +72,12 @@ def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], li
     if not context.spec.policy.imitation:
         return [], []
     query = earlier(context, at_most=IMITABLE)
-    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     with context.database.read() as session:
         rows = replay.select(session, query)
         succeeded = labels.effective_labels(session, [row.id for row in rows])
         rows = [row for row in rows if row.id in succeeded and succeeded[row.id].success]
-        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"proven": rows})
+        clips = load_clips(session, shelf_of(context), rows, size=size)
+        return clips, episode_entries(session, {"proven": rows})
 
 
 def anchored_episodes(
@@ -97,10 +94,10 @@ def anchored_episodes(
     if not left_out or not context.spec.policy.anchor:
         return [], []
     query = earlier(context, at_most=IMITABLE, tasks=tuple(sorted(left_out)))
-    shelf = Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
     with context.database.read() as session:
         rows = replay.select(session, query)
-        return load_clips(session, shelf, rows, size=size), episode_entries(session, {"anchored": rows})
+        clips = load_clips(session, shelf_of(context), rows, size=size)
+        return clips, episode_entries(session, {"anchored": rows})
 
 
 def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:

@@ -13,6 +13,7 @@ from daemon.errors import NothingCollected
 from daemon.phases import collect, finetune_world_model
 from daemon.phases.arms import candidate, champion, load_arms
 from daemon.phases.checkpoints import Made, bring_in, newest
+from daemon.phases.clips import shelf_of
 from daemon.phases.context import PhaseContext
 from daemon.phases.real_episodes import earlier, start_rows
 from daemon.phases.referee import roll_back
@@ -93,13 +94,8 @@ def test_the_older_episodes_that_a_world_model_learns_from_are_of_its_lineage(la
     lab.request({**SMALL, "lineage": "b", "seed": 4})
     lab.do("collect", collect.run)
     context = lab.context("finetune_world_model")
-    material = finetune_world_model.begun(context, finetune_world_model_shelf(context))[2]
+    material = finetune_world_model.begun(context, shelf_of(context))[2]
     assert [len(part) for part in (material.fresh, material.older, material.held_out_older)] == [2, 0, 0]
-
-
-def finetune_world_model_shelf(context: PhaseContext) -> finetune_world_model.Shelf:
-    cache = finetune_world_model.ArrayCache(context.settings.data_dir / "cache")
-    return finetune_world_model.Shelf(blobs=context.blobs, cache=cache)
 
 
 def test_a_champion_is_not_rolled_back_for_what_another_lineage_saw(lab: Lab) -> None:
