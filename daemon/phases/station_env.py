@@ -74,6 +74,9 @@ class StationEnv:
     def step(self, actions: Tensor) -> Tensor:
         """Execute a chunk float32 [1, L, 7] on the robot; the observation after it, uint8 [1, 3, H, W].
 
+        Of a chunk that goes beyond the episode's last step the station gets the part before it, as where the
+        station runs the loop itself.
+
         Raises:
             BadTensor: not such a chunk, or not finite; nothing was sent.
             RobotBridgeError: the station refused, stopped, or cannot be reached.
@@ -83,7 +86,8 @@ class StationEnv:
             found = f"{list(actions.shape)}, finite: {bool(actions.isfinite().all())}"
             raise BadTensor(name="actions", expected=f"finite [1, L >= 1, {ACTION_DIM}]", found=found)
         infer_ms = 1000.0 * (time.perf_counter() - self._seen_at)
-        result = self._execute(actions[0].cpu().numpy(), infer_ms)
+        left = self._ready.max_steps - self.steps
+        result = self._execute(actions[0, : max(1, left)].cpu().numpy(), infer_ms)
         self._frames += [resize_frames(seen.image[None], self._judged_size) for seen in result.observations]
         self._seen_at = time.perf_counter()
         if self._judged_size == self._size:

@@ -58,7 +58,7 @@ class SteppedDrive:
             judged_size=None if judge is None else judge.image_size,
         )
         plan = RolloutPlan(
-            chunks=request.max_steps // policy.chunk,
+            chunks=-(-request.max_steps // policy.chunk),  # the last may be a part of one
             temperature=self._temperature,
             final_frames=1 if judge is None else judge.frames,
             stop=judge,

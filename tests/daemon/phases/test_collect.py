@@ -56,6 +56,12 @@ def test_every_slot_is_filled_and_nothing_is_left_at_the_station(lab: Lab) -> No
     assert waiting(lab) == 0
 
 
+def test_episodes_whose_last_chunk_is_a_part_of_one_are_whole(lab: Lab) -> None:
+    context = lab.context("collect")
+    collect.run(replace(context, spec=context.spec.model_copy(update={"steps": 7})))
+    assert [(row.steps, row.valid_for_policy_eval) for row in stored(lab)] == [(7, True)] * 4
+
+
 def test_episodes_name_the_policy_that_acted_and_the_station_is_described(lab: Lab) -> None:
     outcome = lab.do("collect", collect.run)
     assert {row.checkpoint_id for row in stored(lab)} == {outcome["read"]["policy"]}

@@ -12,6 +12,7 @@ from daemon.learning.errors import BadTensor
 from daemon.phases.station_env import StationEnv
 from robot_bridge.client import StationClient
 from robot_bridge.episode import PolicyRef
+from robot_bridge.errors import StationRefused
 from robot_bridge.protocol import EpisodeRequest
 
 FORWARD = torch.tensor([0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
@@ -38,6 +39,21 @@ def test_a_chunk_moves_the_robot_and_gives_the_picture_after_it(client: StationC
     assert after.dtype == torch.uint8
     assert env.steps == 5
     assert not torch.equal(after, env.starts.images)
+
+
+def test_what_a_chunk_asks_beyond_the_last_step_is_not_sent(client: StationClient) -> None:
+    request = EpisodeRequest(task_id="open_drawer", max_steps=7, policy=PolicyRef(name="test"), seed=7)
+    env = StationEnv(client, client.create_episode(request))
+    env.reset(env.starts.images)
+    env.step(FORWARD.expand(1, 5, 7))
+    env.step(FORWARD.expand(1, 5, 7))
+    assert env.steps == 7
+    with pytest.raises(StationRefused, match="0 steps are left"):
+        env.step(FORWARD.expand(1, 5, 7))
+    client.finish(request.episode_id)
+    episode = client.fetch_episode(request.episode_id)
+    assert episode.manifest.valid_for.policy_eval
+    client.ack(episode)
 
 
 def test_recent_frames_are_one_per_action_oldest_first(client: StationClient) -> None:
