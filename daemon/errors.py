@@ -11,6 +11,7 @@
     ├── AssetMissing, ContractMismatch, NothingCollected        the phases
     ├── DaemonUnreachable, DaemonRefused, IterationFailed, WaitTimedOut, TokenUnusable      the REST client
     ├── SinkRefused                           export of curves
+    ├── ProofDiffers                          `gymnastd bench learning`
     └── DemoFailed                            `gymnastd demo`
 
 `daemon/api/problems.py` is the only place where a code becomes an HTTP status.
@@ -273,6 +274,20 @@ class SinkRefused(DaemonError):
     def __init__(self, *, sink: str, reason: str) -> None:
         super().__init__(
             f"{sink} does not take the curves: {reason}. Nothing is lost: repeat the export when it answers."
+        )
+
+
+class ProofDiffers(DaemonError):
+    """Iterations of two plans in one lab would be told as one curve."""
+
+    code = "proof_differs"
+
+    def __init__(self, *, out: Path, differences: Mapping[str, tuple[Any, Any]]) -> None:
+        told = "; ".join(
+            f"{name} is {found}, {asked} was asked" for name, (found, asked) in differences.items()
+        )
+        super().__init__(
+            f"{out} holds another proof: {told}. Ask for the same to go on with it, or take another folder."
         )
 
 

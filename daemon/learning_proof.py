@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,6 +22,7 @@ from rich.table import Table
 from daemon.client import DaemonClient
 from daemon.console import follow
 from daemon.demo import plain_rate, write_text
+from daemon.errors import ProofDiffers
 from daemon.lab import servers
 from daemon.learning_figure import Line, figure
 
@@ -71,12 +72,12 @@ def prove_learning(plan: Plan, *, out: Path, arms: Sequence[Arm] = ("loop",)) ->
         0 when every iteration finished.
 
     Raises:
+        ProofDiffers: `out` holds the proof of another plan.
         DemoFailed: a server did not start.
         IterationFailed: an iteration did not finish; its reason is in the message.
     """
     console = Console()
-    found: dict[str, Any] = {"cell_seed": plan.cell_seed, "seed": plan.seed, "spec": dict(plan.spec)}
-    found = known_before(out, found)
+    found = known_before(out, plan)
     for arm in arms:
 
         def told(records: Sequence[Record], arm: Arm = arm) -> None:
@@ -122,11 +123,23 @@ def cpu_minutes(lab: Path) -> float:
     return float(json.loads(ledger.read_text())) / 60 if ledger.is_file() else 0.0
 
 
-def known_before(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run of the same plan has written; else the plan alone."""
+def known_before(out: Path, plan: Plan) -> dict[str, Any]:
+    """What an earlier run of the same plan has written, or the plan alone; either way it is in `out` then.
+
+    Raises:
+        ProofDiffers: what is there belongs to another plan.
+    """
     file = out / "learning.json"
-    before = json.loads(file.read_text()) if file.is_file() else {}
-    return before if {name: before.get(name) for name in plan} == plan else plan
+    asked: dict[str, Any] = json.loads(json.dumps({**asdict(plan), "spec": dict(plan.spec)}))
+    if not file.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(asked, indent=2) + "\n")
+        return asked
+    before: dict[str, Any] = json.loads(file.read_text())
+    differ = {name: (before.get(name), own) for name, own in asked.items() if before.get(name) != own}
+    if differ:
+        raise ProofDiffers(out=out, differences=differ)
+    return before
 
 
 def write_found(found: Record, out: Path) -> None:
@@ -165,10 +178,13 @@ def points_of(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def episodes_of(record: Record) -> int:
     """Judged episodes that an iteration took of the robot's time, those of both policies of a trial."""
-    by_task = (record["trial"] or {}).get("by_task")
+    trial = record["trial"] or {}
+    if trial.get("decision") == "rolled_back":  # its counts are of all iterations
+        trial = trial.get("tried") or {}
+    by_task = trial.get("by_task")
     if not by_task:
         return int(record["overall"]["episodes"])
-    before = (record["trial"].get("carried") or {}).get("before", 0)  # those are of the iterations before
+    before = (trial.get("carried") or {}).get("before", 0)  # those are of the iterations before
     every = sum(own[arm]["episodes"] for own in by_task.values() for arm in ("champion", "candidate"))
     return int(every - before)
 
@@ -241,6 +257,10 @@ def verdicts(arm: Record) -> list[str]:
         f"all tasks: {plain_rate(first['mean'])} -> {plain_rate(last['mean'])}: "
         + ("better beyond the intervals" if risen else "the intervals overlap")
     ]
+    if last["trial"] is not None:
+        said.append(
+            "the last iteration tried a candidate: its episodes chose the policy that they are told of"
+        )
     for task, before in sorted(first["real"].items()):
         after = last["real"][task]
         fallen = after["wilson_high"] < before["wilson_low"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.errors import ProofDiffers
 from daemon.learning_figure import HEIGHT, TOP, Line, figure
 from daemon.learning_proof import (
     PRESETS,
     Plan,
     columns_of,
+    known_before,
     markdown,
     merged,
     points_of,
@@ -127,6 +130,38 @@ def test_episodes_of_both_policies_of_a_trial_took_the_robots_time() -> None:
     record["trial"]["carried"] = {"from": 1, "before": 6}
     (point,) = points_of([record])
     assert point["robot_episodes"] == 10, "six of them were run in the iteration before"
+
+
+def test_what_a_rollback_rests_on_is_not_counted_again() -> None:
+    record = a_record(1, drawer=10, eggplant=2)
+    both = {"champion": {"successes": 1, "episodes": 700}, "candidate": {"successes": 1, "episodes": 900}}
+    back = {"decision": "rolled_back", "by_task": {"open_drawer": both}, "tried": None}
+    record["trial"] = back
+    (point,) = points_of([record])
+    assert point["robot_episodes"] == 40
+    tried = {name: {"successes": 1, "episodes": 20} for name in both}
+    record["trial"] = {**back, "tried": {"decision": "rejected", "by_task": {"open_drawer": tried}}}
+    (point,) = points_of([record])
+    assert point["robot_episodes"] == 40
+
+
+def test_episodes_that_chose_a_policy_are_told_as_such() -> None:
+    first, last = a_record(1, drawer=10, eggplant=2), a_record(2, drawer=20, eggplant=16)
+    assert not any("chose" in sentence for sentence in verdicts(an_arm(first, last)))
+    last["trial"] = {"decision": "promoted"}
+    assert any("chose" in sentence for sentence in verdicts(an_arm(first, last)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"cell_seed": 8}, "cell_seed is 7, 8 was asked"), ({"iterations": 3}, "iterations is 2, 3 was asked")],
+)
+def test_a_folder_is_one_plans(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    plan = Plan(iterations=2, cell_seed=7, seed=0, spec={"steps": 10})
+    assert known_before(tmp_path / "out", plan)["spec"] == {"steps": 10}
+    assert known_before(tmp_path / "out", plan)["cell_seed"] == 7
+    with pytest.raises(ProofDiffers, match=said):
+        known_before(tmp_path / "out", replace(plan, **change))
 
 
 def test_the_table_for_documents_has_a_line_per_iteration() -> None:
