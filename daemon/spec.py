@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from daemon.errors import SpecInvalid, SpecUnknownField
+from daemon.spec_types import Count, Deadline, LearningRate, Lineage, Once, Probability, Share, Weight
 from storage.canonical import json_digest
 from storage.lineages import MAIN
 
@@ -29,13 +30,6 @@ YOUNGER = {  # fields that came later, and what they are by default
     "lineage": MAIN,
 }
 CARRIES = 1  # of an undecided trial; left out of documents too, for the same reason
-
-Lineage = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Probability = Share
-Count = Annotated[int, Field(strict=True, ge=1, le=4096)]
-LearningRate = Annotated[float, Field(gt=0.0, le=0.1)]
-Weight = Annotated[float, Field(ge=0.0)]
 
 
 class SpecModel(BaseModel):
@@ -119,7 +113,7 @@ class TrustSpec(SpecModel):
         default=0.6, description="of imagined with real ends; a task surely below it is not updated"
     )
     max_optimism: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        default=0.25, description="imagined minus real success; a task above it is not updated"
+        default=0.25, description="imagined minus real; a task above it in 8 episodes or more is not updated"
     )
 
 
@@ -157,7 +151,7 @@ class JudgeSpec(SpecModel):
     kind: JudgeKind | Literal["ensemble"] = Field(
         default="success_classifier", description="ensemble: several, where they agree"
     )
-    ensemble: Annotated[tuple[JudgeKind, ...], Field(min_length=2)] = ("success_classifier", "vlm_http")
+    ensemble: Annotated[tuple[JudgeKind, ...], Field(min_length=2), Once] = ("success_classifier", "vlm_http")
     vlm: VlmSpec = VlmSpec()
     updates: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0  # a few labels make it shy
     learning_rate: LearningRate = 5e-5
@@ -227,9 +221,6 @@ class UpdateSpec(SpecModel):
     )
 
 
-Deadline = Annotated[float, Field(gt=0.0)] | None
-
-
 class DeadlineSpec(SpecModel):
     """Seconds that all attempts at a phase may take; null: 30 days to collect, else 7. Who is late fails."""
 
@@ -241,7 +232,7 @@ class DeadlineSpec(SpecModel):
 class IterationSpec(SpecModel):
     """One iteration: collect, finetune the world model, update the policy, or some of these."""
 
-    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1)] = Field(
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1), Once] = Field(
         default=PHASES,
         description="which of the three, always in this order. Learning without collecting goes on from what "
         'is stored. ["collect"] alone, with collect.temperature 0, evaluates the policies that there are',
@@ -284,9 +275,7 @@ class IterationSpec(SpecModel):
 
     @field_validator("phases")
     @classmethod
-    def _phases_are_named_once(cls, named: tuple[PhaseName, ...]) -> tuple[PhaseName, ...]:
-        if len(set(named)) != len(named):
-            raise ValueError("phases must name each phase once")
+    def _phases_come_in_their_order(cls, named: tuple[PhaseName, ...]) -> tuple[PhaseName, ...]:
         return tuple(phase for phase in PHASES if phase in named)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.api.schemas import CheckpointSummary
-from daemon.spec import Lineage
+from daemon.spec_types import Lineage
 from storage.station_health import NEWEST
 
 

@@ -10,7 +10,7 @@ from daemon.api.pages import LONGEST_PAGE
 from daemon.api.rate_schemas import LedgerPage
 from daemon.api.services import Wired
 from daemon.ledger import flattened, ledger_of, total_of
-from daemon.spec import Lineage
+from daemon.spec_types import Lineage
 from storage import iterations
 
 router = APIRouter(prefix="/v1/ledger", tags=["ledger"])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from daemon.spec import Lineage
+from daemon.spec_types import Lineage
 
 LONGEST_PAGE = 500
 LARGEST_NUMBER = 2**31 - 1  # what an INTEGER column holds

@@ -16,7 +16,7 @@ from daemon.api.schemas import SuccessRates
 from daemon.api.services import Wired
 from daemon.errors import PageNotFound, RequestInvalid
 from daemon.iteration import overall_success, success_rate
-from daemon.spec import Lineage
+from daemon.spec_types import Lineage
 from daemon.statistics import Z_95, simultaneous_z
 from daemon.success import alike_counts, difference_record, rate_record, success_of
 from storage import checkpoints, end_rules, iterations, success_counts

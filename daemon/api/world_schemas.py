@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from daemon.api.event_schemas import Words
 from daemon.api.schemas import ErrorRecord
-from daemon.spec import Lineage, TaskId
+from daemon.spec import TaskId
+from daemon.spec_types import Lineage
 from daemon.worlds.pictures import MOST_TEXT
 from storage.lineages import MAIN
 

@@ -76,6 +76,11 @@ def test_a_trial_goes_on_a_whole_number_of_times_and_not_for_ever(carries):
         parse_spec({"trial": {"carries": carries}})
 
 
+def test_a_judge_does_not_agree_with_itself_in_an_ensemble() -> None:
+    with pytest.raises(SpecInvalid, match=r"judge.ensemble: .*each may be named once"):
+        parse_spec({"judge": {"ensemble": ["vlm_http", "vlm_http"]}})
+
+
 @pytest.mark.parametrize("kind", ["vlm_http", "vlm_local", "ensemble"])
 def test_an_arm_is_not_kept_waiting_by_a_judge_that_may_take_long(kind):
     asked = {"stop_on_success": True, "judge": {"kind": kind}}
