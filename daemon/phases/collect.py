@@ -74,7 +74,8 @@ def run(context: PhaseContext) -> Outcome:
         unfilled = len(sink.wanted())
     trial = referee.conclude()
     if trial is None or trial["decision"] != trials.PROMOTED:
-        trial = roll_back(context, arms.champion.row) or trial
+        back = roll_back(context, arms.champion.row)
+        trial = trial if back is None else {**back, "tried": trial}
     return {
         "read": {kind: row.id for kind, row in inputs.checkpoints.items() if kind != "candidate"},
         "acted": {arm.name: arm.row.id for arm in arms.every},

@@ -69,7 +69,8 @@ class Referee:
         """
         context, arms = self._context, self._arms
         with context.database.read() as session:
-            known = trials.of_iteration(session, context.iteration_id)
+            rows = trials.of_iteration(session, context.iteration_id)
+        known = [row for row in rows if row.decision != trials.ROLLED_BACK]
         if known:
             return {"decision": known[-1].decision, **known[-1].evidence}
         if arms.candidate is None:
@@ -156,6 +157,10 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
     """
     here = context.spec.lineage
     with context.database.read() as session:
+        known = trials.of_iteration(session, context.iteration_id)
+        for row in known:
+            if row.decision == trials.ROLLED_BACK:  # by an attempt that was killed since
+                return {"decision": row.decision, **row.evidence}
         crowned = trials.crowning(session, champion.id, lineage=here)
         if crowned is None or crowned.iteration_id is None or crowned.decision == trials.ROLLED_BACK:
             return None

@@ -11,6 +11,7 @@ from daemon.learning.policy.policy import AdaptersUnknown
 from daemon.phases import collect, update_policy
 from daemon.phases.arms import Arms, candidate, champion, load_arms, record
 from daemon.phases.context import PhaseContext
+from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import slot_metadata
 from daemon.phases.slots import slots_of
@@ -142,6 +143,28 @@ def test_an_attempt_after_the_decision_finds_the_same_arms_and_decides_nothing_n
     assert decisions(lab) == ["promoted"]
 
 
+def test_what_is_brought_in_between_two_attempts_waits_for_the_next_iteration(lab: Lab) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    write_manifest(
+        context, Inputs(checkpoints={"policy": arms.champion.row, "candidate": arms.candidate.row})
+    )
+    newer = make_policy(lab)
+    found = candidate(context, arms.champion.row)
+    assert found is not None
+    assert found.id == newer
+    again = load_arms(context)
+    assert [arm.row.id for arm in again.every] == [arm.row.id for arm in arms.every]
+
+
+def test_who_began_alone_goes_on_alone(lab: Lab) -> None:
+    context = lab.context("collect")
+    arms = load_arms(context)
+    write_manifest(context, Inputs(checkpoints={"policy": arms.champion.row}))
+    make_policy(lab)
+    assert load_arms(context).candidate is None
+
+
 def test_once_it_is_clear_the_slots_of_the_loser_are_given_up(
     lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
 ) -> None:
@@ -215,7 +238,12 @@ def test_a_champion_that_does_worse_later_is_rolled_back(
     if goes_back:
         assert decisions(lab) == ["rolled_back"]
         assert candidate(context, champion(context)) is None, "the one that failed is not tried again"
-        assert roll_back(context, champion(context)) is None, "nor is there anything to go back to"
+        assert roll_back(context, now) == told, "an attempt after it decides nothing new"
+        assert decisions(lab) == ["rolled_back"]
+        lab.end(context, {})
+        lab.request({**SMALL, "seed": 51})
+        after = lab.context("collect")
+        assert roll_back(after, champion(after)) is None, "nor is there anything to go back to"
 
 
 def test_the_episodes_that_chose_a_champion_do_not_speak_for_it_later(
