@@ -10,7 +10,7 @@ import fcntl
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from daemon.judges.errors import JudgeDaySpent
@@ -27,30 +27,37 @@ class DayLedger:
     @property
     def spent(self) -> float:
         """The dollars of today."""
-        file = self._file()
-        return float(json.loads(file.read_text())["usd"]) if file.is_file() else 0.0
+        return self.spent_on(self._now().date())
 
-    def reserve(self, usd: float) -> None:
-        """Enter what a request may cost at most.
+    def reserve(self, usd: float) -> date:
+        """Enter what a request may cost at most; the day that it is entered for.
 
         Raises:
             JudgeDaySpent: it could exceed the budget of today; it must not be sent.
         """
         with self._locked():
-            if self.spent + usd > self._max_usd:
-                raise JudgeDaySpent(spent=self.spent, budget=self._max_usd)
-            self._write(self.spent + usd)
+            today = self._now().date()
+            spent = self.spent_on(today)
+            if spent + usd > self._max_usd:
+                raise JudgeDaySpent(spent=spent, budget=self._max_usd)
+            self._write(today, spent + usd)
+            return today
 
-    def correct(self, usd: float) -> None:
-        """A request cost so much more, or less, than was entered for it."""
+    def correct(self, usd: float, *, entered: date) -> None:
+        """A request cost so much more, or less, than was entered for it on that day."""
         with self._locked():
-            self._write(max(0.0, self.spent + usd))
+            self._write(entered, max(0.0, self.spent_on(entered) + usd))
 
-    def _file(self) -> Path:
-        return self._folder / f"{self._now():%Y-%m-%d}.json"
+    def spent_on(self, day: date) -> float:
+        """The dollars of one day."""
+        file = self._file(day)
+        return float(json.loads(file.read_text())["usd"]) if file.is_file() else 0.0
 
-    def _write(self, usd: float) -> None:
-        replace_file(self._file(), json.dumps({"usd": usd}).encode())
+    def _file(self, day: date) -> Path:
+        return self._folder / f"{day.isoformat()}.json"
+
+    def _write(self, day: date, usd: float) -> None:
+        replace_file(self._file(day), json.dumps({"usd": usd}).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

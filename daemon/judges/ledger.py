@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from daemon.judges.day_ledger import DayLedger
@@ -39,6 +40,14 @@ class Spent:
     cached: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """What was set aside for one request, and the day whose budget it was taken from."""
+
+    usd: float
+    day: date | None
+
+
 class Ledger:
     """The costs of one iteration, in a JSON file. Safe to use from several threads of one process."""
 
@@ -62,8 +71,8 @@ class Ledger:
         with self._lock:
             return Spent(**asdict(self._spent))
 
-    def reserve(self, *, completion_tokens: int) -> float:
-        """Enter a request that is about to be sent; the dollars that were set aside for it.
+    def reserve(self, *, completion_tokens: int) -> Reserved:
+        """Enter a request that is about to be sent; what was set aside for it.
 
         Raises:
             JudgeBudgetSpent, JudgeDaySpent: it could exceed a budget; it must not be sent.
@@ -74,37 +83,38 @@ class Ledger:
                 raise JudgeBudgetSpent(what="requests", spent=self._spent.requests, budget=self._max_requests)
             if self._max_usd is not None and self._spent.usd + most > self._max_usd:
                 raise JudgeBudgetSpent(what="dollars", spent=self._spent.usd, budget=self._max_usd)
-            if self._day is not None:
-                self._day.reserve(most)
+            day = None if self._day is None else self._day.reserve(most)
             self._spent.requests += 1
             self._spent.usd += most
             self._write()
-        return most
+        return Reserved(usd=most, day=day)
 
-    def settle(self, reserved: float, *, prompt_tokens: int, completion_tokens: int) -> None:
+    def settle(self, reserved: Reserved, *, prompt_tokens: int, completion_tokens: int) -> None:
         """The answer came and cost this; what was set aside for it is free again."""
         with self._lock:
             self._spent.prompt_tokens += prompt_tokens
             self._spent.completion_tokens += completion_tokens
-            surplus = self._prices.cost(prompt_tokens, completion_tokens) - reserved
+            surplus = self._prices.cost(prompt_tokens, completion_tokens) - reserved.usd
             self._spent.usd += surplus
             self._write()
-            if self._day is not None:
-                self._day.correct(surplus)
+            self._correct_day(reserved, surplus)
 
-    def refund(self, reserved: float) -> None:
+    def refund(self, reserved: Reserved) -> None:
         """The request was never worked on: as if it had not been entered."""
         with self._lock:
             self._spent.requests -= 1
-            self._spent.usd -= reserved
+            self._spent.usd -= reserved.usd
             self._write()
-            if self._day is not None:
-                self._day.correct(-reserved)
+            self._correct_day(reserved, -reserved.usd)
 
     def note_cached(self) -> None:
         """A question was answered before."""
         with self._lock:
             self._spent.cached += 1
+
+    def _correct_day(self, reserved: Reserved, surplus: float) -> None:
+        if self._day is not None and reserved.day is not None:
+            self._day.correct(surplus, entered=reserved.day)
 
     def _write(self) -> None:
         replace_file(self._file, json.dumps(asdict(self._spent)).encode())

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,16 @@ from daemon.judges.chat import Answers, ChatEndpoint
 from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
 from daemon.judges.ledger import Ledger
 from daemon.learning.reward.judge import Verdicts, require_films
-from daemon.learning.reward.vlm import PROMPT_VERSION, Rubric, Tally, question, read_answer, shown, tally
+from daemon.learning.reward.vlm import (
+    PROMPT_VERSION,
+    Rubric,
+    Tally,
+    question,
+    read_answer,
+    readable,
+    shown,
+    tally,
+)
 from daemon.learning.vlm_inputs import picture_of
 from robot_bridge.station.durable import replace_file
 
@@ -64,13 +74,24 @@ class VlmConfig:
     rubrics: Mapping[str, Rubric] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Who is told how the asking goes; what they raise ends it.
+
+    Attributes:
+        waiting: told why while the endpoint is away, and None when it answers again.
+        answered: told after every verdict how many there are, and of how many.
+    """
+
+    waiting: Callable[[str | None], None] = lambda text: None
+    answered: Callable[[int, int], None] = lambda done, total: None
+
+
 class VlmHttpJudge:
     """Asks; remembers; waits.
 
     Args:
         cache: folder of answers, by what was asked.
-        waiting: told while the endpoint is away, so that the phase can say so; what it raises ends the wait.
-            Told None when it answers again.
     """
 
     def __init__(
@@ -80,12 +101,12 @@ class VlmHttpJudge:
         *,
         config: VlmConfig,
         cache: Path,
-        waiting: Callable[[str | None], None] = lambda text: None,
+        listeners: Listeners = Listeners(),
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._endpoint, self._ledger, self._config = endpoint, ledger, config
-        self._cache, self._waiting, self._sleep = cache, waiting, sleep
-        self._telling = threading.Lock()
+        self._cache, self._listeners, self._sleep = cache, listeners, sleep
+        self._telling, self._retrying = threading.Lock(), threading.Lock()
         cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -103,7 +124,10 @@ class VlmHttpJudge:
         """
         require_films(frames, instructions)
         with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:
-            tallies = list(pool.map(self._verdict, frames.cpu(), instructions))
+            tallies: list[Tally] = []
+            for found in pool.map(self._verdict, frames.cpu(), instructions):
+                tallies.append(found)
+                self._listeners.answered(len(tallies), len(instructions))
         return Verdicts(
             success=torch.tensor([one.success for one in tallies], dtype=torch.bool),
             known=torch.tensor([one.known for one in tallies], dtype=torch.bool),
@@ -123,7 +147,7 @@ class VlmHttpJudge:
             return self._counted(texts, rubric)
         texts = self._asked(body_of(text, pictures, config=config))
         found = self._counted(texts, rubric)
-        if found.known or found.votes == config.votes:  # what could not be read may be readable next time
+        if found.known or (len(texts) == config.votes and all(readable(one, rubric) for one in texts)):
             replace_file(self._cache / f"{key}.json", json.dumps({"texts": texts}).encode())
         return found
 
@@ -147,24 +171,28 @@ class VlmHttpJudge:
         return texts
 
     def _patiently(self, body: dict[str, Any]) -> Answers:
-        """One request, sent again and again while the endpoint is away."""
-        waited, pause = 0.0, PAUSE_S
+        """One request, sent again and again while the endpoint is away.
+
+        One that falls silent may charge for every question, so it is asked again about one rollout at a time.
+        """
+        slept, pause, begun = 0.0, PAUSE_S, time.monotonic()
         while True:
             try:
-                answers = self._paid(body)
+                with self._retrying if slept else nullcontext():
+                    answers = self._paid(body)
             except JudgeUnreachable as away:
+                waited = max(slept, time.monotonic() - begun)
                 if waited >= OUTAGE_S:
                     raise
                 with self._telling:
-                    self._waiting(f"waiting for the judge since {waited:.0f} s: {away}")
-                wanted = pause if away.after_s is None else away.after_s
-                wait_s = min(LONGEST_PAUSE_S, wanted) * (1 + JITTER * random.random())
+                    self._listeners.waiting(f"waiting for the judge since {waited:.0f} s: {away}")
+                wait_s = min(LONGEST_PAUSE_S, away.after_s or pause) * (1 + JITTER * random.random())
                 self._sleep(wait_s)
-                waited, pause = waited + wait_s, 2 * pause
+                slept, pause = slept + wait_s, 2 * pause
             else:
-                if waited:
+                if slept:
                     with self._telling:
-                        self._waiting(None)
+                        self._listeners.waiting(None)
                 return answers
 
     def _paid(self, body: dict[str, Any]) -> Answers:

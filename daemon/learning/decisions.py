@@ -94,16 +94,19 @@ def decisions_of(
 
 
 def _group(rollouts: Rollouts, known: Tensor, advantages: Tensor, *, begins: int) -> Decisions:
-    """The decisions of one group's known rollouts; known and advantages are [G]."""
+    """The decisions of one group's known rollouts, in main memory; known and advantages are [G].
+
+    There a group that waited through a restart and one that was just imagined can be joined.
+    """
     own = known.nonzero().squeeze(1)
     rows = own + begins
     valid = rollouts.valid[rows]  # [R, K]
     of = rows.repeat_interleave(valid.sum(dim=1))  # [X], the rollout of each decision
     return Decisions(
-        images=rollouts.images[rows][valid],
+        images=rollouts.images[rows][valid].cpu(),
         instructions=tuple(rollouts.instructions[row] for row in of.tolist()),
-        tokens=rollouts.tokens[rows][valid],
-        log_probs=rollouts.log_probs[rows][valid],
+        tokens=rollouts.tokens[rows][valid].cpu(),
+        log_probs=rollouts.log_probs[rows][valid].cpu(),
         advantages=advantages[of - begins],
     )
 

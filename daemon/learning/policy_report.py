@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 REPORTED_SHARE = 0.25  # share of the updates, at the end, that "last" success is measured over
@@ -92,27 +92,32 @@ class PolicyUpdateReport:
 
     updates: int
     optimizer_steps: int
-    imagined_success: dict[str, ImaginedSuccess]  # by instruction
+    imagined_success: dict[str, ImaginedSuccess]  # by task
     known_share: float
     informative_share: float
     wasted_rollouts: int
 
 
-def report_of(history: Sequence[UpdateOutcome]) -> PolicyUpdateReport:
-    """All updates together."""
+def report_of(
+    history: Sequence[UpdateOutcome], *, tasks: Mapping[str, str] | None = None
+) -> PolicyUpdateReport:
+    """All updates together; instructions of one task as one, those without a task by themselves."""
+    named = tasks or {}
     judged = [outcome for outcome in history if sum(outcome.judged.values())]
     tail = judged[-math.ceil(len(judged) * REPORTED_SHARE) :] if judged else []
-    sentences = list(dict.fromkeys(sentence for outcome in history for sentence in outcome.judged))
+    sentences: dict[str, list[str]] = {}
+    for sentence in dict.fromkeys(sentence for outcome in history for sentence in outcome.judged):
+        sentences.setdefault(named.get(sentence, sentence), []).append(sentence)
     return PolicyUpdateReport(
         updates=len(history),
         optimizer_steps=sum(outcome.optimizer_steps for outcome in history),
         imagined_success={
-            sentence: ImaginedSuccess(
-                first=_success(judged[:1], sentence),
-                last=_success(tail, sentence),
-                rollouts=sum(outcome.judged.get(sentence, 0) for outcome in history),
+            task: ImaginedSuccess(
+                first=_success(judged[:1], own),
+                last=_success(tail, own),
+                rollouts=_judged(history, own),
             )
-            for sentence in sentences
+            for task, own in sentences.items()
         },
         known_share=_mean([outcome.known_share for outcome in history]),
         informative_share=_mean([outcome.informative_share for outcome in history]),
@@ -120,9 +125,14 @@ def report_of(history: Sequence[UpdateOutcome]) -> PolicyUpdateReport:
     )
 
 
-def _success(outcomes: Sequence[UpdateOutcome], sentence: str) -> float | None:
-    judged = sum(outcome.judged.get(sentence, 0) for outcome in outcomes)
-    return sum(outcome.succeeded.get(sentence, 0) for outcome in outcomes) / judged if judged else None
+def _judged(outcomes: Sequence[UpdateOutcome], sentences: Sequence[str]) -> int:
+    return sum(outcome.judged.get(sentence, 0) for outcome in outcomes for sentence in sentences)
+
+
+def _success(outcomes: Sequence[UpdateOutcome], sentences: Sequence[str]) -> float | None:
+    judged = _judged(outcomes, sentences)
+    won = sum(outcome.succeeded.get(sentence, 0) for outcome in outcomes for sentence in sentences)
+    return won / judged if judged else None
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -12,9 +12,9 @@ verdicts will say; if not, it is forgotten and chance goes back, so that everyth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -59,6 +59,7 @@ class Arena:
     """Where a policy acts, from what, and who says how it went.
 
     Attributes:
+        tasks: of each instruction; success is told by task, or by instruction where it has none.
         proven: real episodes that succeeded, worth imitating; of this policy or of its relatives.
         anchored: real episodes of tasks that are not imagined: in their frames the policy acts as before.
         told: gets what the judge said, before anybody learns from it.
@@ -67,6 +68,7 @@ class Arena:
     env: Env
     judge: Judge
     starts: Starts
+    tasks: Mapping[str, str] = field(default_factory=dict)
     proven: Sequence[Clip] = ()
     anchored: Sequence[Clip] = ()
     told: Callable[[Judged], None] = lambda judged: None
@@ -136,7 +138,7 @@ def update_policy(
         if resumable is not None:
             resumable.save_if_due(progress)
         on_update(update, progress.history[-1].metrics())  # may end it all: what was learned is kept by then
-    return report_of(progress.history)
+    return report_of(progress.history, tasks=arena.tasks)
 
 
 def _enough(

@@ -9,7 +9,7 @@ environment carries those along that are over until all are: what they do then i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,26 @@ class Env(Protocol):
 
         The first repeats where there are fewer.
         """
+
+
+class ToldEnv:
+    """An environment that tells after every chunk how many there were; what that raises ends the rollout."""
+
+    def __init__(self, inner: Env, told: Callable[[int], None]) -> None:
+        self._inner, self._told, self._done = inner, told, 0
+
+    def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
+        self._done = 0
+        self._inner.reset(images, seeds)
+
+    def step(self, actions: Tensor) -> Tensor:
+        seen = self._inner.step(actions)
+        self._done += 1
+        self._told(self._done)
+        return seen
+
+    def recent_frames(self, count: int) -> Tensor:
+        return self._inner.recent_frames(count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from daemon.learning.imagine import ImaginedEnv
 from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.reward.judge import Judge
-from daemon.learning.rollout import RolloutPlan, Starts, rollout
+from daemon.learning.rollout import Env, RolloutPlan, Starts, ToldEnv, rollout
 from daemon.learning.trust import Outcomes, counted
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
@@ -29,6 +29,7 @@ from daemon.spec import IterationSpec
 from storage import checkpoints
 from storage.tables import CheckpointRow
 
+MEASURING = 0.95  # share of a finetuning phase that is over by then: for the bar alone
 MOST_STARTS = 24  # of a task, held-out ones first, then the newest; not more at once than an update imagines
 
 
@@ -54,7 +55,8 @@ def acted_again(
     device, spec = choose_device(), context.spec
     file = checkpoints.path(policy, context.blobs)
     acts = load_policy(file, device=device, precision=choose_precision(device.type))
-    env = ImaginedEnv(world_model, seed=spec.seed, engine=context.settings.imagination_engine)
+    inner = ImaginedEnv(world_model, seed=spec.seed, engine=context.settings.imagination_engine)
+    env = ToldEnv(inner, lambda done: context.report(MEASURING, f"the policy acts again, chunk {done}"))
     most = min(MOST_STARTS, spec.policy.groups * spec.policy.group_size)
     if spec.steps < acts.chunk or acts.chunk % world_model.stride:
         return {}
@@ -73,7 +75,7 @@ def acted_by(policy: CheckpointRow, material: Material) -> dict[str, list[Clip]]
 
 
 def imagined(
-    policy: Policy, env: ImaginedEnv, judge: Judge, *, clips: Sequence[Clip], spec: IterationSpec
+    policy: Policy, env: Env, judge: Judge, *, clips: Sequence[Clip], spec: IterationSpec
 ) -> Outcomes:
     """What the judge says of the ends imagined from these episodes' first pictures, beside their labels."""
     plan = RolloutPlan(

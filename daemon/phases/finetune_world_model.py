@@ -26,7 +26,7 @@ from daemon.learning.world_model.training import TrainingConfig
 from daemon.phases.auditing import audit_judge
 from daemon.phases.checkpoints import Made, keep, newest, origin_of
 from daemon.phases.clips import Shelf, shelf_of
-from daemon.phases.closed_loop import acting
+from daemon.phases.closed_loop import MEASURING, acting
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.film import film_strips, imagined, judged_along
 from daemon.phases.gating import face_the_gate
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 LEARNED = 0.6  # share of this phase's time after learning, the gate and the judge: for the bar alone
 GATED = 0.75
-MEASURING = 0.95
 TEACHING = (GATED, MEASURING)
 STATE_EVERY_S = 30.0  # an interrupted training loses at most so much
 
@@ -74,10 +73,11 @@ def run(context: PhaseContext) -> Outcome:
     tell_verdict(context, gate, candidate)
     teach_judge(context, judge, world_model=goes_on.world_model, clips=material.labelled, share=TEACHING)
     judge_row = keep_judge(context, judge, material, parent=read["judge"])
-    context.report(MEASURING, "measuring how far the world model is to be trusted")
-    asked = WhileItLasts(judge_for(context, judge, waiting_at=MEASURING))
+    asked = WhileItLasts(judge_for(context, judge, say=partial(context.report, MEASURING)))
     measure = partial(report_trust, context, judge=asked, material=material, policy=read.get("policy"))
+    context.report(MEASURING, "measuring how far the world model is to be trusted")
     trust = measure(goes_on, gate=gate if gate.accepted else None)
+    context.report(MEASURING, "asking the judge about real ends")
     audit = audit_judge(context, asked, (material.held_out, material.held_out_older))
     if not gate.accepted:
         measure(new, gate=gate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from daemon.errors import SettingInvalid
@@ -9,7 +10,7 @@ from daemon.judge_costs import costs_path
 from daemon.judges.chat import ChatEndpoint
 from daemon.judges.day_ledger import DayLedger
 from daemon.judges.ledger import Ledger, Prices
-from daemon.judges.vlm_http import VlmConfig, VlmHttpJudge
+from daemon.judges.vlm_http import Listeners, VlmConfig, VlmHttpJudge
 from daemon.judges.vlm_local import VlmLocalJudge
 from daemon.learning.devices import choose_device, choose_precision
 from daemon.learning.reward.classifier import ClassifierJudge
@@ -21,11 +22,11 @@ from daemon.phases.telling import ToldJudge, outage
 from daemon.spec import JudgeKind
 
 
-def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, waiting_at: float) -> Judge:
+def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, say: Callable[[str], None]) -> Judge:
     """The judge that the spec names; `classifier` is this iteration's.
 
     Args:
-        waiting_at: share of the phase that the progress bar shows while an endpoint is away.
+        say: what people are told while an endpoint is asked, or away.
 
     Raises:
         SettingInvalid: the spec wants a model's verdict, and the settings name none.
@@ -35,7 +36,7 @@ def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, waiting_at:
     def one(kind: JudgeKind) -> Judge:
         if kind == "success_classifier":
             return classifier
-        return vlm_judge(context, waiting_at=waiting_at) if kind == "vlm_http" else local_judge(context)
+        return vlm_judge(context, say=say) if kind == "vlm_http" else local_judge(context)
 
     spec = context.spec.judge
     return EnsembleJudge([one(kind) for kind in spec.ensemble]) if spec.kind == "ensemble" else one(spec.kind)
@@ -77,7 +78,7 @@ def day_ledger(context: PhaseContext, folder: Path) -> DayLedger | None:
     return None if most is None else DayLedger(folder, max_usd=most, now=context.now)
 
 
-def vlm_judge(context: PhaseContext, *, waiting_at: float) -> ToldJudge:
+def vlm_judge(context: PhaseContext, *, say: Callable[[str], None]) -> ToldJudge:
     """The endpoint of the settings with the questions of the spec; costs are kept per iteration.
 
     Raises:
@@ -118,6 +119,9 @@ def vlm_judge(context: PhaseContext, *, waiting_at: float) -> ToldJudge:
         ledger,
         config=config,
         cache=folder / "answers",
-        waiting=outage(context, waiting_at),
+        listeners=Listeners(
+            waiting=outage(context, say),
+            answered=lambda done, total: say(f"{done} of {total} rollouts are judged"),
+        ),
     )
     return ToldJudge(judge, context)

@@ -1,8 +1,8 @@
 """Teaching the judge what the ends of episodes look like, on camera and in imagination.
 
 It sees the last frames of real episodes and of the same episodes imagined by the world model that the next
-update will act in, both with the real label: a judge that knows only the camera is easily fooled by a blurred
-picture.
+update will act in, both with the real label, but for imagined ones at which it declines: a judge that knows
+only the camera is easily fooled by a blurred picture.
 """
 
 from __future__ import annotations

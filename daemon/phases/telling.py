@@ -1,9 +1,9 @@
-"""What a phase tells as events: what begins and ends, and a judge that may not be asked any more."""
+"""What a phase tells: as events what begins, ends or is spent, as progress how far an update is."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -62,7 +62,7 @@ class ToldJudge:
             raise
 
 
-def outage(context: PhaseContext, share: float) -> Callable[[str | None], None]:
+def outage(context: PhaseContext, say: Callable[[str], None]) -> Callable[[str | None], None]:
     """What a judge tells while its endpoint is away, None once it is back: as progress, and as events."""
     spell = Spell(context, begins="judge_away", ends="judge_back")
 
@@ -70,10 +70,36 @@ def outage(context: PhaseContext, share: float) -> Callable[[str | None], None]:
         if text is None:
             spell.off()
             return
-        context.report(share, text)
+        say(text)
         spell.on(reason=text)
 
     return waiting
+
+
+class ToldUpdates:
+    """What an update of a policy tells: its curves every update, the progress bar chunks and verdicts too.
+
+    An update can take longer than a phase may be silent.
+    """
+
+    def __init__(self, context: PhaseContext, *, chunks: int) -> None:
+        self._context, self._chunks, self._total = context, chunks, context.spec.policy.updates
+        self._done = 0
+
+    def update(self, update: int, metrics: Mapping[str, float]) -> None:
+        """So many updates are made."""
+        self._done = update
+        self._context.record({"update": update, **metrics})
+        success = metrics.get("imagined_success")
+        self.say("nothing judged" if success is None else f"imagined success {success:.2f}")
+
+    def chunk(self, done: int) -> None:
+        """So many chunks of the next one's rollouts are imagined."""
+        self.say(f"imagining the next, chunk {done} of {self._chunks}")
+
+    def say(self, text: str) -> None:
+        """What goes on meanwhile."""
+        self._context.report(self._done / self._total, f"update {self._done} of {self._total}, {text}")
 
 
 def tell(context: PhaseContext, kind: str, **facts: str) -> None:

@@ -8,7 +8,7 @@ those that this iteration made, or the current ones; the policy is the champion.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.learning.devices import choose_device, choose_precision
@@ -21,7 +21,7 @@ from daemon.learning.policy_report import ImaginedSuccess, PolicyUpdateReport
 from daemon.learning.policy_update import Arena, update_policy
 from daemon.learning.resumable import Resumable
 from daemon.learning.reward.classifier import ClassifierJudge
-from daemon.learning.rollout import Starts
+from daemon.learning.rollout import Starts, ToldEnv
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
 from daemon.phases.auditing import distrusted
@@ -31,31 +31,31 @@ from daemon.phases.judges import judge_for
 from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.real_episodes import all_starts, anchored_episodes, proven_episodes
 from daemon.phases.resuming import resumable, resumed
+from daemon.phases.telling import ToldUpdates
 from daemon.phases.user_starts import brought
 from daemon.phases.verdict_log import VerdictLog
 from daemon.spec import IterationSpec
 from storage import checkpoints, trust_reports
+from storage.canonical import json_digest
 from storage.tables import CheckpointRow
 
 log = logging.getLogger(__name__)
+
+NOTHING: Outcome = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
 
 
 def run(context: PhaseContext) -> Outcome:
     """Update the policy in imagination and keep it as a candidate.
 
-    Tasks whose judge or whose imagination is not to be trusted are left out; where that leaves none, where
-    imagination is not trusted for one chunk of actions, or where no group taught anything, nothing is made.
+    Tasks whose judge or imagination is not to be trusted are left out; nothing is made where all are.
 
     Raises:
         NothingCollected: there is no episode to start from.
         NonFiniteLoss: the update diverged; nothing was kept.
         StorageError: an episode or a checkpoint is damaged.
     """
-    context.report(0.0, "loading the models")
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
-    if context.spec.policy.lora_rank:
-        policy.adapt(rank=context.spec.policy.lora_rank, seed=context.spec.seed)
     left_out = distrusted(context, {kind: row.id for kind, row in rows.items()})
     horizon = trusted_steps(context, rows["world_model"])
     own = brought(context, size=world_model.image_size, without=left_out)
@@ -70,30 +70,52 @@ def run(context: PhaseContext) -> Outcome:
     why_not = _in_the_way(starts, world_model, steps=horizon, chunk=policy.chunk)
     if starts is None or why_not:
         log.warning("no policy update iteration=%d reason=%s", context.iteration_number, why_not)
-        none = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer_steps": 0}
-        return {**done, **none, "no_update": why_not}
+        return {**done, **NOTHING, "no_update": why_not}
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
-    asked = judge_for(context, judge, waiting_at=0.5)
-    inputs = {kind: row.sha256 for kind, row in rows.items()}
-    if own.rows:
-        inputs["start_images"] = " ".join(row.id for row in own.rows)
-    state = resumable(context, "policy", inputs={**inputs, "steps": horizon}, every_s=0.0)
+    progress = ToldUpdates(context, chunks=horizon // policy.chunk)
+    state = state_of(context, read, start_images=[row.id for row in own.rows], steps=horizon)
     said = VerdictLog(state.file)
-    arena = Arena(env=env, judge=asked, starts=starts, proven=proven, anchored=anchored, told=said.add)
-    report = resumed(context, state, lambda: updated(context, policy, arena, steps=horizon, state=state))
-    imagined = {tasks[sentence]: success for sentence, success in report.imagined_success.items()}
-    card = {"iteration": context.iteration_number, "imagined_success": rates(imagined)}
+    arena = Arena(
+        env=ToldEnv(env, progress.chunk),
+        judge=judge_for(context, judge, say=progress.say),
+        starts=starts,
+        tasks=tasks,
+        proven=proven,
+        anchored=anchored,
+        told=said.add,
+    )
+    config = config_of(context.spec, policy.chunk, steps=horizon)
+    report = resumed(context, state, lambda: updated(policy, arena, config, progress=progress, state=state))
+    imagined = rates(report.imagined_success)
     made: dict[str, str] = {}
     if report.optimizer_steps:  # what is still the champion need not be tried against it
-        made["policy"] = keep(context, policy, Made(kind="policy", parent=rows["policy"], card=card)).id
+        made["policy"] = keep_candidate(context, policy, imagined, parent=rows["policy"]).id
     did = {**shares_of(report), "frame_passes": env.frame_passes, "verdicts": said.keep(context.blobs)}
     state.file.unlink(missing_ok=True)
     said.drop()
-    return {**done, "imagined_success": rates(imagined), "made": made, **did}
+    return {**done, "imagined_success": imagined, "made": made, **did}
+
+
+def state_of(context: PhaseContext, read: Inputs, *, start_images: Sequence[str], steps: int) -> Resumable:
+    """Where interrupted updates are gone on from; another one where anything that they learn from differs."""
+    roles = [[entry["id"], entry["use"]] for entry in read.episodes]
+    inputs: dict[str, Any] = {kind: row.sha256 for kind, row in read.checkpoints.items()}
+    inputs["episodes"] = json_digest({"roles": roles}, what="the episodes of an update")
+    if start_images:
+        inputs["start_images"] = " ".join(start_images)
+    return resumable(context, "policy", inputs={**inputs, "steps": steps}, every_s=0.0)
+
+
+def keep_candidate(
+    context: PhaseContext, policy: Policy, imagined: dict[str, Any], *, parent: CheckpointRow
+) -> CheckpointRow:
+    """The updated policy as a checkpoint that the next collection tries."""
+    card = {"iteration": context.iteration_number, "imagined_success": imagined}
+    return keep(context, policy, Made(kind="policy", parent=parent, card=card))
 
 
 def _in_the_way(starts: Starts | None, world_model: WorldModel, *, steps: int, chunk: int) -> str | None:
-    """Why nothing is to be imagined; None where something is."""
+    """Why nothing is to be imagined and so nothing made; None where something is."""
     if starts is None:
         return "no task is trusted"
     if steps < chunk:
@@ -112,11 +134,14 @@ def shares_of(report: PolicyUpdateReport) -> dict[str, Any]:
 def load(
     context: PhaseContext, rows: Mapping[str, CheckpointRow]
 ) -> tuple[Policy, ClassifierJudge, WorldModel]:
-    """The three models, on this machine's device."""
+    """The three models, on this machine's device; the policy with the adapters that are to learn."""
+    context.report(0.0, "loading the models")
     device = choose_device()
     precision = choose_precision(device.type)
     files = {kind: checkpoints.path(row, context.blobs) for kind, row in rows.items()}
     policy = load_policy(files["policy"], device=device, precision=precision)
+    if context.spec.policy.lora_rank:
+        policy.adapt(rank=context.spec.policy.lora_rank, seed=context.spec.seed)
     judge = ClassifierJudge.load(files["judge"], device=device, precision=precision)
     world_model = WorldModel.load(files["world_model"], device=device)
     sizes = policy.image_size, world_model.image_size
@@ -126,18 +151,12 @@ def load(
 
 
 def updated(
-    context: PhaseContext, policy: Policy, arena: Arena, *, steps: int, state: Resumable
+    policy: Policy, arena: Arena, config: PolicyUpdateConfig, *, progress: ToldUpdates, state: Resumable
 ) -> PolicyUpdateReport:
     """All updates, from the first or from where they were interrupted."""
     if not state.file.is_file():
         VerdictLog(state.file).drop()  # they begin anew
-    return update_policy(
-        policy,
-        arena,
-        config=config_of(context.spec, policy.chunk, steps=steps),
-        on_update=lambda update, metrics: told(context, update, metrics),
-        resumable=state,
-    )
+    return update_policy(policy, arena, config=config, on_update=progress.update, resumable=state)
 
 
 def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:
@@ -182,15 +201,6 @@ def config_of(spec: IterationSpec, chunk: int, *, steps: int) -> PolicyUpdateCon
         epochs=own.epochs,
         seed=spec.seed,
     )
-
-
-def told(context: PhaseContext, update: int, metrics: Mapping[str, float]) -> None:
-    """Every update to the curves, the progress bar and the lease's heartbeat."""
-    total = context.spec.policy.updates
-    context.record({"update": update, **metrics})
-    success = metrics.get("imagined_success")
-    said = "nothing judged" if success is None else f"imagined success {success:.2f}"
-    context.report(update / total, f"update {update} of {total}, {said}")
 
 
 def rates(imagined: Mapping[str, ImaginedSuccess]) -> dict[str, dict[str, float | int | None]]:

@@ -22,7 +22,7 @@ from daemon.learning.policy.loading import load_policy
 from daemon.learning.policy.policy import Policy
 from daemon.learning.reward.classifier import JUDGED_FRAMES, ClassifierJudge
 from daemon.learning.reward.judge import Verdicts
-from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
+from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, ToldEnv, rollout
 from daemon.learning.world_model.latents import world_actions
 from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.path import PATH_DIM
@@ -67,7 +67,7 @@ def imagine(context: WhatIfContext) -> dict[str, Any]:
         confines=together([begun.confines] * request["rollouts"]),
     )
     imagined = ImaginedEnv(world_model, seed=request["seed"])
-    env = ToldEnv(imagined, context, chunks=chunks_of(policy, request), path=begun.path)
+    env = MidwayEnv(imagined, context, chunks=chunks_of(policy, request), path=begun.path)
     done = rollouts_of(policy, env, starts=starts, request=request)
     film = env.inner.film().cpu()  # [B, T + 1, 3, H, W]
     context.report(SHARES["imagined"], "judging every frame")
@@ -121,26 +121,19 @@ def load(blobs: BlobStore, rows: dict[str, CheckpointRow]) -> tuple[Policy, Worl
     )
 
 
-class ToldEnv:
-    """An imagined environment that says how far it is after every chunk: a what-if can be stopped there."""
+class MidwayEnv(ToldEnv):
+    """An imagined environment that begins where a path has led, and says how far it is after every chunk."""
 
     def __init__(self, inner: ImaginedEnv, context: WhatIfContext, *, chunks: int, path: Tensor) -> None:
-        self.inner, self._context, self._chunks, self._done = inner, context, chunks, 0
-        self._path = path
+        def told(done: int) -> None:
+            span = SHARES["imagined"] - SHARES["models"]
+            context.report(SHARES["models"] + span * done / chunks, f"imagining, chunk {done} of {chunks}")
+
+        super().__init__(inner, told)
+        self.inner, self._path = inner, path
 
     def reset(self, images: Tensor, seeds: Sequence[int] | None = None) -> None:
         self.inner.reset(images, seeds, paths=self._path.expand(len(images), -1))
-
-    def step(self, actions: Tensor) -> Tensor:
-        seen = self.inner.step(actions)
-        self._done += 1
-        span = SHARES["imagined"] - SHARES["models"]
-        share = SHARES["models"] + span * self._done / self._chunks
-        self._context.report(share, f"imagining, chunk {self._done} of {self._chunks}")
-        return seen
-
-    def recent_frames(self, count: int) -> Tensor:
-        return self.inner.recent_frames(count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +166,7 @@ def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:
     return max(1, steps // policy.chunk)
 
 
-def rollouts_of(policy: Policy, env: ToldEnv, *, starts: Starts, request: Mapping[str, Any]) -> Rollouts:
+def rollouts_of(policy: Policy, env: MidwayEnv, *, starts: Starts, request: Mapping[str, Any]) -> Rollouts:
     plan = RolloutPlan(
         chunks=chunks_of(policy, request), temperature=request["temperature"], final_frames=JUDGED_FRAMES
     )

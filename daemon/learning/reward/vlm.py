@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PROMPT_VERSION = "1"  # part of every cached answer's key: raise it with any change of the text below
+PROMPT_VERSION = "2"  # part of every cached answer's key: raise it with any change of the text below
 EVERY = 3  # of so many frames one is shown, as World-Gymnast does; the last one always
 FAILED, PARTLY, DONE = 0.0, 0.5, 1.0
-SCORE = re.compile(r"[\s*_`#>-]*score\s*[:=]\s*([01](?:\.0+)?|0?\.50*)[\s*_`.]*", re.IGNORECASE)
+UNSEEN = "?"  # the answer of a model that cannot see how things stand
+SCORE = re.compile(r"[\s*_`#>-]*score\s*[:=]\s*([01](?:\.0+)?|0?\.50*|\?)[\s*_`.]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ def question(instruction: str, rubric: Rubric, *, pictures: int) -> str:
     if rubric.partly is not None:
         lines.append(f"Score 0.5 if that is not so, but {rubric.partly}.")
     lines += [
-        "Score 0 otherwise, and also if you cannot see it.",
+        f"Score 0 otherwise. Where the last picture does not show how things stand, score {UNSEEN}.",
         "Explain what you see in at most three sentences. Then end with one line that reads exactly",
-        f"Score: X    (X is one of {', '.join(f'{score:g}' for score in rubric.scores)})",
+        f"Score: X    (X is one of {', '.join(f'{score:g}' for score in rubric.scores)}, {UNSEEN})",
     ]
     return "\n".join(lines)
 
@@ -81,20 +82,29 @@ def shown(frames: int) -> list[int]:
 
 
 def read_answer(text: str, rubric: Rubric) -> float | None:
-    """The score of an answer, or None where its last line is not one that was asked for."""
+    """The score of an answer, or None where its last line is not one that was asked for, or declines."""
+    said = _said(text)
+    if said is None or said == UNSEEN:
+        return None
+    return float(said) if float(said) in rubric.scores else None
+
+
+def readable(text: str, rubric: Rubric) -> bool:
+    """Whether an answer is one that was asked for: a score, or that nothing can be seen."""
+    return _said(text) == UNSEEN or read_answer(text, rubric) is not None
+
+
+def _said(text: str) -> str | None:
     lines = [line for line in text.splitlines() if line.strip()]
     found = SCORE.fullmatch(lines[-1]) if lines else None
-    if found is None:
-        return None
-    score = float(found.group(1))
-    return score if score in rubric.scores else None
+    return None if found is None else found.group(1)
 
 
 def tally(scores: Sequence[float | None], *, agreement: float) -> Tally:
     """Count votes; half a point is no success.
 
     Args:
-        scores: one per vote that was asked for, None where the answer could not be read.
+        scores: one per vote that was asked for, None where the answer could not be read or declined.
         agreement: share of the readable votes that must say the same, above 1/2. Where fewer do, or where not
             even half of the votes can be read, nothing is known.
     """

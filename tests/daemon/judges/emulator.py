@@ -16,9 +16,9 @@ DRIP_S = 0.05
 class Endpoint:
     """Answers with the next of `days`, and well when there is none left.
 
-    ok · busy (429) · later (429 with Retry-After) · broken (500) · refused (401) · hangs · hangs_up ·
-    garbage · truncated · array · nulls · ugly (text without a score) · split (votes that disagree) ·
-    one (a single choice) · drip · huge
+    ok · busy (429) · later, at_once (429 with Retry-After of 3 and 0) · broken (500) · refused (401) ·
+    hangs · hangs_up · garbage · truncated · array · nulls · ugly (text without a score) ·
+    split (votes that disagree) · one (a single choice) · drip · huge
     """
 
     def __init__(self, answer: str = "It is open.\nScore: 1") -> None:
@@ -37,7 +37,7 @@ class Endpoint:
             self.bodies.append(body)
             self.keys.append(key)
             day = self.days.pop(0) if self.days else "ok"
-            self.worked += day not in {"busy", "later", "broken", "refused", "hangs_up"}
+            self.worked += day not in {"busy", "later", "at_once", "broken", "refused", "hangs_up"}
         return day
 
     def document(self, choices: int) -> dict[str, Any]:
@@ -76,6 +76,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _later(self, body: dict[str, Any]) -> None:
         self._send(429, b"{}", Retry_After="3")
+
+    def _at_once(self, body: dict[str, Any]) -> None:
+        self._send(429, b"{}", Retry_After="0")
 
     def _broken(self, body: dict[str, Any]) -> None:
         self._send(500, b"oops")

@@ -60,9 +60,23 @@ def test_the_budget_of_the_iteration_is_looked_at_first(tmp_path: Path) -> None:
     assert a_day(tmp_path).spent == 0.0
 
 
-def test_a_correction_of_yesterdays_request_does_not_make_today_negative(tmp_path: Path) -> None:
+def test_a_request_that_is_answered_after_midnight_is_settled_on_the_day_that_it_was_entered(
+    tmp_path: Path,
+) -> None:
+    moments = [NOON]
+    day = DayLedger(tmp_path / "days", max_usd=2.5, now=lambda: moments[-1])
+    ledger = Ledger(tmp_path / "a.json", prices=PRICES, max_requests=9, max_usd=None, day=day)
+    reserved = ledger.reserve(completion_tokens=0)
+    moments.append(NOON + timedelta(hours=13))
+    ledger.reserve(completion_tokens=0)
+    ledger.settle(reserved, prompt_tokens=250_000, completion_tokens=0)
+    assert day.spent == 1.0
+    assert day.spent_on(NOON.date()) == pytest.approx(0.25)
+
+
+def test_a_correction_does_not_make_a_day_negative(tmp_path: Path) -> None:
     day = a_day(tmp_path)
-    day.correct(-1.0)
+    day.correct(-1.0, entered=NOON.date())
     assert day.spent == 0.0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from PIL import Image
 
 from daemon.judges import vlm_http
-from daemon.judges.chat import ChatEndpoint
+from daemon.judges.chat import Answers, ChatEndpoint
 from daemon.judges.errors import (
     JudgeBudgetSpent,
     JudgeGarbled,
@@ -22,7 +24,7 @@ from daemon.judges.errors import (
     JudgeUnreachable,
 )
 from daemon.judges.ledger import Ledger, Prices
-from daemon.judges.vlm_http import MOST_ASKS, VlmConfig, VlmHttpJudge, jpeg_of
+from daemon.judges.vlm_http import MOST_ASKS, Listeners, VlmConfig, VlmHttpJudge, jpeg_of
 from daemon.learning.errors import BadTensor
 from daemon.learning.reward.judge import JudgeExhausted
 from daemon.learning.reward.vlm import Rubric
@@ -44,6 +46,7 @@ class Bench:
     def __init__(self, endpoint: Endpoint, folder: Path, **changes: Any) -> None:
         self.said: list[str | None] = []
         self.slept: list[float] = []
+        self.counted: list[tuple[int, ...]] = []
         answer_s = changes.pop("answer_s", 5.0)
         max_requests, max_usd = changes.pop("max_requests", 1000), changes.pop("max_usd", None)
         prices = changes.pop("prices", Prices(prompt=2.0, completion=10.0, prompt_tokens=2000))
@@ -55,7 +58,7 @@ class Bench:
             self.ledger,
             config=config,
             cache=folder / "answers",
-            waiting=self.said.append,
+            listeners=Listeners(waiting=self.said.append, answered=lambda *many: self.counted.append(many)),
             sleep=self.slept.append,
         )
 
@@ -106,7 +109,7 @@ def test_the_key_goes_in_the_header_and_nowhere_else(
     assert all(KEY not in text for text in [str(refused.value), caplog.text, *map(str, bench.said), *written])
 
 
-@pytest.mark.parametrize("day", ["busy", "broken", "hangs_up", "later"])
+@pytest.mark.parametrize("day", ["busy", "broken", "hangs_up", "later", "at_once"])
 def test_an_endpoint_that_is_away_is_waited_for_and_the_wait_is_told(
     endpoint: Endpoint, tmp_path: Path, day: str
 ) -> None:
@@ -172,6 +175,54 @@ def test_what_is_refused_is_not_asked_again(endpoint: Endpoint, tmp_path: Path) 
     assert bench.ledger.spent.requests == 0
 
 
+def test_a_model_that_cannot_see_gives_no_verdict_and_is_not_asked_again(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.answer = "The drawer is a grey blur.\nScore: ?"
+    bench = Bench(endpoint, tmp_path)
+    assert bench.ask()[0] == [False]
+    assert bench.ask()[0] == [False]
+    assert len(endpoint.bodies) == 1
+
+
+def test_an_endpoint_that_fell_silent_is_asked_again_about_one_rollout_at_a_time(tmp_path: Path) -> None:
+    silent = FallsSilent(tries=12)
+    ledger = Ledger(tmp_path / "costs.json", prices=Prices(), max_requests=99, max_usd=None)
+    config = VlmConfig(model="eyes-1", frames=1, votes=1, at_once=4)
+    judge = VlmHttpJudge(silent, ledger, config=config, cache=tmp_path, sleep=lambda pause: None)
+    frames = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 1, 3, 8, 8)
+    assert judge.judge(frames, [INSTRUCTION] * 4).known.all()
+    assert silent.first_at_once == 4
+    assert silent.later_at_once == 1
+    assert ledger.spent.requests == 12 + 4, "what fell silent may be charged"
+
+
+class FallsSilent(ChatEndpoint):
+    """Answers nothing to so many tries, the first four of which come together; then it answers."""
+
+    def __init__(self, *, tries: int) -> None:
+        super().__init__("http://127.0.0.1:1/v1", key=None, answer_s=1.0)
+        self._tries, self._asked, self._inside = tries, 0, 0
+        self._lock, self._first = threading.Lock(), threading.Barrier(4)
+        self.first_at_once = self.later_at_once = 0
+
+    def ask(self, body: dict[str, Any]) -> Answers:
+        with self._lock:
+            self._asked, self._inside = self._asked + 1, self._inside + 1
+            turn, inside = self._asked, self._inside
+        if turn <= 4:
+            self.first_at_once = max(self.first_at_once, inside)
+            self._first.wait(10)
+        elif turn <= self._tries:
+            self.later_at_once = max(self.later_at_once, inside)
+            time.sleep(0.01)
+        with self._lock:
+            self._inside -= 1
+        if turn <= self._tries:
+            raise JudgeUnreachable(url=self.url, reason="silence", may_cost=True)
+        return Answers(texts=("Score: 1",), tokens=None)
+
+
 def test_an_outage_that_lasts_ends_the_phase_with_its_reason(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,14 +242,22 @@ def test_a_wait_ends_when_whoever_is_told_of_it_has_lost_the_phase(
     class Lost(Exception):
         pass
 
-    def told(text: str) -> None:
+    def told(text: str | None) -> None:
         raise Lost
 
     endpoint.days = ["broken"] * 10
     bench = Bench(endpoint, tmp_path)
-    bench.judge._waiting = told
+    bench.judge._listeners = Listeners(waiting=told)
     with pytest.raises(Lost):
         bench.ask()
+
+
+def test_every_verdict_is_told_so_that_a_slow_endpoint_does_not_look_like_a_dead_phase(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    bench = Bench(endpoint, tmp_path)
+    bench.ask(3)
+    assert bench.counted == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_what_was_answered_before_is_not_asked_again(endpoint: Endpoint, tmp_path: Path) -> None:

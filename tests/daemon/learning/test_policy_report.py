@@ -76,3 +76,15 @@ def test_shares_are_means_over_updates_and_steps_and_waste_are_sums() -> None:
 def test_nothing_made_is_a_report_of_nothing() -> None:
     report = report_of([])
     assert (report.updates, report.imagined_success, report.known_share) == (0, {}, 0.0)
+
+
+def test_sentences_of_one_task_are_told_as_that_task() -> None:
+    pull = "pull the drawer out"
+    history = [
+        an_outcome({OPEN: 10, pull: 30, CLOSE: 5}, {OPEN: 5, pull: 3, CLOSE: 5}),
+        an_outcome({OPEN: 10, pull: 0, CLOSE: 5}, {OPEN: 9, pull: 0, CLOSE: 4}),
+    ]
+    found = report_of(history, tasks={OPEN: "open_drawer", pull: "open_drawer"}).imagined_success
+    assert list(found) == ["open_drawer", CLOSE], "one without a task is told by itself"
+    drawer = found["open_drawer"]
+    assert (drawer.first, drawer.last, drawer.rollouts) == (8 / 40, 0.9, 50)

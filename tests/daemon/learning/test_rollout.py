@@ -11,7 +11,7 @@ from daemon.learning.errors import BadTensor
 from daemon.learning.policy.nano_vla import NanoVLA, NanoVLAConfig
 from daemon.learning.policy.policy import ActionChunk, Policy, new_policy
 from daemon.learning.reward.judge import Verdicts
-from daemon.learning.rollout import RolloutPlan, Rollouts, Starts, rollout
+from daemon.learning.rollout import Env, RolloutPlan, Rollouts, Starts, ToldEnv, rollout
 
 SENTENCES = ("open the drawer", "close the drawer", "open the drawer")
 
@@ -86,7 +86,7 @@ def starts() -> Starts:
 
 
 def rolled(
-    env: CountingEnv,
+    env: Env,
     *,
     chunks: int = 4,
     temperature: float = 1.0,
@@ -338,3 +338,23 @@ def test_an_environment_of_one_ends_with_its_rollout() -> None:
     done = rollout(a_policy(), env, starts().take([1]), plan=plan)
     assert len(env.chunks) == 2
     assert done.valid.tolist() == [[True, True]]
+
+
+def test_who_wants_to_know_is_told_of_every_chunk_and_may_end_it_all() -> None:
+    class Lost(Exception):
+        pass
+
+    def lost(done: int) -> None:
+        if done == 2:
+            raise Lost
+
+    heard: list[int] = []
+    inner = CountingEnv()
+    told = rolled(ToldEnv(inner, heard.append))
+    plain = rolled(CountingEnv())
+    assert heard == list(range(1, len(inner.chunks) + 1))
+    assert torch.equal(told.tokens, plain.tokens), "being told changes nothing"
+    inner = CountingEnv()
+    with pytest.raises(Lost):
+        rolled(ToldEnv(inner, lost))
+    assert len(inner.chunks) == 2

@@ -51,7 +51,7 @@ def at(context: PhaseContext, url: str | None) -> PhaseContext:
 )
 def test_the_spec_says_who_judges(lab: Lab, endpoint: Endpoint, kind: str, judge: type) -> None:
     context = asking(lab, kind, endpoint.url)
-    found = judge_for(context, a_coin(tuple(TASKS.values())), waiting_at=0.5)
+    found = judge_for(context, a_coin(tuple(TASKS.values())), say=str)
     assert isinstance(found, judge)
     assert found.frames == (3 if kind == "success_classifier" else SMALL["steps"] + 1)
 
@@ -62,14 +62,14 @@ def test_the_spec_says_who_judges(lab: Lab, endpoint: Endpoint, kind: str, judge
 )
 def test_a_model_that_the_settings_do_not_name_is_refused(lab: Lab, kind: str, setting: str) -> None:
     with pytest.raises(SettingInvalid, match=setting):
-        judge_for(asking(lab, kind, None), a_coin(("a",)), waiting_at=0.5)
+        judge_for(asking(lab, kind, None), a_coin(("a",)), say=str)
 
 
 def test_a_model_in_a_folder_judges_with_the_rubrics_of_the_spec(lab: Lab, tmp_path: Path) -> None:
     llava(tmp_path)
     context = asking(lab, "vlm_local", None, done={"open the drawer": "it gapes"})
     settings = context.settings.model_copy(update={"judge_model_dir": tmp_path})
-    judge = judge_for(replace(context, settings=settings), a_coin(("a",)), waiting_at=0.5)
+    judge = judge_for(replace(context, settings=settings), a_coin(("a",)), say=str)
     assert isinstance(judge, VlmLocalJudge)
     assert judge.judge(_grey(judge.frames), ["open the drawer"]).probability.shape == (1,)
 
@@ -79,7 +79,7 @@ def test_rubrics_and_the_key_of_the_settings_reach_the_endpoint(lab: Lab, endpoi
     key = lab.folder / "key"
     key.write_text("sk-1\n")
     context = replace(context, settings=context.settings.model_copy(update={"judge_key_file": key}))
-    judge = judge_for(context, a_coin(("a",)), waiting_at=0.5)
+    judge = judge_for(context, a_coin(("a",)), say=str)
     judge.judge(_grey(judge.frames), ["open the drawer"])
     (body,) = endpoint.bodies
     assert body["model"] == "eyes-9"
@@ -89,10 +89,13 @@ def test_rubrics_and_the_key_of_the_settings_reach_the_endpoint(lab: Lab, endpoi
 
 def test_the_wait_for_an_endpoint_is_the_phase_s_progress(lab: Lab, endpoint: Endpoint) -> None:
     endpoint.days = ["busy"]
-    judge = judge_for(asking(lab, "vlm_http", endpoint.url), a_coin(("a",)), waiting_at=0.25)
+    said: list[str] = []
+    judge = judge_for(asking(lab, "vlm_http", endpoint.url), a_coin(("a",)), say=said.append)
     judge.judge(_grey(judge.frames), ["open the drawer"])
-    (told,) = [(share, text) for share, text in lab.told if "waiting for the judge" in text]
-    assert told[0] == 0.25
+    assert [text.split(" since")[0] for text in said] == [
+        "waiting for the judge",
+        "1 of 1 rollouts are judged",
+    ]
 
 
 def test_an_iteration_judged_by_a_model_runs_whole_and_tells_its_costs(lab: Lab, endpoint: Endpoint) -> None:

@@ -206,6 +206,29 @@ def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None
     assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
 
 
+def test_killed_updates_begin_anew_where_a_label_has_changed_what_is_imitated(lab: Lab) -> None:
+    def label(*, success: bool) -> None:
+        verdict = labels.Verdict(success=success, source="human", at=wall_clock())
+        with lab.database.write() as session:
+            for row in replay.select(session, replay.EpisodeQuery(held_out=False)):
+                labels.append(session, row.id, verdict, now=wall_clock())
+
+    lab.request({**SMALL, "policy": {**SMALL["policy"], "updates": 3, "imitation": 0.5}})
+    lab.do("collect", collect.run)
+    label(success=True)
+    context = lab.context("update_policy")
+    with pytest.raises(Crash):
+        update_policy.run(crashing(context, at="update 2"))
+    label(success=True)
+    with pytest.raises(Crash):
+        update_policy.run(crashing(context, at="update 3"))
+    label(success=False)
+    lab.moments.clear()
+    update_policy.run(context)
+    assert [moment["update"] for moment in lab.moments] == [1, 2, 3]
+    assert not any("imitation" in moment for moment in lab.moments), "nothing is left of what was imitated"
+
+
 def test_only_real_successes_that_may_be_learned_from_are_imitated(lab: Lab) -> None:
     lab.request({**SMALL, "policy": {**SMALL["policy"], "imitation": 0.5}})
     lab.do("collect", collect.run)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from daemon.judges.errors import JudgeBudgetSpent, JudgeDaySpent
 from daemon.phases.judges import judge_for
-from daemon.phases.telling import Spell, ToldJudge, tell
+from daemon.phases.telling import Spell, ToldJudge, ToldUpdates, tell
 from storage import events
 from tests.daemon.judges.emulator import Endpoint, running
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
@@ -49,7 +51,7 @@ def test_an_event_of_a_phase_is_one_of_its_iteration(lab: Lab) -> None:
 def test_a_judge_that_goes_away_and_comes_back_is_told_of(lab: Lab) -> None:
     with running(Endpoint()) as endpoint:
         endpoint.days = ["busy", "ok", "ok"]
-        judge = judge_for(asking(lab, "vlm_http", endpoint.url), a_coin(("a",)), waiting_at=0.25)
+        judge = judge_for(asking(lab, "vlm_http", endpoint.url), a_coin(("a",)), say=str)
         judge.judge(grey(judge.frames), ["open the drawer"])
         assert told(lab) == ["judge_away", "judge_back"]
         judge.judge(grey(judge.frames, seed=1), ["open the drawer"])
@@ -59,7 +61,7 @@ def test_a_judge_that_goes_away_and_comes_back_is_told_of(lab: Lab) -> None:
 def test_a_spent_budget_is_told_once_and_still_refused(lab: Lab) -> None:
     with running(Endpoint()) as endpoint:
         context = asking(lab, "vlm_http", endpoint.url, max_requests=0)
-        judge = judge_for(context, a_coin(("a",)), waiting_at=0.25)
+        judge = judge_for(context, a_coin(("a",)), say=str)
         for seed in range(2):
             with pytest.raises(JudgeBudgetSpent):
                 judge.judge(grey(judge.frames, seed), ["open the drawer"])
@@ -78,3 +80,20 @@ def test_a_budget_of_the_day_that_is_spent_is_told_as_well(lab: Lab) -> None:
     with pytest.raises(JudgeDaySpent):
         judge.judge(grey(2), ["open the drawer"])
     assert told(lab) == ["judge_budget_spent"]
+
+
+def test_an_update_tells_of_every_chunk_because_it_may_take_longer_than_a_phase_may_be_silent(
+    lab: Lab,
+) -> None:
+    lab.request(SMALL)
+    context, said = lab.context("update_policy"), list[tuple[float, str]]()
+    total = context.spec.policy.updates
+    told = ToldUpdates(replace(context, report=lambda share, text: said.append((share, text))), chunks=8)
+    told.chunk(8)
+    told.update(1, {"imagined_success": 0.5})
+    told.update(2, {})
+    assert said == [
+        (0.0, f"update 0 of {total}, imagining the next, chunk 8 of 8"),
+        (1 / total, f"update 1 of {total}, imagined success 0.50"),
+        (2 / total, f"update 2 of {total}, nothing judged"),
+    ]

@@ -210,7 +210,7 @@ def test_a_judge_at_an_endpoint_is_not_asked_again(lab: Lab, tmp_path: Path) -> 
     remember_answers(settings, kept, folder=folder)
     assert (folder / "judge" / "answers" / "key.json").read_text() == '{"texts": ["1"]}'
     again = replace(context, settings=settings.model_copy(update={"data_dir": folder}))
-    judge = vlm_judge(again, waiting_at=0.5)
+    judge = vlm_judge(again, say=str)
     with pytest.raises(JudgeBudgetSpent):
         judge.judge(torch.zeros(1, judge.frames, 3, 64, 64, dtype=torch.uint8), ["open the drawer"])
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from daemon.learning.reward.vlm import EVERY, Rubric, question, read_answer, shown, tally
+from daemon.learning.reward.vlm import EVERY, Rubric, question, read_answer, readable, shown, tally
 
 ALL_OR_NOTHING = Rubric()
 WITH_HALF = Rubric(done="the drawer is open", partly="the hand touches the handle")
@@ -70,6 +70,21 @@ def test_everything_else_is_no_vote(text: str) -> None:
     assert read_answer(text, ALL_OR_NOTHING) is None
 
 
+@pytest.mark.parametrize("text", ["Score: ?", "All is blurred.\n**score: ?**"])
+def test_that_nothing_can_be_seen_is_an_answer_and_no_vote(text: str) -> None:
+    assert read_answer(text, ALL_OR_NOTHING) is None
+    assert readable(text, ALL_OR_NOTHING)
+
+
+@pytest.mark.parametrize("text", UGLY)
+def test_what_cannot_be_read_is_no_answer(text: str) -> None:
+    assert not readable(text, ALL_OR_NOTHING)
+
+
+def test_a_model_is_not_asked_to_call_failed_what_it_cannot_see() -> None:
+    assert "does not show how things stand, score ?" in question("open it", ALL_OR_NOTHING, pictures=3)
+
+
 @pytest.mark.parametrize("text", ["Score: 0.5", "Score: .5", "score: 0.50"])
 def test_half_a_point_counts_where_the_rubric_offers_it(text: str) -> None:
     assert read_answer(text, WITH_HALF) == 0.5
@@ -118,7 +133,7 @@ def test_a_question_says_what_counts_and_which_scores_there_are() -> None:
     assert "told: open the drawer" in text
     assert "Score 1 if, in the last picture, the drawer is open." in text
     assert "Score 0.5 if that is not so, but the hand touches the handle." in text
-    assert "(X is one of 0, 0.5, 1)" in text
+    assert "(X is one of 0, 0.5, 1, ?)" in text
 
 
 def test_without_a_rubric_the_instruction_is_what_counts_and_there_is_no_half_point() -> None:
