@@ -1,4 +1,4 @@
-"""`gymnastd station-check`: go through a robot's bring-up list and leave a report."""
+"""`gymnastd station check`: go through a robot's bring-up list and leave a report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal

@@ -1,4 +1,4 @@
-"""`docs/commands.md`, made from the command line itself: `python -m daemon.command_reference`."""
+"""`docs/commands.md`, made from the command line and the settings: `python -m daemon.command_reference`."""
 
 import sys
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from daemon.cli import app
 from daemon.exit_status import MEANINGS
+from daemon.settings import PREFIX, Settings
 
 NAME = "gymnastd"
 BEFORE = """# Every command
@@ -36,6 +37,15 @@ Made by `python -m daemon.command_reference`; a test holds this page to the prog
   `GYMNASTD_` settings of the daemon.
 - `gymnastd --install-completion` teaches your shell to complete commands and options; `--show-completion`
   prints what it would install.
+
+## Settings
+
+Environment variables, of the daemon, its workers and the commands that work on its store; an unknown name
+with this prefix is an error. What a command is told wins over them.
+
+| variable | default | meaning |
+|---|---|---|
+{settings}
 """
 
 
@@ -43,7 +53,15 @@ def reference() -> str:
     """The whole page."""
     statuses = "\n".join(f"| {status} | {meaning} |" for status, meaning in MEANINGS.items())
     commands = dict(walk(get_command(app), ()))
-    return "\n".join([BEFORE.format(statuses=statuses), *(told(names, of) for names, of in commands.items())])
+    before = BEFORE.format(statuses=statuses, settings="\n".join(settings()))
+    return "\n".join([before, *(told(names, of) for names, of in commands.items())])
+
+
+def settings() -> Iterator[str]:
+    """A row for every setting."""
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "", (), {}) else f"`{field.default}`"
+        yield f"| `{PREFIX}{name.upper()}` | {default} | {' '.join(str(field.description).split())} |"
 
 
 def walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

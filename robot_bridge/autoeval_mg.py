@@ -7,8 +7,7 @@ Action [7]: as bridge_v2, but the three angles are *added* to the roll, pitch an
 which is another turn than the one that bridge_v2 means by them. The gripper opens above 0.5. Requests and
 episodes of AutoEval are not here.
 
-Source: zhouzypaul/auto_eval at 3ea3ff4 and rail-berkeley/manipulator_gym at c547d41, as read in
-`robot-bridge.md` sections 1.5, 2 and 3.1.
+Source: zhouzypaul/auto_eval at 3ea3ff4 and rail-berkeley/manipulator_gym at c547d41.
 """
 
 from __future__ import annotations

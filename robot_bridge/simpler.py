@@ -5,8 +5,7 @@ Action [7]: [dx, dy, dz metres, rotation vector [3] radians about the world axes
 on the previous target, not scaled and not clipped: the algebra of bridge_v2 with the turn written otherwise.
 A quaternion is defined everywhere, so nothing here is refused for where the gripper points.
 
-Source: simpler-env/ManiSkill2_real2sim at ef7a4d4, controller `ee_target_delta_pose_align2`, as read in
-`robot-bridge.md` sections 3.1 and 7.2.
+Source: simpler-env/ManiSkill2_real2sim at ef7a4d4, controller `ee_target_delta_pose_align2`.
 """
 
 from __future__ import annotations

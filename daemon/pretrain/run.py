@@ -1,7 +1,7 @@
 """`gymnastd pretrain --preset nano`: from nothing to three base checkpoints and the card that says how good.
 
 Reads top to bottom: record experts, imitate a few of them, record what that policy does, learn to compress
-and to imagine all of it, teach the judge both kinds of pictures, and measure everything on unseen cells.
+and to imagine all of it, teach the judge real and blurred pictures, and measure everything on unseen cells.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The scheduler has no idempotency: whoever posts twice has two jobs. A job theref
 description, and a post whose answer was lost is looked for before it is made again. Everything that comes
 back is somebody else's text: checked, cut to a length, shown, never followed.
 
-Source: job_scheduler.py of zhouzypaul/auto_eval at 3ea3ff4, as read in `robot-bridge.md` section 1.3.
+Source: job_scheduler.py of zhouzypaul/auto_eval at 3ea3ff4.
 """
 
 from __future__ import annotations
