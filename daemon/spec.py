@@ -212,6 +212,12 @@ class UpdateSpec(SpecModel):
     imitation: Weight = Field(default=0.1, description="of imitating real successes, lest they be unlearned")
     anchor: Weight = Field(default=1.0, description="of acting as before at tasks that an update leaves out")
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    minibatch: Annotated[int, Field(strict=True, ge=1, le=65_536)] = Field(
+        default=256, description="decisions, each of a chunk of actions, per optimizer step"
+    )
+    accumulate: Count = Field(
+        default=1, description="parts that a minibatch is cut into where memory is short"
+    )
     lora_rank: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         default=0, description="of the adapters that learn of a vision-language policy; 0: all weights learn"
     )

@@ -11,7 +11,7 @@ Source: Oh et al. 2018 (arXiv:1806.05635) for imitating one's own successes; Li 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +50,7 @@ class PolicyUpdateConfig:
         remote_judge: judging is waiting for somebody else; meanwhile the batch that may be needed next is
             imagined.
         minibatch: decisions (chunks) per optimizer step.
+        accumulate: parts that a minibatch, and what is added to it, is cut into where memory is short.
         kl: weight of the divergence from the policy that the updates began with; 0 leaves it out.
         imitation: weight of the cross-entropy, nats per token, of the arena's `proven` episodes.
         anchor: weight of the divergence, nats per token, on frames of the arena's `anchored` episodes.
@@ -75,6 +76,7 @@ class PolicyUpdateConfig:
     anchor: float = 0.0
     epochs: int = 2
     minibatch: int = 256
+    accumulate: int = 1
     success_low: float = LOWEST_MEAN
     success_high: float = HIGHEST_MEAN
     max_grad_norm: float = 1.0
@@ -126,10 +128,49 @@ class Learner:
         return steps
 
     def _step(self, batch: Decisions) -> dict[str, float]:
-        config, policy = self._config, self._policy
-        scored = policy.score(
-            batch.images, batch.instructions, tokens=batch.tokens, temperature=config.temperature
-        )
+        """One optimizer step on a minibatch, whose parts go through the policy one after the other."""
+        config, progress = self._config, self._progress
+        weights = {
+            "policy_loss": 1.0,
+            "kl": config.kl,
+            "anchor": config.anchor,
+            "imitation": config.imitation,
+        }
+        progress.optimizer.zero_grad(set_to_none=True)
+        means: dict[str, torch.Tensor] = {}
+        for share, terms in self._parts(batch):
+            weighted = [weights[name] * value for name, value in terms.items() if name in weights]
+            loss = share * torch.stack(weighted).sum()
+            loss.backward()
+            means["loss"] = means.get("loss", 0.0) + loss.detach()
+            for name, value in terms.items():
+                means[name] = means.get(name, 0.0) + share * value.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self._policy.model.parameters(), config.max_grad_norm)
+        require_finite("update_policy", progress.update, loss=means["loss"], grad_norm=norm)
+        progress.optimizer.step()
+        return {name: float(value) for name, value in {**means, "grad_norm": norm}.items()}
+
+    def _parts(self, batch: Decisions) -> Iterator[tuple[float, dict[str, torch.Tensor]]]:
+        """What adds up to the loss and to what is told of it: means of parts, and the share of each."""
+        count = self._config.accumulate
+        for rows in torch.arange(len(batch)).split(-(-len(batch) // count)):
+            yield len(rows) / len(batch), self._decided(batch.take(rows))
+        if self._anchored is not None and self._reference is not None:
+            chosen = self._anchored.draw(ANCHORED, generator=self._progress.generator)
+            for rows in chosen.split(-(-ANCHORED // count)):
+                yield len(rows) / ANCHORED, {"anchor": self._moved(self._reference, self._anchored, rows)}
+        if self._proven is not None:
+            generator = self._progress.generator
+            chosen = self._proven.draw(IMITATED, generator=generator)
+            for rows in chosen.split(-(-IMITATED // count)):
+                missed, _ = imitation(self._policy, self._proven, rows, amount=None, generator=generator)
+                yield len(rows) / IMITATED, {"imitation": missed}
+
+    def _decided(self, batch: Decisions) -> dict[str, torch.Tensor]:
+        """GRPO's loss on decisions, what is told of it, and the divergence if it is wanted."""
+        config = self._config
+        asked = batch.images, batch.instructions
+        scored = self._policy.score(*asked, tokens=batch.tokens, temperature=config.temperature)
         log_probs = scored.log_probs.flatten(1)  # [X, L*A]
         valid = torch.ones_like(log_probs, dtype=torch.bool)
         result = clipped_policy_loss(
@@ -140,51 +181,22 @@ class Learner:
             clip=config.clip,
             ratio_of=config.ratio_of,
         )
-        loss = result.loss
-        measured = self._beside(batch, log_probs, valid=valid)
-        for name, value in measured.items():
-            loss = loss + getattr(config, name) * value
-        self._progress.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
-        require_finite("update_policy", self._progress.update, loss=loss, grad_norm=norm)
-        self._progress.optimizer.step()
-        measured |= {
-            "loss": loss,
+        terms = {
+            "policy_loss": result.loss,
             "clip_fraction": result.clip_fraction,
             "approx_kl": result.approx_kl,
             "entropy": scored.entropy.mean(),
-            "grad_norm": norm,
         }
-        return {name: float(value.detach()) for name, value in measured.items()}
-
-    def _beside(
-        self, batch: Decisions, log_probs: torch.Tensor, *, valid: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """What is added to GRPO's loss, each by its weight in the config, under the name of that weight."""
-        measured: dict[str, torch.Tensor] = {}
-        if self._reference is not None and self._config.kl:
+        if self._reference is not None and config.kl:
             with torch.no_grad():
-                stayed = self._reference.log_probs(
-                    batch.images, batch.instructions, batch.tokens, temperature=self._config.temperature
-                )
-            measured["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
-        if self._reference is not None and self._anchored is not None:
-            measured["anchor"] = self._moved(self._reference, self._anchored)
-        if self._proven is not None:
-            measured["imitation"] = self._imitated(self._proven)
-        return measured
+                stayed = self._reference.log_probs(*asked, batch.tokens, temperature=config.temperature)
+            terms["kl"] = kl_penalty(log_probs, stayed.flatten(1), valid=valid)
+        return terms
 
-    def _moved(self, reference: Policy, anchored: Demonstrations) -> torch.Tensor:
+    def _moved(self, reference: Policy, anchored: Demonstrations, chosen: torch.Tensor) -> torch.Tensor:
         """KL(reference, policy) on some frames, mean of the tokens."""
-        chosen = anchored.draw(ANCHORED, generator=self._progress.generator)
         images, asked = anchored.frames[chosen], [anchored.instructions[i] for i in chosen.tolist()]
         with torch.no_grad():
             before = reference.logits(images, asked).log_softmax(dim=-1)  # [B, L, A, bins]
         now = self._policy.logits(images, asked).log_softmax(dim=-1)
         return (before.exp() * (before - now)).sum(dim=-1).mean()
-
-    def _imitated(self, proven: Demonstrations) -> torch.Tensor:
-        generator = self._progress.generator
-        chosen = proven.draw(IMITATED, generator=generator)
-        return imitation(self._policy, proven, chosen, amount=None, generator=generator)[0]

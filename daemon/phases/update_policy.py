@@ -199,6 +199,8 @@ def config_of(spec: IterationSpec, chunk: int, *, steps: int) -> PolicyUpdateCon
         imitation=own.imitation,
         anchor=own.anchor,
         epochs=own.epochs,
+        minibatch=own.minibatch,
+        accumulate=own.accumulate,
         seed=spec.seed,
     )
 

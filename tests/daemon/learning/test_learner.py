@@ -1,5 +1,8 @@
 """Optimizer steps beside real successes: what is imitated stays, what is not may go."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -51,8 +54,10 @@ def learned(
     anchored: tuple[Clip, ...] = (),
     anchor: float = 0.0,
     epochs: int = 10,
+    **changes: Any,
 ) -> list[dict[str, float]]:
-    config = PolicyUpdateConfig(imitation=imitation, anchor=anchor, lr=1e-3, epochs=epochs, max_approx_kl=1e9)
+    weights = {"imitation": imitation, "anchor": anchor}
+    config = PolicyUpdateConfig(**weights, lr=1e-3, epochs=epochs, max_approx_kl=1e9, **changes)
     generator = torch.Generator().manual_seed(0)
     draws = StartDraws((SENTENCES[0],), generator=generator, by_promise=False)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0)
@@ -138,6 +143,44 @@ def test_a_task_with_many_successes_does_not_drown_one_with_few() -> None:
     before = likelihood_of(policy, rare)
     learned(policy, decisions_against(policy, a_clip(seed=30)), proven=(*many, rare), imitation=1.0)
     assert likelihood_of(policy, rare) > before + 0.1
+
+
+@pytest.mark.parametrize("ratio_of", ["token", "chunk"])
+def test_a_minibatch_in_parts_teaches_what_it_teaches_whole(
+    ratio_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven decisions of two rollouts in three parts: 3, 3 and 1, each a mean that counts for its share."""
+    told, weights, most = [], [], []
+    forward = Policy.logits
+
+    def watched(policy: Policy, images: torch.Tensor, *rest: Any) -> torch.Tensor:
+        most[-1] = max(most[-1], len(images))
+        return forward(policy, images, *rest)
+
+    for parts in (1, 3):
+        policy = a_policy()
+        some = joined([decisions_against(policy, a_clip(SENTENCES[1], seed=seed)) for seed in (1, 2)])
+        some = replace(some.take(torch.arange(7)), advantages=torch.linspace(-1.5, 1.0, 7))
+        beside = {"proven": (a_clip(),), "imitation": 0.5, "anchored": (a_clip(seed=3),), "anchor": 2.0}
+        way = {"kl": 0.3, "accumulate": parts, "ratio_of": ratio_of, "epochs": 3}
+        most.append(0)
+        with monkeypatch.context() as patched:
+            patched.setattr(Policy, "logits", watched)
+            told.append(learned(policy, some, **beside, **way))
+        weights.append(torch.cat([value.flatten() for value in policy.model.state_dict().values()]))
+    whole, cut = told
+    for one, other in zip(whole, cut, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-4)
+    added = sum(times * whole[-1][name] for name, times in (("kl", 0.3), ("anchor", 2.0), ("imitation", 0.5)))
+    assert whole[-1]["loss"] == pytest.approx(whole[-1]["policy_loss"] + added)
+    assert most == [64, 22], "so many go through at once"
+
+
+def test_a_minibatch_of_fewer_decisions_than_parts_is_cut_into_single_ones() -> None:
+    policy = a_policy()
+    (step,) = learned(policy, decisions_against(policy, a_clip()), accumulate=100, epochs=1)
+    assert step["approx_kl"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops() -> None:

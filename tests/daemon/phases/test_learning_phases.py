@@ -369,6 +369,12 @@ def test_the_spec_says_whether_rollouts_stop_and_whether_the_judge_is_far_away(
     assert config.imagines_ahead is (remote and not stops)
 
 
+def test_the_spec_says_how_large_a_minibatch_is_and_in_how_many_parts_it_is_taken() -> None:
+    large = {**SMALL["policy"], "minibatch": 128, "accumulate": 16}
+    config = update_policy.config_of(parse_spec({**SMALL, "policy": large}), 5, steps=10)
+    assert (config.minibatch, config.accumulate) == (128, 16)
+
+
 def drift_of(pixels: dict[int, float], still: dict[int, float]) -> Drift:
     ones = dict.fromkeys(pixels, 1.0)
     counts = dict.fromkeys(pixels, 1)
