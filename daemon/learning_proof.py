@@ -136,10 +136,10 @@ def known_before(out: Path, plan: Plan) -> dict[str, Any]:
         write_text(file, json.dumps(asked, indent=2) + "\n")
         return asked
     before: dict[str, Any] = json.loads(file.read_text())
-    differ = {name: (before.get(name), own) for name, own in asked.items() if before.get(name) != own}
+    differ = {name: (before[name], own) for name, own in asked.items() if before.get(name, own) != own}
     if differ:
         raise ProofDiffers(out=out, differences=differ)
-    return before
+    return {**asked, **before}
 
 
 def write_found(found: Record, out: Path) -> None:
@@ -257,7 +257,10 @@ def verdicts(arm: Record) -> list[str]:
         f"all tasks: {plain_rate(first['mean'])} -> {plain_rate(last['mean'])}: "
         + ("better beyond the intervals" if risen else "the intervals overlap")
     ]
-    if last["trial"] is not None:
+    trial = last["trial"] or {}
+    if trial.get("decision") == "rolled_back":
+        said.append("the last iteration went back to the policy of before: that one acted for this reason")
+    elif trial:
         said.append(
             "the last iteration tried a candidate: its episodes chose the policy that they are told of"
         )

@@ -29,7 +29,7 @@ YOUNGER = {  # fields that came later, and what they are by default
     "stop_on_success": False,
     "lineage": MAIN,
 }
-CARRIES = 1  # of an undecided trial; left out of documents too, for the same reason
+CARRIES, MINIBATCH, WHOLE = 1, 256, 1  # left out of documents too, for the same reason
 
 
 class SpecModel(BaseModel):
@@ -213,10 +213,14 @@ class UpdateSpec(SpecModel):
     anchor: Weight = Field(default=1.0, description="of acting as before at tasks that an update leaves out")
     epochs: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     minibatch: Annotated[int, Field(strict=True, ge=1, le=65_536)] = Field(
-        default=256, description="decisions, each of a chunk of actions, per optimizer step"
+        default=MINIBATCH,
+        exclude_if=lambda decisions: decisions == MINIBATCH,
+        description="decisions, each of a chunk of actions, per optimizer step",
     )
     accumulate: Count = Field(
-        default=1, description="parts that a minibatch is cut into where memory is short"
+        default=WHOLE,
+        exclude_if=lambda parts: parts == WHOLE,
+        description="parts that a minibatch is cut into where memory is short",
     )
     lora_rank: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         default=0, description="of the adapters that learn of a vision-language policy; 0: all weights learn"

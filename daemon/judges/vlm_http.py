@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,10 +124,15 @@ class VlmHttpJudge:
         """
         require_films(frames, instructions)
         with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:
-            tallies: list[Tally] = []
-            for found in pool.map(self._verdict, frames.cpu(), instructions):
-                tallies.append(found)
-                self._listeners.answered(len(tallies), len(instructions))
+            asked = [pool.submit(self._verdict, *one) for one in zip(frames.cpu(), instructions, strict=True)]
+            try:
+                for done, one in enumerate(as_completed(asked), start=1):
+                    one.result()
+                    self._listeners.answered(done, len(asked))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # nobody wants the rest any more
+                raise
+            tallies = [one.result() for one in asked]
         return Verdicts(
             success=torch.tensor([one.success for one in tallies], dtype=torch.bool),
             known=torch.tensor([one.known for one in tallies], dtype=torch.bool),
@@ -145,7 +150,7 @@ class VlmHttpJudge:
         if texts is not None:
             self._ledger.note_cached()
             return self._counted(texts, rubric)
-        texts = self._asked(body_of(text, pictures, config=config))
+        texts = self._asked(body_of(text, pictures, config=config))[: config.votes]
         found = self._counted(texts, rubric)
         if found.known or (len(texts) == config.votes and all(readable(one, rubric) for one in texts)):
             replace_file(self._cache / f"{key}.json", json.dumps({"texts": texts}).encode())
@@ -174,21 +179,23 @@ class VlmHttpJudge:
         """One request, sent again and again while the endpoint is away.
 
         One that falls silent may charge for every question, so it is asked again about one rollout at a time.
+        The wait for a turn is no outage: somebody else is being answered, or waits.
         """
-        slept, pause, begun = 0.0, PAUSE_S, time.monotonic()
+        slept, waited, pause, may_cost = 0.0, 0.0, PAUSE_S, False
         while True:
             try:
-                with self._retrying if slept else nullcontext():
+                with self._retrying if may_cost else nullcontext():
+                    begun = time.monotonic()
                     answers = self._paid(body)
             except JudgeUnreachable as away:
-                waited = max(slept, time.monotonic() - begun)
+                waited, may_cost = waited + time.monotonic() - begun, away.may_cost
                 if waited >= OUTAGE_S:
                     raise
                 with self._telling:
                     self._listeners.waiting(f"waiting for the judge since {waited:.0f} s: {away}")
                 wait_s = min(LONGEST_PAUSE_S, away.after_s or pause) * (1 + JITTER * random.random())
                 self._sleep(wait_s)
-                slept, pause = slept + wait_s, 2 * pause
+                slept, waited, pause = slept + wait_s, waited + wait_s, 2 * pause
             else:
                 if slept:
                     with self._telling:

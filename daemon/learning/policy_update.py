@@ -99,12 +99,14 @@ def update_policy(
     *,
     config: PolicyUpdateConfig,
     on_update: OnUpdate,
+    on_begin: Callable[[int], None] = lambda made: None,
     resumable: Resumable | None = None,
 ) -> PolicyUpdateReport:
     """Improve the policy in place.
 
     Args:
         on_update: gets update 1, 2, … and its metrics.
+        on_begin: gets how many updates were made before, by an attempt that was cut off.
         resumable: where the state of interrupted updates lies, and when to write it.
 
     A judge that is exhausted ends the updates before their time; those that were made count.
@@ -123,6 +125,7 @@ def update_policy(
     learner = Learner(policy, progress, config=config, proven=arena.proven, anchored=arena.anchored)
     if resumable is not None:
         resumable.restore(progress)
+    on_begin(progress.update - 1)
     while progress.update <= config.updates:
         update = progress.update
         expired = progress.expire()

@@ -7,13 +7,10 @@ trial is carried on (`carrying`) comes before it: the newer one waits.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from daemon.errors import ContractMismatch
 from daemon.learning.devices import choose_device, choose_precision
@@ -25,13 +22,12 @@ from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
 from daemon.phases.slots import CHAMPION
 from robot_bridge.episode import PolicyRef
-from storage import adoption, checkpoints, manifests, phase_runs, trials
+from storage import adoption, checkpoints, phase_runs, trials
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.tables import CheckpointRow
 
 CANDIDATE = "candidate"
-KINDS = ("policy", CANDIDATE)  # what a manifest calls champion and candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +114,6 @@ def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow |
 def load_arms(context: PhaseContext, *, carried: Carried | None = None) -> Arms:
     """The policies that act in this iteration, the same ones however often its collect phase is attempted.
 
-    What was brought in since the first attempt waits.
-
     Without trials (`spec.trial.enabled` false) a candidate is adopted before it acts.
 
     Args:
@@ -136,28 +130,14 @@ def load_arms(context: PhaseContext, *, carried: Carried | None = None) -> Arms:
         if asked and decided[0].decision != trials.ADOPTED:
             old, new = (checkpoints.get(session, id_) for id_ in asked[0])
             return _both(context, old, new, carried=carried)
-        begun = _begun_with(session, context) if carried is None else None
-    old = champion(context) if begun is None else begun[0]
-    if begun is not None:
-        newer = begun[1]
-    else:
-        newer = candidate(context, old) if carried is None else carried.candidate
+    old = champion(context)
+    newer = candidate(context, old) if carried is None else carried.candidate
     if newer is None:
         return Arms(champion=_arm(context, CHAMPION, old))
     if not context.spec.trial.enabled:
         record(context, old, newer, decision=trials.ADOPTED, evidence={})
         return Arms(champion=_arm(context, CHAMPION, newer))
     return _both(context, old, newer, carried=carried)
-
-
-def _begun_with(session: Session, context: PhaseContext) -> tuple[CheckpointRow, CheckpointRow | None] | None:
-    """Champion and candidate that an attempt before this one wrote down in its manifest; None if none did."""
-    kept = manifests.of_iteration(session, context.iteration_id).get("collect")
-    if kept is None:
-        return None
-    named = json.loads(kept.manifest.content)["checkpoints"]
-    old, newer = (checkpoints.get(session, named[kind]["id"]) if kind in named else None for kind in KINDS)
-    return None if old is None else (old, newer)
 
 
 def record(

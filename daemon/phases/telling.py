@@ -93,6 +93,10 @@ class ToldUpdates:
         success = metrics.get("imagined_success")
         self.say("nothing judged" if success is None else f"imagined success {success:.2f}")
 
+    def begun(self, made: int) -> None:
+        """So many updates were made before, by an attempt that was cut off."""
+        self._done = made
+
     def chunk(self, done: int) -> None:
         """So many chunks of the next one's rollouts are imagined."""
         self.say(f"imagining the next, chunk {done} of {self._chunks}")

@@ -156,7 +156,14 @@ def updated(
     """All updates, from the first or from where they were interrupted."""
     if not state.file.is_file():
         VerdictLog(state.file).drop()  # they begin anew
-    return update_policy(policy, arena, config=config, on_update=progress.update, resumable=state)
+    return update_policy(
+        policy,
+        arena,
+        config=config,
+        on_update=progress.update,
+        on_begin=progress.begun,
+        resumable=state,
+    )
 
 
 def refreshed(context: PhaseContext, kind: str) -> CheckpointRow:

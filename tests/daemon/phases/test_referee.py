@@ -11,7 +11,6 @@ from daemon.learning.policy.policy import AdaptersUnknown
 from daemon.phases import collect, update_policy
 from daemon.phases.arms import Arms, candidate, champion, load_arms, record
 from daemon.phases.context import PhaseContext
-from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import slot_metadata
 from daemon.phases.slots import slots_of
@@ -141,28 +140,6 @@ def test_an_attempt_after_the_decision_finds_the_same_arms_and_decides_nothing_n
     assert [arm.row.id for arm in again.every] == [arm.row.id for arm in arms.every]
     assert a_referee(context, again).conclude() == first
     assert decisions(lab) == ["promoted"]
-
-
-def test_what_is_brought_in_between_two_attempts_waits_for_the_next_iteration(lab: Lab) -> None:
-    context, arms = a_trial(lab)
-    assert arms.candidate is not None
-    write_manifest(
-        context, Inputs(checkpoints={"policy": arms.champion.row, "candidate": arms.candidate.row})
-    )
-    newer = make_policy(lab)
-    found = candidate(context, arms.champion.row)
-    assert found is not None
-    assert found.id == newer
-    again = load_arms(context)
-    assert [arm.row.id for arm in again.every] == [arm.row.id for arm in arms.every]
-
-
-def test_who_began_alone_goes_on_alone(lab: Lab) -> None:
-    context = lab.context("collect")
-    arms = load_arms(context)
-    write_manifest(context, Inputs(checkpoints={"policy": arms.champion.row}))
-    make_policy(lab)
-    assert load_arms(context).candidate is None
 
 
 def test_once_it_is_clear_the_slots_of_the_loser_are_given_up(
