@@ -200,8 +200,10 @@ def test_policy_updates_that_were_killed_go_on_where_they_were(lab: Lab) -> None
     with pytest.raises(Crash):
         update_policy.run(crashing(context, at="update 3"))
     lab.moments.clear()
+    lab.told.clear()
     outcome = update_policy.run(context)
     assert [moment["update"] for moment in lab.moments] == [4], "what was told of was kept"
+    assert (0.75, "update 3 of 4, imagining the next, chunk 2 of 2") in lab.told, "nor does the bar go back"
     assert outcome["updates"] == 4
     assert list((lab.folder / "resume").iterdir()) == [], "nothing is left to go on from"
 
