@@ -87,6 +87,7 @@ INTERNAL = {  # of daemon and storage; those of the robot side have a table of t
     "setting_invalid": COMMAND,
     "setting_unknown": COMMAND,
     "demo_failed": COMMAND,
+    "proof_differs": COMMAND,
     "sink_refused": COMMAND,
     "daemon_refused": CLIENT,
     "daemon_unreachable": CLIENT,

@@ -233,6 +233,7 @@ def test_every_update_is_told_with_all_its_measurements() -> None:
         "wasted_rollouts",
         "optimizer_steps",
         "loss",
+        "policy_loss",
         "clip_fraction",
         "approx_kl",
         "entropy",
