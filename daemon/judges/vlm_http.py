@@ -158,9 +158,9 @@ class VlmHttpJudge:
 
     def _counted(self, texts: Sequence[str], rubric: Rubric) -> Tally:
         """The votes that can be read."""
-        votes = self._config.votes
-        scores = [read_answer(answer, rubric) for answer in texts[:votes]]
-        return tally(scores + [None] * (votes - len(scores)), agreement=self._config.agreement)
+        scores = [read_answer(answer, rubric) for answer in texts]
+        missing = self._config.votes - len(scores)
+        return tally(scores + [None] * missing, agreement=self._config.agreement)
 
     def _asked(self, body: dict[str, Any]) -> list[str]:
         """All votes on one rollout; fewer, or none, where the endpoint gives nothing readable."""
@@ -181,7 +181,7 @@ class VlmHttpJudge:
         One that falls silent may charge for every question, so it is asked again about one rollout at a time.
         The wait for a turn is no outage: somebody else is being answered, or waits.
         """
-        slept, waited, pause, may_cost = 0.0, 0.0, PAUSE_S, False
+        waited, pause, may_cost = 0.0, PAUSE_S, False
         while True:
             try:
                 with self._retrying if may_cost else nullcontext():
@@ -195,9 +195,9 @@ class VlmHttpJudge:
                     self._listeners.waiting(f"waiting for the judge since {waited:.0f} s: {away}")
                 wait_s = min(LONGEST_PAUSE_S, away.after_s or pause) * (1 + JITTER * random.random())
                 self._sleep(wait_s)
-                slept, waited, pause = slept + wait_s, waited + wait_s, 2 * pause
+                waited, pause = waited + wait_s, 2 * pause
             else:
-                if slept:
+                if waited:
                     with self._telling:
                         self._listeners.waiting(None)
                 return answers

@@ -153,16 +153,16 @@ class Learner:
     def _parts(self, batch: Decisions) -> Iterator[tuple[float, dict[str, torch.Tensor]]]:
         """What adds up to the loss and to what is told of it: means of parts, and the share of each."""
         count = self._config.accumulate
-        for rows in torch.arange(len(batch)).split(-(-len(batch) // count)):
+        for rows in torch.arange(len(batch)).chunk(count):
             yield len(rows) / len(batch), self._decided(batch.take(rows))
         if self._anchored is not None and self._reference is not None:
             chosen = self._anchored.draw(ANCHORED, generator=self._progress.generator)
-            for rows in chosen.split(-(-ANCHORED // count)):
+            for rows in chosen.chunk(count):
                 yield len(rows) / ANCHORED, {"anchor": self._moved(self._reference, self._anchored, rows)}
         if self._proven is not None:
             generator = self._progress.generator
             chosen = self._proven.draw(IMITATED, generator=generator)
-            for rows in chosen.split(-(-IMITATED // count)):
+            for rows in chosen.chunk(count):
                 missed, _ = imitation(self._policy, self._proven, rows, amount=None, generator=generator)
                 yield len(rows) / IMITATED, {"imitation": missed}
 

@@ -47,7 +47,7 @@ NOTHING: Outcome = {"imagined_success": {}, "made": {}, "updates": 0, "optimizer
 def run(context: PhaseContext) -> Outcome:
     """Update the policy in imagination and keep it as a candidate.
 
-    Tasks whose judge or imagination is not to be trusted are left out; nothing is made where all are.
+    Tasks that are not to be trusted are left out; nothing is made where none is left or no group taught.
 
     Raises:
         NothingCollected: there is no episode to start from.

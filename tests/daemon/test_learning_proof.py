@@ -14,18 +14,8 @@ from typer.testing import CliRunner
 from daemon.cli import app
 from daemon.errors import ProofDiffers
 from daemon.learning_figure import HEIGHT, TOP, Line, figure
-from daemon.learning_proof import (
-    PRESETS,
-    Plan,
-    columns_of,
-    known_before,
-    markdown,
-    merged,
-    points_of,
-    prove_learning,
-    rows_of,
-    verdicts,
-)
+from daemon.learning_proof import PRESETS, Plan, known_before, merged, prove_learning
+from daemon.learning_report import columns_of, markdown, points_of, rows_of, verdicts
 from daemon.spec import parse_spec
 from daemon.statistics import wilson_interval
 
@@ -150,6 +140,9 @@ def test_episodes_that_chose_a_policy_are_told_as_such() -> None:
     assert not any("chose" in sentence for sentence in verdicts(an_arm(first, last)))
     last["trial"] = {"decision": "promoted"}
     assert any("chose" in sentence for sentence in verdicts(an_arm(first, last)))
+    last["trial"] = {"decision": "rolled_back", "tried": None}
+    assert not any("chose" in sentence for sentence in verdicts(an_arm(first, last)))
+    assert any("was rolled back" in sentence for sentence in verdicts(an_arm(first, last)))
 
 
 @pytest.mark.parametrize(
