@@ -39,6 +39,7 @@ def one_trial(
         carries: how often it goes on in another iteration where it is undecided.
     """
     thresholds = Thresholds().shared(carries=carries)
+    planned = {str(task): budget for task in range(len(old))}
     tried, won = (np.zeros((2, len(old)), dtype=int) for _ in range(2))
     for episodes in range(1, budget * (1 + carries) + 1):
         slots = [(arm, task) for task in range(len(old)) for arm in chance.permutation(2).tolist()]
@@ -46,7 +47,7 @@ def one_trial(
             tried[arm, task] += 1
             won[arm, task] += chance.random() < (old, new)[arm][task]
             spent = episodes % budget == 0 and number == len(slots)
-            found = decide(evidence_of(won, tried), thresholds, spent=spent)
+            found = decide(evidence_of(won, tried), thresholds, planned=planned, spent=spent)
             if found not in {None, "undecided"}:
                 return found, episodes
     return "undecided", budget * (1 + carries)

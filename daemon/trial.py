@@ -4,7 +4,8 @@ A *trial* compares two policies by their real successes, task by task. Each succ
 posterior under Jeffreys' prior, Beta(1/2 + successes, 1/2 + failures). What is asked is the mean over tasks
 of candidate minus champion; its posterior, a sum of independent betas, is taken as normal with their exact
 mean and variance. `decide` may be asked after every episode: early stops want much, the end of the budget
-settles for less. What that costs in wrong decisions is simulated (`benchmarks/trial_errors.py`).
+settles for less, and nobody is judged by a handful of episodes, nor by some of the tasks only. What that
+costs in wrong decisions is simulated (`benchmarks/trial_errors.py`).
 
 An undecided trial may be carried on with another budget. Each end of a budget is another chance to settle for
 a candidate that is no better, so what settling allows is shared out among them (`Thresholds.shared`).
@@ -16,7 +17,7 @@ Dunn 1961 (DOI 10.1080/01621459.1961.10482090) for sharing a chance of error out
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from typing import Any, Literal
 from daemon.errors import CountsInvalid
 
 PRIOR = 0.5  # of success and of failure each
-FEWEST = 5  # episodes of each policy and task before an early stop
+FEWEST = 5  # judged episodes of each policy and task before anything is decided, if as many were planned
 WORSE_TASK = 0.95  # sure to be worse at one task: not promoted, whatever the others say
 
 Decision = Literal["promoted", "rejected", "undecided"]
@@ -95,30 +96,42 @@ class Evidence:
         """The same for one task."""
         return _above_zero([self._difference(task)])
 
-    @property
-    def fewest(self) -> int:
-        """Episodes of the policy and task that has the fewest."""
-        counts = [side[task].episodes for side in (self.champion, self.candidate) for task in self.tasks]
-        return min(counts, default=0)
+    def fewest(self, tasks: Iterable[str]) -> int:
+        """Episodes of the policy and task that has the fewest, of these tasks; 0 without any."""
+        pairs = [(side, task) for side in (self.champion, self.candidate) for task in tasks]
+        return min((side[task].episodes if task in side else 0 for side, task in pairs), default=0)
+
+    def of_at_least(self, episodes: int) -> Evidence:
+        """Only the tasks at which both were judged so often."""
+        kept = [task for task in self.tasks if self.fewest([task]) >= episodes]
+        champion, candidate = (
+            {task: side[task] for task in kept} for side in (self.champion, self.candidate)
+        )
+        return Evidence(champion=champion, candidate=candidate)
 
     def _difference(self, task: str) -> tuple[float, float]:
         (old, old_spread), (new, new_spread) = self.champion[task].moments, self.candidate[task].moments
         return new - old, old_spread + new_spread
 
 
-def decide(evidence: Evidence, thresholds: Thresholds, *, spent: bool) -> Decision | None:
+def decide(
+    evidence: Evidence, thresholds: Thresholds, *, planned: Mapping[str, int], spent: bool
+) -> Decision | None:
     """What is to become of the candidate.
 
     Args:
+        planned: by task, how many episodes each policy was to have. Where few of them are judged yet, because
+            people have not come to it or a robot was away, nobody is better and nobody worse.
         spent: the budget of episodes is used up, so that something has to be decided.
 
     Returns:
         The decision, or None: go on.
     """
-    if not evidence.tasks:  # nobody has judged an episode of both yet: that is no verdict
+    fewest = evidence.fewest(planned)
+    if fewest < min((FEWEST, *planned.values())) or not evidence.tasks:
         return "undecided" if spent else None
     better = evidence.better()
-    early = evidence.fewest >= FEWEST
+    early = fewest >= FEWEST
     worse_somewhere = any(evidence.better_at(task) <= 1 - WORSE_TASK for task in evidence.tasks)
     if (early and better >= thresholds.promote) or (spent and better >= thresholds.settle_promote):
         if not worse_somewhere:

@@ -7,10 +7,13 @@ trial is carried on (`carrying`) comes before it: the newer one waits.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from daemon.errors import ContractMismatch
 from daemon.learning.devices import choose_device, choose_precision
@@ -22,7 +25,7 @@ from daemon.phases.checkpoints import current
 from daemon.phases.context import PhaseContext
 from daemon.phases.slots import CHAMPION
 from robot_bridge.episode import PolicyRef
-from storage import adoption, checkpoints, phase_runs, trials
+from storage import adoption, checkpoints, manifests, phase_runs, trials
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.tables import CheckpointRow
@@ -102,11 +105,18 @@ def champion_of(
 
 
 def candidate(context: PhaseContext, champion: CheckpointRow) -> CheckpointRow | None:
-    """The policy to be tried against the champion; None when there is none."""
+    """The policy to be tried against the champion; None when there is none.
+
+    Where an attempt before this one has begun with the same champion it is the one of then, or none as then:
+    one that was made or brought in since waits for the next iteration.
+    """
     lineage = context.spec.lineage
     with context.database.read() as session:
+        begun = _begun_with(session, context)
         for row in adoption.adoptable(session, "policy", lineage=lineage):
-            if row.number > champion.number and not trials.was_tried(session, row.id, lineage=lineage):
+            may_act = begun.get("policy") != champion.id or begun.get("candidate") == row.id
+            newer = may_act and row.number > champion.number
+            if newer and not trials.was_tried(session, row.id, lineage=lineage):
                 return row
     return None
 
@@ -125,10 +135,11 @@ def load_arms(context: PhaseContext, *, carried: Carried | None = None) -> Arms:
         AdaptersUnknown: the spec wants adapters to learn, of a policy that has none.
     """
     with context.database.read() as session:
-        decided = trials.of_iteration(session, context.iteration_id)
-        asked = [(row.champion_id, row.candidate_id) for row in decided if row.decision != trials.ROLLED_BACK]
-        if asked and decided[0].decision != trials.ADOPTED:
-            old, new = (checkpoints.get(session, id_) for id_ in asked[0])
+        first = next(iter(trials.of_iteration(session, context.iteration_id)), None)
+        if first is not None and first.decision != trials.ADOPTED:
+            old, new = (checkpoints.get(session, id_) for id_ in (first.champion_id, first.candidate_id))
+            if first.decision == trials.ROLLED_BACK:  # the champion that acted alone
+                return Arms(champion=_arm(context, CHAMPION, old))
             return _both(context, old, new, carried=carried)
     old = champion(context)
     newer = candidate(context, old) if carried is None else carried.candidate
@@ -163,6 +174,14 @@ def record(
     with context.database.write() as session:
         phase_runs.require_held(session, context.phase_run_id, fence=context.fence)
         trials.save(session, new, now=context.now())
+
+
+def _begun_with(session: Session, context: PhaseContext) -> dict[str, str]:
+    """Ids of the checkpoints that an attempt before this one at the collect phase began with, by kind."""
+    kept = manifests.of_iteration(session, context.iteration_id).get("collect")
+    if kept is None:
+        return {}
+    return {kind: own["id"] for kind, own in json.loads(kept.manifest.content)["checkpoints"].items()}
 
 
 def _both(context: PhaseContext, old: CheckpointRow, new: CheckpointRow, *, carried: Carried | None) -> Arms:

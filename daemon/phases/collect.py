@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
@@ -30,7 +31,7 @@ from daemon.phases.judging import load_judge
 from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import EpisodeSink
-from daemon.phases.slots import Slot, leg_seed, slots_of
+from daemon.phases.slots import CHAMPION, Slot, leg_seed, slots_of
 from daemon.phases.todo import Todo
 from daemon.policy_server.serve import running_policy_server
 from daemon.policy_server.sessions import PolicySessions
@@ -63,8 +64,8 @@ def run(context: PhaseContext) -> Outcome:
     with acting(context) as (arms, sink, collectors):
         inputs = worked_with(context, arms, collectors=collectors)
         write_manifest(context, inputs)
-        conditions = present_conditions(sink, collectors)
-        referee = Referee(context, arms, conditions=conditions, planned=len(sink.slots))
+        planned = Counter(slot.task_id for slot in sink.slots if slot.arm == CHAMPION)
+        referee = Referee(context, arms, conditions=present_conditions(sink, collectors), planned=planned)
         sink.beside = referee.said
         for collector in collectors:
             collector.take_home()

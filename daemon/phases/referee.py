@@ -3,7 +3,7 @@
 How sure one has to be is in `daemon.trial`. Here counts are read from the store, the slots of a policy that
 has lost are given up, and what was decided gets its row. In a trial that is carried on the episodes of the
 iterations before count on. A champion that does worse than the one before it, in episodes that came after its
-own trial, is rolled back.
+own trial, is rolled back. What is decided early gets its row at once: an attempt after this one goes by it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from daemon.phases.context import PhaseContext
 from daemon.phases.ending import full_length
 from daemon.phases.slots import CHAMPION
 from daemon.phases.todo import Todo
-from daemon.trial import Count, Decision, Evidence, Thresholds, carried_text, decide
+from daemon.trial import FEWEST, Count, Decision, Evidence, Thresholds, carried_text, decide
 from storage import checkpoints, end_rules, iterations, success_counts, trials
 from storage.end_rules import EndRule, same_rule
 from storage.success_counts import PolicyCount
@@ -35,52 +35,71 @@ class Referee:
 
     Args:
         conditions: under which the episodes are counted, see `carrying.conditions_of`.
-        planned: how many episodes the iteration wants, of both policies.
+        planned: by task, how many episodes the iteration wants of each policy.
     """
 
     def __init__(
-        self, context: PhaseContext, arms: Arms, *, conditions: Mapping[str, Any], planned: int
+        self, context: PhaseContext, arms: Arms, *, conditions: Mapping[str, Any], planned: Mapping[str, int]
     ) -> None:
         self._context, self._arms = context, arms
         self._conditions, self._planned = conditions, planned
         self._looking = threading.Lock()
-        self._decision: Decision | None = None
+        self._decision = self._decided_before()
 
     def look(self, todo: Todo) -> None:
-        """After an episode: once it is clear who is better, the other's slots are given up."""
-        if self._arms.candidate is None or self._decision is not None:
-            return
-        with self._looking:
-            found = decide(self._evidence(), self._thresholds, spent=False)
-            if found is None or self._decision is not None:
-                return
-            self._decision = found
-        loser = CHAMPION if found == trials.PROMOTED else CANDIDATE
-        given_up = todo.give_up(lambda slot: slot.arm == loser)
-        log.info("trial decided early decision=%s slots_given_up=%d", found, given_up)
-
-    def conclude(self) -> dict[str, Any] | None:
-        """Decide, now that no episode is to come, and keep the decision; None where there was nothing to.
-
-        What this iteration has decided before, in an attempt that was killed since, stands.
+        """After an episode: once it is clear who is better, the other's slots are given up.
 
         Raises:
             LeaseLost: another worker has this phase run by now; nothing was decided.
         """
-        context, arms = self._context, self._arms
-        with context.database.read() as session:
-            rows = trials.of_iteration(session, context.iteration_id)
-        known = [row for row in rows if row.decision != trials.ROLLED_BACK]
-        if known:
-            return {"decision": known[-1].decision, **known[-1].evidence}
-        if arms.candidate is None:
-            return None
+        if self._arms.candidate is None:
+            return
+        with self._looking:
+            if self._decision is None:
+                evidence = self._evidence()
+                self._decision = self._decide(evidence, spent=False)
+                if self._decision is not None:
+                    self._record(self._decision, evidence)
+        losers = {trials.PROMOTED: CHAMPION, trials.REJECTED: CANDIDATE}
+        if self._decision in losers:
+            todo.give_up(lambda slot: slot.arm == losers[str(self._decision)])
+
+    def conclude(self) -> dict[str, Any] | None:
+        """Decide, now that no episode is to come, and keep the decision; None where there was nothing to.
+
+        What this iteration has decided before stands: early, or in an attempt that was killed since. The
+        counts are those of now, the winner's episodes after an early decision among them.
+
+        Raises:
+            LeaseLost: another worker has this phase run by now; nothing was decided.
+        """
+        if self._arms.candidate is None:
+            return None if self._decision is None else {"decision": self._decision}
         evidence = self._evidence()
-        decision = self._decision or decide(evidence, self._thresholds, spent=True) or trials.UNDECIDED
-        document = {**evidence_document(evidence), **self._circumstances(evidence)}
-        record(context, arms.champion.row, arms.candidate.row, decision=decision, evidence=document)
+        if self._decision is None:
+            self._decision = self._decide(evidence, spent=True) or trials.UNDECIDED
+            self._record(self._decision, evidence)
+        return {"decision": self._decision, **self._document(evidence)}
+
+    def _decided_before(self) -> str | None:
+        """What this iteration has decided about its candidate, in an attempt before this one."""
+        with self._context.database.read() as session:
+            rows = trials.of_iteration(session, self._context.iteration_id)
+        return next((row.decision for row in reversed(rows) if row.decision != trials.ROLLED_BACK), None)
+
+    def _decide(self, evidence: Evidence, *, spent: bool) -> Decision | None:
+        return decide(evidence, self._thresholds, planned=self._planned, spent=spent)
+
+    def _record(self, decision: str, evidence: Evidence) -> None:
+        candidate = self._arms.candidate
+        if candidate is None:
+            return
+        document = self._document(evidence)
+        record(self._context, self._arms.champion.row, candidate.row, decision=decision, evidence=document)
         log.info("trial decided decision=%s better=%.3f", decision, evidence.better())
-        return {"decision": decision, **document}
+
+    def _document(self, evidence: Evidence) -> dict[str, Any]:
+        return {**evidence_document(evidence), **self._circumstances(evidence)}
 
     @property
     def said(self) -> str | None:
@@ -100,7 +119,12 @@ class Referee:
     @property
     def _wanted(self) -> int:
         """Episodes of both policies that the trial wants until the end of this iteration."""
-        return self._planned + (self._arms.carried.planned if self._arms.carried else 0)
+        return self._both_planned + (self._arms.carried.planned if self._arms.carried else 0)
+
+    @property
+    def _both_planned(self) -> int:
+        """Episodes of both policies that this iteration wants."""
+        return 2 * sum(self._planned.values())
 
     @property
     def _legs(self) -> list[str]:
@@ -131,7 +155,7 @@ class Referee:
     def _circumstances(self, evidence: Evidence) -> dict[str, Any]:
         """What the next iteration has to know to carry the trial on, and whether this one has."""
         carried, carries = self._arms.carried, self._context.spec.trial.carries
-        found = {"planned": self._planned, "conditions": dict(self._conditions)}
+        found = {"planned": self._both_planned, "conditions": dict(self._conditions)}
         if carried is None:
             return {**found, "carries_left": carries}
         told = {
@@ -150,7 +174,8 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
     Compared are the lineage's episodes of the one before with those of the champion in iterations after the
     one that made it champion: those of its own trial chose it, and would flatter it. Of these, only such as
     were acted in and ended as this iteration's are: ended early, or warmer, the same policy is another. And
-    only those at stations that both have acted at: robots differ too.
+    only those at stations that both have acted at: robots differ too. Left out are tasks with a
+    handful of episodes of either.
 
     Raises:
         LeaseLost: another worker has this phase run by now; nothing was decided.
@@ -178,7 +203,7 @@ def roll_back(context: PhaseContext, champion: CheckpointRow) -> dict[str, Any] 
         policy.id: [one for one in alike if one.checkpoint_id == policy.id] for policy in (before, champion)
     }
     theirs, ours = _at_the_same_stations(own[before.id], own[champion.id])
-    evidence = Evidence(champion=ours, candidate=theirs)
+    evidence = Evidence(champion=ours, candidate=theirs).of_at_least(FEWEST)
     if not evidence.tasks or evidence.better() < context.spec.trial.promote:
         return None
     document = evidence_document(evidence)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.trial_errors import one_trial
+from daemon import trial
 from daemon.errors import CountsInvalid
-from daemon.trial import FEWEST, Count, Evidence, Thresholds, carried_text, decide
+from daemon.trial import FEWEST, Count, Decision, Evidence, Thresholds, carried_text
 
 
 def evidence(champion: dict[str, tuple[int, int]], candidate: dict[str, tuple[int, int]]) -> Evidence:
@@ -21,6 +22,12 @@ def evidence(champion: dict[str, tuple[int, int]], candidate: dict[str, tuple[in
 
 def one_task(champion: tuple[int, int], candidate: tuple[int, int]) -> Evidence:
     return evidence({"open": champion}, {"open": candidate})
+
+
+def decide(found: Evidence, thresholds: Thresholds, *, spent: bool) -> Decision | None:
+    """With plenty planned at every task that was acted at."""
+    planned = dict.fromkeys({*found.champion, *found.candidate}, 20)
+    return trial.decide(found, thresholds, planned=planned, spent=spent)
 
 
 def test_the_posterior_of_a_rate_is_a_beta_under_jeffreys_prior() -> None:
@@ -96,6 +103,34 @@ def test_a_candidate_that_nobody_has_judged_yet_is_not_rejected() -> None:
 def test_one_policy_that_was_hardly_tried_does_not_end_a_trial() -> None:
     found = evidence({"a": (20, 20), "b": (2, 2)}, {"a": (0, 20), "b": (0, 2)})
     assert decide(found, Thresholds(), spent=False) is None
+
+
+@pytest.mark.parametrize(
+    ("champion", "candidate"), [((1, 1), (0, 1)), ((0, 2), (2, 2)), ((6, 12), (1, 1)), ((0, 20), (4, 4))]
+)
+def test_a_handful_of_judged_episodes_settles_nothing_when_more_were_planned(
+    champion: tuple[int, int], candidate: tuple[int, int]
+) -> None:
+    """People label late, and a robot's time may end early."""
+    assert decide(one_task(champion, candidate), Thresholds(), spent=True) == "undecided"
+
+
+def test_a_small_trial_is_settled_once_all_of_it_is_judged() -> None:
+    found, planned = one_task((0, 2), (2, 2)), {"open": 2}
+    assert trial.decide(found, Thresholds(), planned=planned, spent=False) is None
+    assert trial.decide(found, Thresholds(), planned=planned, spent=True) == "promoted"
+
+
+@pytest.mark.parametrize("spent", [False, True])
+def test_a_task_that_was_planned_and_not_acted_at_keeps_a_trial_open(spent: bool) -> None:
+    found, planned = one_task((0, 20), (20, 20)), {"open": 20, "close": 20}
+    decision = trial.decide(found, Thresholds(), planned=planned, spent=spent)
+    assert decision == ("undecided" if spent else None)
+
+
+def test_tasks_with_few_episodes_of_either_can_be_left_out() -> None:
+    found = evidence({"a": (1, 5), "b": (1, 4), "c": (9, 9)}, {"a": (2, 6), "b": (9, 9), "d": (9, 9)})
+    assert found.of_at_least(5) == evidence({"a": (1, 5)}, {"a": (2, 6)})
 
 
 def test_thresholds_decide() -> None:

@@ -65,12 +65,14 @@ class AutoEvalCollector:
         }
 
     def take_home(self) -> None:
-        """End the jobs of iterations that are over; those of this one go on in `collect`."""
+        """End the jobs that nobody waits for; those of this iteration's policies go on in `collect`."""
+        acting = {arm.row.id for arm in self._arms.every}
         for row in self._open_jobs():
             with self._sink.context.database.read() as session:
                 iteration = iterations.get(session, row.iteration_id)
-            if iteration.state not in iterations.UNFINISHED:
-                log.warning("autoeval job of an ended iteration is taken back job=%s", row.id)
+            own = row.iteration_id == self._sink.context.iteration_id
+            if iteration.state not in iterations.UNFINISHED or (own and row.checkpoint_id not in acting):
+                log.warning("autoeval job that nobody waits for is taken back job=%s", row.id)
                 self._job(row.id, self._quietly).abandon(
                     _Filler(self._sink, row, ()).keep, stop=threading.Event()
                 )

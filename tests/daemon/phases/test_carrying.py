@@ -55,7 +55,7 @@ def conditions(context: PhaseContext, **changes: Any) -> dict[str, Any]:
 
 
 def a_referee(context: PhaseContext, arms: Arms) -> Referee:
-    return Referee(context, arms, conditions=conditions(context), planned=24)
+    return Referee(context, arms, conditions=conditions(context), planned={TASK: 12})
 
 
 def a_leg(

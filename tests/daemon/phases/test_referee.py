@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from daemon.learning.policy.policy import AdaptersUnknown
+from daemon.learning.policy.policy import AdaptersUnknown, new_policy
 from daemon.phases import collect, update_policy
 from daemon.phases.arms import Arms, candidate, champion, load_arms, record
 from daemon.phases.context import PhaseContext
+from daemon.phases.manifest import write_manifest
 from daemon.phases.referee import Referee, roll_back
 from daemon.phases.sink import slot_metadata
 from daemon.phases.slots import slots_of
@@ -18,7 +19,8 @@ from daemon.phases.todo import Todo, Wanted
 from storage import episodes, replay, trials
 from storage.episodes import Provenance
 from storage.tables import CheckpointRow
-from tests.daemon.phases.conftest import SMALL, Lab, make_policy, wall_clock
+from tests.daemon.phases.conftest import SMALL, Lab, keep_checkpoint, make_policy, wall_clock
+from tests.robot_bridge.toy_driver import TASKS
 from tests.storage.conftest import build_episode, some_label
 
 Counts = Mapping[str, tuple[int, int]]  # task: successes, episodes
@@ -41,6 +43,15 @@ def acted(lab: Lab) -> Callable[[CheckpointRow, Counts], None]:
     return put
 
 
+def brought_in(lab: Lab) -> str:
+    """One more policy, from outside."""
+    number = len(lab.told)
+    lab.told.append((0.0, "one more policy"))
+    file = lab.folder / f"from-outside-{number}.safetensors"
+    new_policy(tuple(TASKS.values()), seed=200 + number, width=16, layers=1).save(file, {})
+    return keep_checkpoint(lab.database, lab.blobs, "policy", file).id
+
+
 def a_trial(lab: Lab, **trial: Any) -> tuple[PhaseContext, Arms]:
     """An iteration in which a new policy is to be tried."""
     make_policy(lab)
@@ -50,7 +61,7 @@ def a_trial(lab: Lab, **trial: Any) -> tuple[PhaseContext, Arms]:
 
 
 def a_referee(context: PhaseContext, arms: Arms) -> Referee:
-    return Referee(context, arms, conditions={}, planned=48)
+    return Referee(context, arms, conditions={}, planned={"open_drawer": 12})
 
 
 def decisions(lab: Lab) -> list[str]:
@@ -163,9 +174,72 @@ def test_once_it_is_clear_the_slots_of_the_loser_are_given_up(
     assert {slot.arm for slot in todo.left} == {"champion"}
     assert len(todo.left) == 10
     assert todo.share == 0.5
-    told = referee.conclude()
+    assert decisions(lab) == ["rejected"], "at once, for an attempt that comes after this one"
+    acted(arms.champion.row, {"close_drawer": (0, 6)})
+    told = a_referee(context, load_arms(context)).conclude()
     assert told is not None
-    assert told["decision"] == "rejected"
+    assert told["decision"] == "rejected", "whatever the episodes after the end of the test say"
+    assert told["by_task"]["close_drawer"]["champion"] == {"successes": 6, "episodes": 12}
+    assert decisions(lab) == ["rejected"]
+
+
+def test_what_an_attempt_before_decided_early_is_not_asked_again(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    context, arms = a_trial(lab)
+    assert arms.candidate is not None
+    acted(arms.champion.row, {"open_drawer": (0, 6)})
+    acted(arms.candidate.row, {"open_drawer": (6, 6)})
+    a_referee(context, arms).look(Todo([], total=0))
+    acted(arms.candidate.row, {"open_drawer": (0, 6)})
+    slots = slots_of(
+        lab.iteration_id, ("open_drawer",), episodes_per_task=2, held_out_every=5, seed=1,
+        arms=("champion", "candidate"),
+    )  # fmt: skip
+    todo = Todo([Wanted(slot=slot, tries=(1,)) for slot in slots], total=4)
+    a_referee(context, load_arms(context)).look(todo)
+    assert {slot.arm for slot in todo.left} == {"candidate"}
+    assert decisions(lab) == ["promoted"]
+
+
+@pytest.mark.parametrize("had_one", [True, False])
+def test_a_policy_brought_in_between_two_attempts_waits_for_the_next_iteration(
+    lab: Lab, had_one: bool
+) -> None:
+    made = brought_in(lab) if had_one else None
+    lab.request({**SMALL, "seed": 4})
+    context = lab.context("collect")
+    arms = load_arms(context)
+    write_manifest(context, collect.worked_with(context, arms, collectors=()))
+    newer = brought_in(lab)
+    again = load_arms(context)
+    assert again.champion.row.id == arms.champion.row.id
+    assert (again.candidate.row.id if again.candidate else None) == made
+    by_hand = trials.NewTrial(
+        iteration_id=None,
+        champion_id=arms.champion.row.id,
+        candidate_id=newer,
+        decision=trials.PROMOTED,
+        evidence={},
+    )
+    with lab.database.write() as session:
+        trials.save(session, by_hand, now=wall_clock())
+    assert load_arms(context).champion.row.id == newer, "nobody brings back one that people replaced"
+
+
+def test_after_a_rollback_an_attempt_tells_of_the_policy_that_acted(
+    lab: Lab, acted: Callable[[CheckpointRow, Counts], None]
+) -> None:
+    promoted(lab, acted)
+    lab.request({**SMALL, "seed": 50})
+    context = lab.context("collect")
+    arms = load_arms(context)
+    acted(arms.champion.row, {"open_drawer": (0, 12)})
+    assert roll_back(context, arms.champion.row) is not None
+    brought_in(lab)
+    again = load_arms(context)
+    assert (again.champion.row.id, again.candidate) == (arms.champion.row.id, None)
+    assert a_referee(context, again).conclude() is None
 
 
 def test_without_trials_a_candidate_is_adopted_before_it_acts(lab: Lab) -> None:
@@ -231,7 +305,9 @@ def test_the_episodes_that_chose_a_champion_do_not_speak_for_it_later(
     context = lab.context("collect")
     now = champion(context)
     assert roll_back(context, now) is None, "no episode yet after its trial"
-    acted(now, {"open_drawer": (0, 5)})
+    acted(now, {"open_drawer": (0, 4)})
+    assert roll_back(context, now) is None, "four episodes are none to go by"
+    acted(now, {"open_drawer": (0, 1)})
     told = roll_back(context, now)
     assert told is not None
     assert told["by_task"]["open_drawer"]["champion"] == {"successes": 0, "episodes": 5}
@@ -256,14 +332,14 @@ def test_each_robots_episodes_are_compared_with_its_own(lab: Lab, acted: Callabl
     context, arms = a_trial(lab)
     assert arms.candidate is not None
     acted(arms.champion.row, {"open_drawer": (38, 40)}, station="easy")
-    acted(arms.champion.row, {"open_drawer": (1, 4)}, station="hard")
+    acted(arms.champion.row, {"open_drawer": (1, 5)}, station="hard")
     acted(arms.champion.row, {"close_drawer": (9, 9)}, station="elsewhere")
     record(context, arms.champion.row, arms.candidate.row, decision=trials.PROMOTED, evidence={})
     lab.end(context, {})
     lab.request({**SMALL, "seed": 50})
     later = lab.context("collect")
     now = champion(later)
-    acted(now, {"open_drawer": (4, 4)}, station="easy")
+    acted(now, {"open_drawer": (5, 5)}, station="easy")
     acted(now, {"open_drawer": (12, 40), "close_drawer": (0, 9)}, station="hard")
     assert roll_back(later, now) is None
     acted(now, {"open_drawer": (0, 60)}, station="easy")
