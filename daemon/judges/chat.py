@@ -17,13 +17,15 @@ from typing import Any
 import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
+from daemon.judges.errors import JudgeGarbled, JudgeQuestionRefused, JudgeRefused, JudgeUnreachable
 from robot_bridge.deadline import Until, bounded_session
 
 CONNECT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024  # of an answer
 PIECE = 16 * 1024
-BUSY = 429
+BUSY = frozenset({408, 409, 425, 429})  # not now
+OF_ONE = frozenset({400, 413, 422})  # not this question, a filter for example
+BEHIND = frozenset({502, 504})  # of a gateway: whoever is behind it may have worked, and may charge
 UNCONNECTED = (ConnectTimeoutError, NewConnectionError)
 
 
@@ -58,7 +60,7 @@ class ChatEndpoint:
 
         Raises:
             JudgeUnreachable: it is away or busy, or takes too long.
-            JudgeRefused: it does not want this question.
+            JudgeRefused: it does not want our questions; JudgeQuestionRefused: not this one.
             JudgeGarbled: it answered with something else.
         """
         session, until = self._line()
@@ -73,13 +75,21 @@ class ChatEndpoint:
             )
             with answer:
                 content = self._content(answer)
-        if answer.status_code == BUSY or answer.status_code >= 500:
-            reason = f"status {answer.status_code}"
-            raise JudgeUnreachable(url=self.url, reason=reason, after_s=_after_s(answer))
-        if answer.status_code >= 400:
-            said = content[:300].decode(errors="replace")
-            raise JudgeRefused(url=self.url, status=answer.status_code, said=said)
+        self._require_success(answer, content)
         return self._read(content)
+
+    def _require_success(self, answer: requests.Response, content: bytes) -> None:
+        status = answer.status_code
+        if status in BUSY or status >= 500:
+            raise JudgeUnreachable(
+                url=self.url,
+                reason=f"status {status}",
+                after_s=_after_s(answer),
+                may_cost=status in BEHIND,
+            )
+        if status >= 400:
+            refused = JudgeQuestionRefused if status in OF_ONE else JudgeRefused
+            raise refused(url=self.url, status=status, said=content[:300].decode(errors="replace"))
 
     def _content(self, answer: requests.Response) -> bytes:
         """The body, if it is not too long."""

@@ -1,8 +1,9 @@
 """What can go wrong with a judge that is asked over a wire.
 
 JudgeError (DaemonError)
-├── JudgeUnreachable     no answer, 429, 5xx: worth waiting for
-├── JudgeRefused         4xx: the request, the key or the model is wrong
+├── JudgeUnreachable     no answer, busy, 5xx: worth waiting for
+├── JudgeRefused         4xx: the key, the address or the model is wrong
+│   └── JudgeQuestionRefused   400, 413, 422: it may be this question alone
 ├── JudgeGarbled         an answer that is none
 ├── JudgeModelUnusable   vlm_local.py: a folder without a model that can answer
 ├── JudgeBudgetSpent     the iteration may not ask any more
@@ -44,6 +45,12 @@ class JudgeRefused(JudgeError):
             f"the judge at {url} refuses with status {status}: {said}. "
             "Check the model's name in the spec, and the address and the key file in the settings."
         )
+
+
+class JudgeQuestionRefused(JudgeRefused):
+    """The endpoint does not want this question; others it may answer."""
+
+    code = "judge_question_refused"
 
 
 class JudgeGarbled(JudgeError):

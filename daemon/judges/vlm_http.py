@@ -1,8 +1,9 @@
 """The judge that asks a vision-language model at any OpenAI-compatible endpoint. Obeys `Judge`.
 
 Every third frame of a rollout goes as a JPEG with one question; so many votes are asked for at once. A
-question that was answered before is not asked again. No failure is a verdict: what cannot be read is no vote,
-and while the endpoint is away the phase waits, says so, and goes on.
+question that was answered before is not asked again. No failure is a verdict: what cannot be read, or is
+refused where other questions are answered, is no vote, and while the endpoint is away the phase waits, says
+so, and goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from daemon.judges.chat import Answers, ChatEndpoint
-from daemon.judges.errors import JudgeGarbled, JudgeRefused, JudgeUnreachable
+from daemon.judges.errors import JudgeGarbled, JudgeQuestionRefused, JudgeRefused, JudgeUnreachable
 from daemon.judges.ledger import Ledger
 from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.learning.reward.vlm import (
@@ -107,6 +108,7 @@ class VlmHttpJudge:
         self._endpoint, self._ledger, self._config = endpoint, ledger, config
         self._cache, self._listeners, self._sleep = cache, listeners, sleep
         self._telling, self._retrying = threading.Lock(), threading.Lock()
+        self._answers = False  # whether it has answered anything yet
         cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -119,12 +121,15 @@ class VlmHttpJudge:
         Raises:
             BadTensor: frames of another type or shape, or not one instruction each.
             JudgeUnreachable: the endpoint stayed away for longer than an hour.
-            JudgeRefused: it does not want such questions.
+            JudgeRefused: it does not want our questions; JudgeQuestionRefused: none of these, nor any before.
             JudgeBudgetSpent, JudgeDaySpent: the iteration, or anybody today, may not ask any more.
         """
         require_films(frames, instructions)
         with ThreadPoolExecutor(self._config.at_once, thread_name_prefix="judge") as pool:
-            asked = [pool.submit(self._verdict, *one) for one in zip(frames.cpu(), instructions, strict=True)]
+            asked = [
+                pool.submit(self._verdict_or_refusal, *one)
+                for one in zip(frames.cpu(), instructions, strict=True)
+            ]
             try:
                 for done, one in enumerate(as_completed(asked), start=1):
                     one.result()
@@ -132,13 +137,33 @@ class VlmHttpJudge:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # nobody wants the rest any more
                 raise
-            tallies = [one.result() for one in asked]
+            tallies = self._all_but_refused([one.result() for one in asked])
         return Verdicts(
             success=torch.tensor([one.success for one in tallies], dtype=torch.bool),
             known=torch.tensor([one.known for one in tallies], dtype=torch.bool),
             probability=torch.tensor([one.probability for one in tallies], dtype=torch.float32),
             votes=torch.tensor([one.votes for one in tallies], dtype=torch.int64),
         )
+
+    def _verdict_or_refusal(self, frames: Tensor, instruction: str) -> Tally | JudgeQuestionRefused:
+        try:
+            return self._verdict(frames, instruction)
+        except JudgeQuestionRefused as refused:
+            log.warning("judge refuses a question reason=%s", refused)
+            return refused
+
+    def _all_but_refused(self, given: Sequence[Tally | JudgeQuestionRefused]) -> list[Tally]:
+        """The verdicts, with no vote where a question was refused that others were not.
+
+        Raises:
+            JudgeQuestionRefused: nothing was answered yet, so it is hardly the question.
+        """
+        refused = [one for one in given if isinstance(one, JudgeQuestionRefused)]
+        self._answers = self._answers or len(refused) < len(given)
+        if refused and not self._answers:
+            raise refused[0]
+        nothing = self._counted((), Rubric())
+        return [nothing if isinstance(one, JudgeQuestionRefused) else one for one in given]
 
     def _verdict(self, frames: Tensor, instruction: str) -> Tally:
         config = self._config

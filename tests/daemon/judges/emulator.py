@@ -11,12 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 DRIP_S = 0.05
+UNPAID = {"busy", "later", "at_once", "late", "broken", "refused", "filtered", "hangs_up"}
 
 
 class Endpoint:
     """Answers with the next of `days`, and well when there is none left.
 
-    ok · busy (429) · later, at_once (429 with Retry-After of 3 and 0) · broken (500) · refused (401) ·
+    ok · busy (429) · later, at_once (429 with Retry-After of 3 and 0) · late (408) · broken (500) ·
+    gateway (504) · refused (401) · filtered (400) ·
     hangs · hangs_up · garbage · truncated · array · nulls · ugly (text without a score) ·
     split (votes that disagree) · one (a single choice) · drip · huge
     """
@@ -37,7 +39,7 @@ class Endpoint:
             self.bodies.append(body)
             self.keys.append(key)
             day = self.days.pop(0) if self.days else "ok"
-            self.worked += day not in {"busy", "later", "at_once", "broken", "refused", "hangs_up"}
+            self.worked += day not in UNPAID
         return day
 
     def document(self, choices: int) -> dict[str, Any]:
@@ -85,6 +87,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refused(self, body: dict[str, Any]) -> None:
         self._send(401, b'{"error": "no such key"}')
+
+    def _late(self, body: dict[str, Any]) -> None:
+        self._send(408, b"{}")
+
+    def _gateway(self, body: dict[str, Any]) -> None:
+        self._send(504, b"whoever is behind me still works")
+
+    def _filtered(self, body: dict[str, Any]) -> None:
+        self._send(400, b'{"error": {"code": "content_filter"}}')
 
     def _hangs(self, body: dict[str, Any]) -> None:
         self.endpoint.closing.wait(5)

@@ -20,6 +20,7 @@ from daemon.judges.chat import Answers, ChatEndpoint
 from daemon.judges.errors import (
     JudgeBudgetSpent,
     JudgeGarbled,
+    JudgeQuestionRefused,
     JudgeRefused,
     JudgeUnreachable,
 )
@@ -109,7 +110,7 @@ def test_the_key_goes_in_the_header_and_nowhere_else(
     assert all(KEY not in text for text in [str(refused.value), caplog.text, *map(str, bench.said), *written])
 
 
-@pytest.mark.parametrize("day", ["busy", "broken", "hangs_up", "later", "at_once"])
+@pytest.mark.parametrize("day", ["busy", "broken", "hangs_up", "later", "at_once", "late", "gateway"])
 def test_an_endpoint_that_is_away_is_waited_for_and_the_wait_is_told(
     endpoint: Endpoint, tmp_path: Path, day: str
 ) -> None:
@@ -173,6 +174,32 @@ def test_what_is_refused_is_not_asked_again(endpoint: Endpoint, tmp_path: Path) 
         bench.ask()
     assert len(endpoint.bodies) == 1
     assert bench.ledger.spent.requests == 0
+
+
+def test_one_question_that_is_refused_is_unknown_and_the_others_are_judged(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.days = ["ok", "filtered"]
+    bench = Bench(endpoint, tmp_path, at_once=1)
+    known, _ = bench.ask(3)
+    assert sorted(known) == [False, True, True]
+    endpoint.days = ["filtered"]
+    assert bench.ask(1, shade=100)[0] == [False], "it has answered before"
+    assert bench.ledger.spent.requests == 2
+
+
+def test_an_endpoint_that_refuses_every_question_ends_the_phase(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.days = ["filtered"] * 3
+    with pytest.raises(JudgeQuestionRefused, match=r"status 400.*content_filter"):
+        Bench(endpoint, tmp_path).ask(3)
+
+
+def test_what_a_gateway_gave_up_waiting_for_may_be_charged(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.days = ["gateway"] * 3
+    bench = Bench(endpoint, tmp_path, max_requests=3)
+    with pytest.raises(JudgeBudgetSpent):
+        bench.ask()
+    assert endpoint.worked == bench.ledger.spent.requests == 3
 
 
 def test_a_model_that_cannot_see_gives_no_verdict_and_is_not_asked_again(
