@@ -2,8 +2,9 @@
 
 The blob is JSON lines in gzip, each with update, batch, group_size, starts (numbers of the groups' first
 frames, in the order of the manifest), instructions, known, success, probability, and votes (how many could be
-read) where the judge counts votes. A phase that is interrupted goes on with the lines it has; an update that
-is made again says the same again, and the last word counts.
+read) where the judge counts votes; for an ensemble the same of each member, in the order of the spec. A phase
+that is interrupted goes on with the lines it has; an update that is made again says the same again, and the
+last word counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.learning.policy_update import Judged
+from daemon.learning.reward.judge import Verdicts
 from storage.blobs import BlobStore
 
 DIGITS = 4
@@ -59,14 +61,23 @@ class VerdictLog:
 
 def line_of(judged: Judged) -> dict[str, Any]:
     """One batch as JSON takes it."""
-    verdicts = judged.verdicts
-    probability = [round(p, DIGITS) if math.isfinite(p) else None for p in verdicts.probability.tolist()]
+    said = said_of(judged.verdicts)
+    members = [said_of(member) for member in judged.verdicts.members]
     return {
         "update": judged.update,
         "batch": judged.batch,
         "group_size": judged.group_size,
         "starts": list(judged.starts),
         "instructions": list(judged.instructions),
+        **said,
+        **({"members": members} if members else {}),
+    }
+
+
+def said_of(verdicts: Verdicts) -> dict[str, Any]:
+    """What a judge said, rollout by rollout."""
+    probability = [round(p, DIGITS) if math.isfinite(p) else None for p in verdicts.probability.tolist()]
+    return {
         "known": verdicts.known.tolist(),
         "success": verdicts.success.tolist(),
         "probability": probability,

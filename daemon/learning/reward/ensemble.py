@@ -36,4 +36,5 @@ class EnsembleJudge:
         yes = (said & known).sum(0)
         agreed = (commit >= 2) & ((yes == 0) | (yes == commit))
         probability = torch.stack([verdicts.probability.cpu().float() for verdicts in given]).mean(0)
-        return Verdicts(success=agreed & (yes > 0), known=agreed, probability=probability)
+        success = agreed & (yes > 0)
+        return Verdicts(success=success, known=agreed, probability=probability, members=tuple(given))

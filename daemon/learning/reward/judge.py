@@ -24,12 +24,14 @@ class Verdicts:
         known: bool [B], whether the judge commits itself.
         probability: float32 [B] of success, as the judge sees it.
         votes: int64 [B], how many could be read, where the judge counts votes.
+        members: what each judge of an ensemble said, for the record.
     """
 
     success: Tensor
     known: Tensor
     probability: Tensor
     votes: Tensor | None = None
+    members: tuple[Verdicts, ...] = ()
 
 
 class JudgeExhausted(LearningError):

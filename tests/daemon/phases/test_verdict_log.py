@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def test_a_line_tells_who_began_where_and_what_was_said(tmp_path: Path) -> None:
         "probability": [0.9123, 1.0, 0.0, None],
         "votes": [5, 5, 4, 0],
     }
+
+
+def test_a_line_tells_what_each_judge_of_an_ensemble_said(tmp_path: Path) -> None:
+    blobs, log = BlobStore(tmp_path / "blobs"), VerdictLog(tmp_path / "log")
+    one, other = judged(1, votes=[5, 5, 4, 0]).verdicts, judged(1, success=False).verdicts
+    log.add(replace(judged(1), verdicts=replace(one, members=(one, other))))
+    (line,) = lines_of(blobs, log.keep(blobs))
+    assert [member["success"][0] for member in line["members"]] == [True, False]
+    assert [member["votes"] for member in line["members"]] == [[5, 5, 4, 0], None]
 
 
 def test_of_an_update_that_was_made_again_the_last_word_counts(tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def asked(*answers: bool | None) -> Verdicts:
     return judge.judge(torch.zeros(1, 4, 3, 8, 8, dtype=torch.uint8), INSTRUCTION)
 
 
+def test_who_said_what_is_told_beside_what_they_say_together() -> None:
+    said = asked(True, None, False)
+    assert [bool(member.known) for member in said.members] == [True, False, True]
+    assert [bool(member.success) for member in said.members] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("answers", "known", "success"),
     [
