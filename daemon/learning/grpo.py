@@ -23,6 +23,7 @@ MIN_SPREAD = 1e-6  # returns closer than this, in reward units, count as equal
 LOWEST_MEAN, HIGHEST_MEAN = 0.1, 0.9  # World-Gymnast's bounds: with G = 8 groups of 1 to 7 successes
 LEAST_KNOWN = 0.5  # share of a group: what the judge mostly declined on tells little of the rest
 RatioOf = Literal["token", "chunk"]
+FARTHEST = 20.0  # nats that a token may move; e to the 20th is still finite, times zero too
 ROUNDING = 1e-6  # a float32 mean may miss such a bound by this much and still be on it
 
 
@@ -145,7 +146,7 @@ def clipped_policy_loss(
 
     Returns:
         clip_fraction is the share of valid tokens whose gradient the clip took away; approx_kl the mean of
-        ratio - 1 - ln ratio over valid tokens.
+        ratio - 1 - ln ratio over valid tokens. Tokens that moved by more than FARTHEST nats have no gradient.
 
     Raises:
         BadTensor: shapes do not fit each other, or no token is valid.
@@ -155,6 +156,7 @@ def clipped_policy_loss(
     """
     _check_loss_inputs(log_probs, old_log_probs, advantages=advantages, valid=valid)
     log_ratio = torch.where(valid, log_probs - old_log_probs.detach(), 0.0)  # [B, X]
+    log_ratio = log_ratio.clamp(-FARTHEST, FARTHEST)
     tokens = valid.sum(dim=1)  # [B]
     moved = log_ratio  # [B, X], by which each token's ratio is told
     if ratio_of == "chunk":
@@ -193,6 +195,7 @@ def kl_penalty(log_probs: Tensor, reference_log_probs: Tensor, *, valid: Tensor)
     rows = log_probs.new_zeros(len(log_probs))
     _check_loss_inputs(log_probs, reference_log_probs, advantages=rows, valid=valid)
     to_reference = torch.where(valid, reference_log_probs.detach() - log_probs, 0.0)  # [B, X]
+    to_reference = to_reference.clamp(-FARTHEST, FARTHEST)
     tokens = valid.sum(dim=1)  # [B]
     by_row = (to_reference.exp() - 1 - to_reference).sum(dim=1) / tokens.clamp_min(1)
     return by_row.sum() / (tokens > 0).sum()

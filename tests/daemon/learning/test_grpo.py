@@ -239,6 +239,31 @@ def test_descending_makes_better_rollouts_likelier_and_worse_ones_rarer() -> Non
     assert after[0] > 1 / 3 > after[1]
 
 
+@pytest.mark.parametrize("ratio_of", ["token", "chunk"])
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+@pytest.mark.parametrize("moved", [-1000.0, 100.0, 1000.0])
+def test_a_token_that_moved_absurdly_far_gives_no_gradient_and_no_nan(
+    moved: float, advantage: float, ratio_of: RatioOf
+) -> None:
+    """Its ratio overflows, and zero times infinity is no number."""
+    log_probs = torch.tensor([[moved], [0.5]], requires_grad=True)
+    found = loss_of(log_probs, [advantage, -1.0], ratio_of=ratio_of)
+    found.loss.backward()
+    assert found.loss.isfinite()
+    assert found.approx_kl.isfinite()
+    assert found.approx_kl > 1, "and is far enough to end the update"
+    assert log_probs.grad is not None
+    assert log_probs.grad[0].item() == 0.0
+    assert log_probs.grad[1].item() > 0, "the other row learns on"
+
+
+def test_a_reference_that_is_absurdly_far_costs_a_finite_amount() -> None:
+    log_probs = torch.full((1, 1), -500.0, requires_grad=True)
+    kl_penalty(log_probs, torch.zeros(1, 1), valid=torch.ones(1, 1, dtype=torch.bool)).backward()
+    assert log_probs.grad is not None
+    assert log_probs.grad.isfinite().all()
+
+
 def test_invalid_tokens_change_nothing_whatever_they_hold() -> None:
     log_probs = torch.tensor([[0.1, -0.2], [0.0, 0.2]], requires_grad=True)
     plain = loss_of(log_probs, [1.0, -1.0])
