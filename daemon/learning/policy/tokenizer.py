@@ -6,7 +6,9 @@ sentence in new words, or in another script, still becomes tokens. It travels in
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -15,8 +17,10 @@ from transformers import PreTrainedTokenizerFast
 
 from daemon.learning.errors import LearningError
 
+log = logging.getLogger(__name__)
+
 VOCABULARY = 384  # 2 special tokens, 256 bytes, and merges
-MAX_TOKENS = 32  # longer instructions are cut; AutoEval's four take 4 to 8
+MAX_TOKENS = 32  # longer instructions are cut, which is told; AutoEval's four take 4 to 8
 PAD, START = "<pad>", "<start>"
 
 
@@ -78,15 +82,26 @@ def tokenize(
 ) -> tuple[Tensor, Tensor]:
     """Tokens and mask of a batch of instructions: int64 [B, W] and bool [B, W], W its longest.
 
-    Every row starts with the start token, so an empty instruction still has one token.
+    Every row starts with the start token, so an empty instruction still has one token. What is cut of a long
+    one is told in the log, once: sentences that begin alike are one sentence then.
     """
     if not instructions:
         empty = torch.zeros(0, 1, dtype=torch.int64, device=device)
         return empty, empty.bool()
-    encoded = tokenizer(
-        list(instructions), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+    encoded = tokenizer(list(instructions), padding=True, return_tensors="pt")
+    ids, mask = encoded["input_ids"], encoded["attention_mask"]
+    if ids.shape[1] > MAX_TOKENS:
+        for sentence, tokens in zip(instructions, mask.sum(dim=1).tolist(), strict=True):
+            if tokens > MAX_TOKENS:
+                _tell_of_cut(sentence, tokens)
+    return ids[:, :MAX_TOKENS].to(device), mask[:, :MAX_TOKENS].to(device).bool()
+
+
+@cache
+def _tell_of_cut(sentence: str, tokens: int) -> None:
+    log.warning(
+        "instruction is cut tokens=%d of_which_read=%d sentence=%r", tokens, MAX_TOKENS, sentence[:200]
     )
-    return encoded["input_ids"].to(device), encoded["attention_mask"].to(device).bool()
 
 
 def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

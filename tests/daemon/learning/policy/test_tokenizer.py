@@ -71,9 +71,13 @@ def test_a_batch_is_padded_at_the_end_and_the_mask_says_where() -> None:
     assert ids[0, :short].tolist() == tokens_of(CORPUS[0])
 
 
-def test_an_endless_instruction_is_cut() -> None:
-    ids, mask = tokenize(TOKENIZER, ["zz " * 500, "open"], device=CPU)
-    assert ids.shape == mask.shape == (2, MAX_TOKENS)
+def test_an_endless_instruction_is_cut_and_that_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        ids, mask = tokenize(TOKENIZER, ["zz " * 400, "open"], device=CPU)
+        assert ids.shape == mask.shape == (2, MAX_TOKENS)
+        assert mask.sum(dim=1).tolist() == [MAX_TOKENS, len(tokens_of("open"))]
+    assert caplog.text.count("instruction is cut") == 1
+    assert "of_which_read=32" in caplog.text
 
 
 def test_a_batch_leaves_no_trace_in_the_next_one() -> None:
