@@ -1,7 +1,8 @@
 """The processes of a lab on one machine: a robot station, and the daemon that is to use it.
 
 Each is one of our own commands, on a free loopback port and with its files in the lab's folder. However the
-block that uses them ends, all are stopped, and nothing they started outlives them.
+block that uses them ends, all are stopped, and nothing they started outlives them; where whoever had started
+them was killed, the next to start them ends those first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -92,7 +93,8 @@ def server(
     lab: Path, name: str, *, command: Sequence[str], environment: Mapping[str, str], port: int = 0
 ) -> Iterator[str]:
     """One of our servers on loopback, port 0 is a free one; its log goes to `<lab>/<name>.log`."""
-    announced = lab / f"{name}.url"
+    announced, numbered = lab / f"{name}.url", lab / f"{name}.pid"
+    end_orphan(numbered, announced)
     announced.unlink(missing_ok=True)
     arguments = [sys.executable, "-m", "daemon.cli", *command]
     arguments += ["--port", str(port), "--announce", str(announced)]
@@ -105,9 +107,32 @@ def server(
             start_new_session=True,  # Ctrl-C reaches us alone; we stop the others in order
         )
         try:
+            numbered.write_text(str(process.pid))
             yield wait_for_url(process, announced)
         finally:
             stop(process)
+            numbered.unlink(missing_ok=True)
+
+
+def end_orphan(numbered: Path, announced: Path) -> None:
+    """End the server of an earlier start, if it still runs; it would hold the lab's locks.
+
+    Where there is no /proc to tell that the number is still its own, it is left alone.
+    """
+    try:
+        pid = int(numbered.read_text())
+        told = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return
+    if str(announced).encode() not in told:
+        return
+    deadline = time.monotonic() + STOP_DEADLINE_S
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            os.killpg(pid, 0)  # raises once nobody is left
+            time.sleep(LOOK_EVERY_S)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

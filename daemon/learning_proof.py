@@ -108,6 +108,8 @@ def run_arm(
                     break
                 asked = client.request_iteration(plan.document(index, arm), idempotency_key=f"{arm}-{index}")
                 console.print(f"{arm}, iteration {asked['number']}, the first {plan.iterations} learn")
+                if asked["state"] == "failed":  # in an earlier run; this one tries again
+                    client.retry(asked["number"])
                 records.append(follow(client, asked["number"], console=console))
                 told(records)
     finally:  # what an interrupted run has cost counts too
@@ -117,7 +119,7 @@ def run_arm(
 
 
 def cpu_minutes(lab: Path) -> float:
-    """What an arm has cost in the runs that are over."""
+    """What an arm has cost in the runs that are over; nobody could note what a killed one had."""
     ledger = lab / LEDGER
     return float(json.loads(ledger.read_text())) / 60 if ledger.is_file() else 0.0
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from daemon import learning_proof
 from daemon.cli import app
 from daemon.errors import ProofDiffers
 from daemon.learning_figure import HEIGHT, TOP, Line, figure
-from daemon.learning_proof import PRESETS, Plan, known_before, merged, prove_learning
+from daemon.learning_proof import PRESETS, Plan, known_before, merged, prove_learning, run_arm
 from daemon.learning_report import columns_of, markdown, points_of, rows_of, verdicts
 from daemon.spec import parse_spec
 from daemon.statistics import wilson_interval
+from tests.waiting import until
 
 SMALL: dict[str, Any] = {
     "steps": 10,
@@ -212,10 +218,41 @@ def test_a_spec_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -
         assert not (tmp_path / "o").exists()
 
 
+def test_an_iteration_that_failed_in_an_earlier_run_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retried: list[int] = []
+
+    class Client:
+        def __init__(self, url: str) -> None:
+            self.number = 0
+
+        def request_iteration(self, document: object, *, idempotency_key: str) -> dict[str, Any]:
+            self.number += 1
+            return {"number": self.number, "state": "failed" if self.number == 2 else "finished"}
+
+        def retry(self, number: int) -> None:
+            retried.append(number)
+
+    monkeypatch.setattr(learning_proof, "servers", lambda *asked: nullcontext(("station", "daemon")))
+    monkeypatch.setattr(learning_proof, "DaemonClient", Client)
+    monkeypatch.setattr(learning_proof, "follow", lambda client, number, console: {"trial": None})
+    plan = Plan(iterations=1, cell_seed=5, seed=1, spec=SMALL)
+    records = run_arm(plan, tmp_path, arm="loop", console=Console(), told=lambda records: None)
+    assert (len(records), retried) == (3, [2])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None:
     plan = Plan(iterations=1, cell_seed=5, seed=1, spec=SMALL)
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(SMALL))
+    words = ["--out", tmp_path, "--iterations", 1, "--cell-seed", 5, "--seed", 1, "--spec", spec]
+    asked = ["bench", "learning", *map(str, words), "--json"]
+    with subprocess.Popen([sys.executable, "-m", "daemon.cli", *asked]) as killed:
+        until((tmp_path / "loop" / "serve.url").exists, "the daemon", within_s=90)
+        killed.kill()  # its servers live on, and hold the lab's locks
     assert prove_learning(plan, out=tmp_path, arms=("loop", "control")) == 0
     first = json.loads((tmp_path / "learning.json").read_text())
     for arm in ("loop", "control"):
@@ -226,10 +263,7 @@ def test_a_proof_runs_both_arms_and_goes_on_where_it_was(tmp_path: Path) -> None
         assert not any(point["imagined"] for point in points[1:]), "after the first they only measure"
         assert points[-1]["trial"] is None, "the episodes at the end choose nobody"
     assert first["control"]["points"][0]["world_model_accepted"] is False, "nothing was learned"
-    spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps(SMALL))
-    words = ["--out", tmp_path, "--iterations", 1, "--cell-seed", 5, "--seed", 1, "--spec", spec]
-    done = CliRunner().invoke(app, ["bench", "learning", *map(str, words), "--json"])
+    done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output or done.exception
     again = json.loads((tmp_path / "learning.json").read_text())
     assert json.loads(done.stdout) == {"folder": str(tmp_path), **again}
