@@ -70,7 +70,7 @@ def import_vlm_policy(
 ) -> None:
     """Make a policy of a vision-language model (SmolVLM, Qwen-VL, PaliGemma); its head knows nothing yet.
 
-    Teach it with `gymnastd sft`; in an empty store it is the champion, else the next iteration tries it.
+    Teach it with `gymnastd sft --policy ID`, or `--policy newest`; what comes out of that is tried.
     """
     from daemon.hub.exchange import import_backbone
     from daemon.settings import load_settings

@@ -105,6 +105,9 @@ def sft(
     task: Annotated[list[str] | None, typer.Option(help="Only of this task; may be given again.")] = None,
     failures: Annotated[bool, typer.Option(help="Also what failed or was not judged.")] = False,
     keep_only: Annotated[bool, typer.Option(help="Store the policy and never try it.")] = False,
+    policy: Annotated[
+        str, typer.Option(help="Whose copy imitates: an id, champion, or newest, taught or not.")
+    ] = "champion",
     updates: Annotated[int, typer.Option(min=1)] = 200,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
     lora_rank: Annotated[
@@ -116,7 +119,7 @@ def sft(
     all_lineages: AllLineages = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let the champion imitate stored successes; the next iteration tries what comes out of it."""
+    """Let a policy imitate stored successes; the next iteration tries what comes out of it."""
     from daemon.logs import configure_logging
     from daemon.redaction import secrets_of
     from daemon.settings import load_settings
@@ -133,6 +136,7 @@ def sft(
         tasks=task or None,
         failures=failures,
         keep_only=keep_only,
+        policy=policy,
         lora_rank=lora_rank,
         lineage=lineage,
         all_lineages=all_lineages,

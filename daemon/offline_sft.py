@@ -1,4 +1,4 @@
-"""`gymnastd sft`: the champion imitates stored episodes, at the command line, without an iteration.
+"""`gymnastd sft`: a policy imitates stored episodes, at the command line, without an iteration.
 
 What it makes is brought in as a policy that the next iteration tries against the champion; it has to win like
 any other. Held-out episodes are only measured on.
@@ -30,11 +30,14 @@ from daemon.stores import open_blobs, open_database, utc_now
 from storage import checkpoints, replay
 from storage.adoption import CANDIDATE
 from storage.array_cache import ArrayCache
+from storage.blobs import BlobStore
 from storage.db import Database
+from storage.errors import RowMissing
 from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 PHASE = "sft"
+CHAMPION, NEWEST = "champion", "newest"
 AT_ONCE = 256  # decisions of one forward pass where loss is measured
 
 
@@ -47,6 +50,7 @@ class Wanted:
         tasks: their ids; None takes all.
         failures: also those that failed or that nobody judged.
         keep_only: the policy is stored and never tried.
+        policy: whose copy imitates: an id, the champion, or the newest, taught or not.
         lora_rank: of the adapters that learn, 0 lets all weights learn.
         lineage: whose champion imitates, and whose next iteration tries what comes out of it.
         all_lineages: also what others than this lineage collected.
@@ -56,16 +60,18 @@ class Wanted:
     tasks: Sequence[str] | None = None
     failures: bool = False
     keep_only: bool = False
+    policy: str = CHAMPION
     lora_rank: int = 0
     lineage: str = MAIN
     all_lineages: bool = False
 
 
 def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: Bars) -> CheckpointRow:
-    """Let a copy of the champion imitate stored episodes and keep it.
+    """Let a copy of a policy imitate stored episodes and keep it.
 
     Raises:
         PageNotFound: no iteration is of this lineage.
+        RowMissing: there is no such policy.
         NothingCollected: no such episode to imitate.
         StorageError, LearningError: an episode or checkpoint is damaged, or training diverged.
     """
@@ -75,8 +81,7 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
         database.upgrade()
         with database.read() as session:
             require_lineage(session, wanted.lineage)
-        of, preset = wanted.lineage, settings.preset
-        parent = champion_of(database, blobs, lineage=of, preset=preset, now=utc_now())
+        parent = parent_of(database, blobs, wanted, preset=settings.preset)
         policy = learning(checkpoints.path(parent, blobs), lora_rank=wanted.lora_rank, seed=config.seed)
         shelf = Shelf(blobs=blobs, cache=ArrayCache(settings.data_dir / "cache"))
         train, held_out = (
@@ -84,8 +89,7 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
             for which in (False, True)
         )
         if not train:
-            asked = f"{'an episode' if wanted.failures else 'a success'} of origin {wanted.origin or 'any'}"
-            raise NothingCollected(phase=PHASE, wanted=f"{asked} to imitate")
+            raise NothingCollected(phase=PHASE, wanted=f"{described(wanted)} to imitate")
         bars.say(f"{len(train)} episodes to imitate, {len(held_out)} held out")
         before = imitation_loss(policy, held_out) if held_out else None
 
@@ -100,13 +104,39 @@ def sft_offline(settings: Settings, wanted: Wanted, *, config: SftConfig, bars: 
         card: dict[str, Any] = {"sft": {"before": before, "after": after, "updates": config.updates}}
         card |= {CANDIDATE: True} if wanted.keep_only else {}
         ids = [clip.episode_id for clip in train]
-        made = Made(kind="policy", parent=parent, card=card, lineage=of, episode_ids=ids)
+        made = Made(kind="policy", parent=parent, card=card, lineage=wanted.lineage, episode_ids=ids)
         row = bring_in(policy, made, database=database, blobs=blobs, now=utc_now())
     finally:
         database.dispose()
     said = "kept, and not tried" if wanted.keep_only else "the next iteration tries it against the champion"
     bars.say(f"policy {row.number} (id {row.id}): {said}")
     return row
+
+
+def parent_of(database: Database, blobs: BlobStore, wanted: Wanted, *, preset: str) -> CheckpointRow:
+    """The policy whose copy imitates.
+
+    Raises:
+        RowMissing: there is none of this id, or none at all.
+    """
+    lineage = wanted.lineage
+    if wanted.policy == CHAMPION:
+        return champion_of(database, blobs, lineage=lineage, preset=preset, now=utc_now())
+    with database.read() as session:
+        if wanted.policy != NEWEST:
+            return checkpoints.get(session, wanted.policy)
+        row = checkpoints.latest(session, "policy", lineage=lineage)
+    if row is None:
+        raise RowMissing(kind="checkpoint", row_id=NEWEST)
+    return row
+
+
+def described(wanted: Wanted) -> str:
+    """The episodes that are asked for, in words."""
+    tasks = "" if wanted.tasks is None else f" of task {', '.join(wanted.tasks)}"
+    whose = "" if wanted.all_lineages else f" of lineage {wanted.lineage}"
+    what = "an episode" if wanted.failures else "a success"
+    return f"{what} of origin {wanted.origin or 'any'}{tasks}{whose}"
 
 
 def learning(file: Path, *, lora_rank: int, seed: int) -> Policy:

@@ -90,14 +90,19 @@ def get(session: Session, checkpoint_id: str) -> CheckpointRow:
     return row
 
 
-def latest(session: Session, kind: str) -> CheckpointRow | None:
+def latest(session: Session, kind: str, *, lineage: str | None = None) -> CheckpointRow | None:
     """The checkpoint of this kind with the highest number, or None before the first.
+
+    Args:
+        lineage: only what may be of it.
 
     Raises:
         CheckpointKindInvalid: not one of KINDS.
     """
     _require_kind(kind)
     query = sa.select(CheckpointRow).where(CheckpointRow.kind == kind)
+    if lineage is not None:
+        query = query.where(may_be_of(lineage))
     return session.scalars(query.order_by(CheckpointRow.number.desc()).limit(1)).one_or_none()
 
 

@@ -34,6 +34,7 @@ from storage.lineages import MAIN
 from storage.tables import CheckpointRow
 
 CHAMPION = "champion"
+ACTION_HEAD, UNTAUGHT = "action_head", "untaught"  # in the card of a policy that knows nothing yet
 READERS: Mapping[str, Callable[[Path], object]] = {
     "policy": load_policy,
     "world_model": WorldModel.load,
@@ -130,6 +131,8 @@ def import_backbone(
 ) -> tuple[CheckpointRow, bool]:
     """Bring in a policy on a transformers backbone, its action head untaught; its row, and if it is new.
 
+    It is kept and neither acts nor is tried: what `sft` makes of it is.
+
     Raises:
         SpecInvalid: no lineage can have this name.
         CheckpointUnreadable: the folder holds no image-text-to-text model in safetensors and its processor.
@@ -139,7 +142,7 @@ def import_backbone(
     )
     with TemporaryDirectory(prefix="gymnastd-") as scratch:
         file = Path(scratch) / "policy.safetensors"
-        policy.save(file, {"backbone": folder.name, "action_head": "untaught", "seed": seed})
+        policy.save(file, {"backbone": folder.name, ACTION_HEAD: UNTAUGHT, "seed": seed})
         return import_checkpoint(settings, file, adopt=False, lineage=lineage)
 
 
@@ -176,7 +179,8 @@ def _new(session: Session, index: dict[str, Any], *, adopt: bool, lineage: str) 
     said = index["checkpoint"]
     card = {**said.get("row_card", {}), "imported_from": said["id"]}
     card.pop(CANDIDATE, None)  # there it was to be kept only; what it is here is decided here
-    if index["kind"] != "policy" and not adopt:
+    untaught = card.get(ACTION_HEAD) == UNTAUGHT  # no robot is to be driven by it
+    if untaught or (index["kind"] != "policy" and not adopt):
         card[CANDIDATE] = True
     parent = said.get("parent_id")
     known = parent is not None and session.get(CheckpointRow, parent) is not None

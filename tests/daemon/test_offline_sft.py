@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
 from storage.db import Database
 from storage.episodes import Provenance
+from storage.errors import RowMissing
 from tests.daemon.learning.noise import a_clip
 from tests.daemon.phases.conftest import Lab, tiny_installation, wall_clock
 from tests.storage.conftest import build_episode, some_label
@@ -129,17 +131,33 @@ def test_a_champion_imitates_its_own_lineage_unless_all_are_asked_for(
 
 @pytest.mark.parametrize(
     ("made", "said"),
-    [((), "a success of origin collect"), ((("open_drawer", False, False),), "a success of origin collect")],
+    [
+        ((), "a success of origin collect of task open_drawr of lineage main"),
+        ((("open_drawer", False, False),), "a success of origin collect"),
+    ],
 )
 def test_nothing_to_imitate_is_said_and_nothing_is_kept(
     settings: Settings, store: tuple[Database, BlobStore], made: Any, said: str
 ) -> None:
     put(store, *made)
     with pytest.raises(NothingCollected, match=said):
-        sft_offline(settings, ALL, config=QUICK, bars=Bars(shown=False))
+        sft_offline(settings, replace(ALL, tasks=["open_drawr"]), config=QUICK, bars=Bars(shown=False))
     with store[0].read() as session:
         rows, _ = checkpoints.list_checkpoints(session, kind="policy")
     assert len(rows) == 1, "the base alone"
+
+
+def test_one_that_is_no_champion_can_imitate_too(
+    settings: Settings, store: tuple[Database, BlobStore]
+) -> None:
+    put(store, ("open_drawer", True, False))
+    kept = sft_offline(settings, replace(ALL, keep_only=True), config=QUICK, bars=Bars(shown=False))
+    other = sft_offline(settings, replace(ALL, keep_only=True), config=QUICK, bars=Bars(shown=False))
+    for policy, parent in (("newest", other.id), (kept.id, kept.id)):
+        wanted = replace(ALL, policy=policy, keep_only=True)
+        assert sft_offline(settings, wanted, config=QUICK, bars=Bars(shown=False)).parent_id == parent
+    with pytest.raises(RowMissing, match="no-such-policy"):
+        sft_offline(settings, replace(ALL, policy="no-such-policy"), config=QUICK, bars=Bars(shown=False))
 
 
 def test_imitating_lowers_the_loss_on_what_is_imitated(settings: Settings) -> None:

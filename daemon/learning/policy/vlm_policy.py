@@ -118,6 +118,7 @@ class VlmPolicy(Policy):
             backbone = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
+            body = body_of(backbone)
         except UNREADABLE as error:
             expected = "an image-text-to-text model in safetensors and its processor"
             raise CheckpointUnreadable(path=folder, expected=expected, found=str(error)) from error
@@ -130,7 +131,7 @@ class VlmPolicy(Policy):
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = VlmActionModel(config, body_of(backbone))
+            model = VlmActionModel(config, body)
         return cls(model.eval(), processor, binning=binning)
 
     @classmethod

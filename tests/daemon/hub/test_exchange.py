@@ -351,6 +351,10 @@ def test_a_backbone_becomes_a_policy_that_learns_by_adapters(elsewhere, tmp_path
     assert json.loads(CliRunner().invoke(app, words).stdout)["new"] is False, "the seed decides its head"
     policy = load_policy(open_blobs(elsewhere).path(found["sha256"]))
     assert isinstance(policy, VlmPolicy)
+    database = open_database(elsewhere)
+    with database.read() as session:
+        assert adoptable(session, "policy", lineage="main") == [], "no robot is driven by it"
+    database.dispose()
     assert (policy.chunk, policy.image_size) == (2, 64)
     policy.adapt(rank=2, seed=0)
     assert any("lora_" in name for name, _ in policy.model.named_parameters())
