@@ -197,7 +197,7 @@ class ContractMismatch(DaemonError):
     def __init__(self, *, policy: str, station: str, differences: Sequence[str]) -> None:
         super().__init__(
             f"{policy} cannot act at {station}: {'; '.join(differences)} there. "
-            "Drive the robot as the policy was taught, or give its lineage one that was taught for it."
+            "Drive the robot as the policy was taught: what is imported or taught here acts as in Bridge V2."
         )
 
 

@@ -196,7 +196,8 @@ class UpdateSpec(SpecModel):
         default=None, description="an update learns from so many, others wait; null learns from all there are"
     )
     most_batches: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
-        default=1, description="of `groups` groups, imagined in an update to find informative ones"
+        default=1,
+        description="of `groups` groups, imagined in an update to find `informative_groups`, if set",
     )
     start_curriculum: bool = Field(
         default=True, description="begin more often where the outcomes of a group have differed"

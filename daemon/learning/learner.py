@@ -11,7 +11,7 @@ Source: Oh et al. 2018 (arXiv:1806.05635) for imitating one's own successes; Li 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -116,13 +116,20 @@ class Learner:
         if config.imitation and proven:
             self._proven = demonstrations_of(policy, proven)
 
-    def learn(self, decisions: Decisions) -> list[dict[str, float]]:
-        """Pass over the decisions until done or until the policy has moved far; the metrics of each step."""
+    def learn(
+        self, decisions: Decisions, *, on_step: Callable[[int], None] = lambda made: None
+    ) -> list[dict[str, float]]:
+        """Pass over the decisions until done or until the policy has moved far; the metrics of each step.
+
+        Args:
+            on_step: gets how many steps are made, after each.
+        """
         steps: list[dict[str, float]] = []
         for _ in range(self._config.epochs):
             parts = minibatches(decisions, self._config.minibatch, generator=self._progress.generator)
             for batch in parts:
                 steps.append(self._step(batch))
+                on_step(len(steps))
                 if steps[-1]["approx_kl"] > self._config.max_approx_kl:
                     return steps
         return steps

@@ -99,17 +99,18 @@ def update_policy(
     *,
     config: PolicyUpdateConfig,
     on_update: OnUpdate,
-    on_begin: Callable[[int], None] = lambda made: None,
+    on_step: Callable[[int, int], None] = lambda made, steps: None,
     resumable: Resumable | None = None,
 ) -> PolicyUpdateReport:
     """Improve the policy in place.
 
     Args:
         on_update: gets update 1, 2, … and its metrics.
-        on_begin: gets how many updates were made before, by an attempt that was cut off.
+        on_step: gets how many updates are made, by earlier attempts too, and how many steps of the next.
         resumable: where the state of interrupted updates lies, and when to write it.
 
-    A judge that is exhausted ends the updates before their time; those that were made count.
+    A judge that is exhausted ends the updates before their time; those that were made count, and what it has
+    judged is learned from first.
 
     Raises:
         GroupTooSmall: the group size is below 2.
@@ -125,7 +126,7 @@ def update_policy(
     learner = Learner(policy, progress, config=config, proven=arena.proven, anchored=arena.anchored)
     if resumable is not None:
         resumable.restore(progress)
-    on_begin(progress.update - 1)
+    on_step(progress.update - 1, 0)
     while progress.update <= config.updates:
         update = progress.update
         expired = progress.expire()
@@ -135,7 +136,7 @@ def update_policy(
             log.warning("updates ended early update=%d reason=%s", update, spent)
             break
         learned = progress.take(config.informative_groups)
-        steps = learner.learn(joined(learned)) if learned else []
+        steps = learner.learn(joined(learned), on_step=partial(on_step, update - 1)) if learned else []
         groups = _counted(batches, learned=len(learned), expired=expired, progress=progress, config=config)
         progress.history.append(_outcome(batches, groups=groups, steps=steps, config=config))
         if resumable is not None:
@@ -149,7 +150,10 @@ def _enough(
 ) -> list[_Batch]:
     """Batches until enough groups inform, or until there are as many as may be; none if enough wait already.
 
-    More would be old before anybody learned from them.
+    More would be old before anybody learned from them. Where the judge is exhausted, those that it judged.
+
+    Raises:
+        JudgeExhausted: it may not be asked any more, and nothing is left to learn from.
     """
     imagine = partial(_imagined, policy, arena, progress=progress, config=config)
     wanted, most = config.informative_groups or 0, config.most_batches
@@ -160,7 +164,13 @@ def _enough(
     while True:
         may_follow, before = wanted > 0 and len(batches) + 1 < most, progress.chance()
         ahead = imagine if may_follow and config.imagines_ahead else None
-        verdicts, following = _judged(arena.judge, imagined.rollouts, meanwhile=ahead)
+        try:
+            verdicts, following = _judged(arena.judge, imagined.rollouts, meanwhile=ahead)
+        except JudgeExhausted:
+            progress.go_back(before)
+            if not progress.waiting:
+                raise
+            return batches
         arena.told(
             Judged(
                 update=progress.update,

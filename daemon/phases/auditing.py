@@ -10,7 +10,9 @@ Nor does a judge that is surely too wrong at a task end the robot's episodes of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,14 +21,16 @@ from daemon.learning.reward.judge import Judge, Verdicts
 from daemon.learning.trust import Outcomes, counted
 from daemon.phases.context import PhaseContext
 from daemon.phases.judging import end_of
+from daemon.phases.manifest import judge_version
 from daemon.phases.material import Episodes
 from daemon.phases.trusting import outcome_document
 from daemon.statistics import right_of_known, wilson_interval
-from storage import iterations, labels, outcomes, phase_runs
+from storage import iterations, labels, manifests, outcomes, phase_runs
 from storage.tables import CheckpointRow
 
 Document = dict[str, Any]
 
+QUESTION = ("model", "votes", "temperature", "agreement", "max_tokens", "done", "partly")  # of judge.vlm
 ENDING_JUDGE = "success_classifier"  # the one kind that an arm waits for
 FEWEST_FOR_OPTIMISM = 8  # judged episodes of a task; a single one weighs too much before
 
@@ -63,29 +67,61 @@ def with_interval(outcomes: Outcomes) -> Document:
     }
 
 
-def distrusted(context: PhaseContext, used: Mapping[str, str]) -> dict[str, str]:
-    """Tasks that the next update is to leave out, each with the reason, as this iteration measured them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the lineage's last finetuning measured, and how much of it is of what an update uses."""
 
-    One that does not finetune goes by what the lineage's last finetuning measured, as far as that was of the
-    same world model, the same judge and the same kind of judge.
+    outcome: Mapping[str, Any]
+    same_judge: bool
+    same_world: bool
+
+
+def last_measured(context: PhaseContext, used: Mapping[str, str]) -> Measured:
+    """The outcome of the last finetuning, in this iteration or before.
+
+    A judge is the same if the classifier is, and what a vision-language model is asked, and where.
 
     Args:
         used: ids of the checkpoints that the update acts in and is judged by.
     """
     with context.database.read() as session:
         run = outcomes.last_finished(session, context.iteration_id, phase="finetune_world_model")
-        kind = None if run is None else _kind_of_judge(iterations.get(session, run.iteration_id).spec)
-    outcome: Mapping[str, Any] = {}
-    if run is not None and kind == context.spec.judge.kind:
-        outcome = run.outcome or {}
+        if run is None:
+            return Measured(outcome={}, same_judge=False, same_world=False)
+        spec = iterations.get(session, run.iteration_id).spec
+        kept = manifests.of_iteration(session, run.iteration_id).get("finetune_world_model")
+    outcome: Mapping[str, Any] = run.outcome or {}
     went_on = {**used, **(outcome.get("read") or {}), **(outcome.get("made") or {})}
     same_judge, same_world = (went_on[kind] == used[kind] for kind in ("judge", "world_model"))
-    audited = (outcome.get("judge_audit") or {}) if same_judge else {}
-    imagined = ((outcome.get("trust") or {}).get("outcomes") or {}) if same_judge and same_world else {}
+    here = judge_version(context)
+    asked_there = kept is None or json.loads(kept.manifest.content).get("judge", here) == here
+    asked_so = _asked(spec) == _asked(context.spec.document())
+    return Measured(
+        outcome=outcome, same_judge=same_judge and asked_there and asked_so, same_world=same_world
+    )
+
+
+def distrusted(
+    context: PhaseContext, used: Mapping[str, str], *, audit: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Tasks that the next update is to leave out, each with the reason, as this iteration measured them.
+
+    One that does not finetune goes by what the lineage's last finetuning measured, as far as that was of the
+    same world model and the same judge.
+
+    Args:
+        used: ids of the checkpoints that the update acts in and is judged by.
+        audit: `judge_audit` and `judge_exhausted` of this judge, where it was audited since.
+    """
+    last = last_measured(context, used)
+    told = audit or (last.outcome if last.same_judge else {})
+    audited = told.get("judge_audit") or {}
+    trust = (last.outcome.get("trust") or {}) if last.same_judge and last.same_world else {}
+    imagined = trust.get("outcomes") or {}
     spec = context.spec
     reasons: dict[str, str] = {}
     for task in sorted({*audited, *imagined}):
-        unasked = outcome.get("judge_exhausted") and not _counts(audited.get(task))[1]
+        unasked = told.get("judge_exhausted") and not _counts(audited.get(task))[1]
         found = [
             *(["the judge's budget was spent before it could be audited here"] if unasked else []),
             *_too_wrong("the judge on real ends agrees", audited.get(task), least=spec.judge.min_agreement),
@@ -117,6 +153,17 @@ def too_wrong_to_end(context: PhaseContext, judge: CheckpointRow) -> dict[str, s
         for task, own in sorted((outcome.get("judge_audit") or {}).items())
     }
     return {task: reasons[0] for task, reasons in found.items() if reasons}
+
+
+def _asked(spec: Mapping[str, Any]) -> Document:
+    """Of a stored spec all that a judge's verdicts depend on, besides its weights."""
+    own = spec.get("judge") or {}
+    kinds = own.get("ensemble") or () if _kind_of_judge(spec) == "ensemble" else (_kind_of_judge(spec),)
+    asked: Document = {"kinds": list(kinds)}
+    if set(kinds) - {ENDING_JUDGE}:
+        model = own.get("vlm") or {}
+        asked |= {"steps": spec.get("steps"), **{name: model.get(name) for name in QUESTION}}
+    return asked
 
 
 def _kind_of_judge(spec: Mapping[str, Any]) -> str:
@@ -152,9 +199,10 @@ def _by_source(context: PhaseContext, episode_ids: Sequence[str], verdicts: Verd
     counts: dict[str, dict[str, int]] = {}
     with context.database.read() as session:
         for place, episode_id in enumerate(episode_ids):
-            newest = {row.source: row.success for row in labels.history(session, episode_id)}
+            said = labels.history(session, episode_id)
+            newest = {row.source: row.success for row in said if row.success is not None}
             for source, success in newest.items():
-                if success is None or not bool(verdicts.known[place]):
+                if not bool(verdicts.known[place]):
                     continue
                 own = counts.setdefault(source, {"agreed": 0, "judged": 0})
                 own["judged"] += 1

@@ -18,7 +18,7 @@ from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.learning.reward.judge import Judge
 from daemon.learning.reward.vlm import Rubric
 from daemon.phases.context import PhaseContext
-from daemon.phases.telling import ToldJudge, outage
+from daemon.phases.telling import ToldJudge, ToldVerdicts, outage
 from daemon.spec import JudgeKind
 
 
@@ -36,7 +36,9 @@ def judge_for(context: PhaseContext, classifier: ClassifierJudge, *, say: Callab
     def one(kind: JudgeKind) -> Judge:
         if kind == "success_classifier":
             return classifier
-        return vlm_judge(context, say=say) if kind == "vlm_http" else local_judge(context)
+        if kind == "vlm_http":
+            return vlm_judge(context, say=say)
+        return ToldVerdicts(local_judge(context), say)
 
     spec = context.spec.judge
     return EnsembleJudge([one(kind) for kind in spec.ensemble]) if spec.kind == "ensemble" else one(spec.kind)

@@ -22,6 +22,7 @@ from daemon.phases.material import was_collected
 from daemon.phases.user_starts import Brought
 from storage import labels, replay
 from storage.tables import EpisodeRow
+from storage.tasks import list_tasks
 
 EARLIER_STARTS = 200  # newest episodes that an iteration begins from which does not collect
 IMITABLE = 400  # newest real episodes among which successes are looked for
@@ -81,20 +82,23 @@ def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], li
 
 
 def anchored_episodes(
-    context: PhaseContext, left_out: Collection[str], *, size: int
+    context: PhaseContext, imagined: Collection[str], *, size: int
 ) -> tuple[list[Clip], list[dict[str, Any]]]:
-    """The newest real episodes of the tasks that are left out, however they ended, and the same as a manifest
-    names them: what is not imagined would be unlearned on the way.
+    """The newest real episodes of the lineage's other tasks, however they ended, and the same as a manifest
+    names them: what is not imagined would be unlearned on the way, whether the audit left it out or the spec.
 
-    Empty where no task is left out, or the spec lets them go.
+    Empty where every task is imagined, or the spec lets the others go.
 
     Raises:
         StorageError, ClipInvalid: an episode is damaged.
     """
-    if not left_out or not context.spec.policy.anchor:
+    if not context.spec.policy.anchor:
         return [], []
-    query = earlier(context, at_most=IMITABLE, tasks=tuple(sorted(left_out)))
     with context.database.read() as session:
+        others = {row.id for row in list_tasks(session)}.difference(imagined)
+        if not others:
+            return [], []
+        query = earlier(context, at_most=IMITABLE, only=tuple(sorted(others)))
         rows = replay.select(session, query)
         clips = load_clips(session, shelf_of(context), rows, size=size)
         return clips, episode_entries(session, {"anchored": rows})
@@ -110,8 +114,8 @@ def start_rows(session: Session, context: PhaseContext) -> list[EpisodeRow]:
 
 
 def earlier(
-    context: PhaseContext, *, at_most: int, tasks: tuple[str, ...] | None = None
+    context: PhaseContext, *, at_most: int, only: tuple[str, ...] | None = None
 ) -> replay.EpisodeQuery:
     """The newest training episodes that the lineage has collected of these tasks, or of the spec's."""
-    of, wanted = context.spec.lineage, tasks or context.spec.tasks
+    of, wanted = context.spec.lineage, only or context.spec.tasks
     return replay.EpisodeQuery(origin="collect", lineage=of, tasks=wanted, held_out=False, limit=at_most)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from daemon.learning.reward.judge import Judge, JudgeExhausted, Verdicts
+from daemon.learning.reward.judge import Judge, JudgeExhausted, Verdicts, require_films
 from daemon.phases.context import PhaseContext
 from storage import events
 
@@ -62,6 +63,39 @@ class ToldJudge:
             raise
 
 
+class ToldVerdicts:
+    """A judge that is asked about one rollout after the other, each of which is told. Obeys `Judge`.
+
+    One in this process takes seconds for each, and a phase may not be silent for long.
+    """
+
+    def __init__(self, judge: Judge, say: Callable[[str], None]) -> None:
+        self._judge, self._say = judge, say
+
+    @property
+    def frames(self) -> int:
+        return self._judge.frames
+
+    def judge(self, frames: Tensor, instructions: Sequence[str]) -> Verdicts:
+        """Verdicts on uint8 [B, F, 3, H, W].
+
+        Raises:
+            BadTensor: frames of another type or shape, or not one instruction each.
+        """
+        require_films(frames, instructions)
+        given: list[Verdicts] = []
+        for place, sentence in enumerate(instructions):
+            given.append(self._judge.judge(frames[place : place + 1], [sentence]))
+            self._say(f"{place + 1} of {len(instructions)} rollouts are judged")
+        if not given:
+            return self._judge.judge(frames, instructions)
+        return Verdicts(
+            success=torch.cat([one.success for one in given]),
+            known=torch.cat([one.known for one in given]),
+            probability=torch.cat([one.probability for one in given]),
+        )
+
+
 def outage(context: PhaseContext, say: Callable[[str], None]) -> Callable[[str | None], None]:
     """What a judge tells while its endpoint is away, None once it is back: as progress, and as events."""
     spell = Spell(context, begins="judge_away", ends="judge_back")
@@ -93,9 +127,11 @@ class ToldUpdates:
         success = metrics.get("imagined_success")
         self.say("nothing judged" if success is None else f"imagined success {success:.2f}")
 
-    def begun(self, made: int) -> None:
-        """So many updates were made before, by an attempt that was cut off."""
+    def step(self, made: int, steps: int) -> None:
+        """So many updates are made, and so many optimizer steps of the next."""
         self._done = made
+        if steps:
+            self.say(f"learning the next, step {steps}")
 
     def chunk(self, done: int) -> None:
         """So many chunks of the next one's rollouts are imagined."""

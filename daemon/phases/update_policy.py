@@ -27,6 +27,7 @@ from daemon.phases.arms import champion
 from daemon.phases.auditing import distrusted
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
+from daemon.phases.first_audit import FirstAudit, first_audit
 from daemon.phases.judges import judge_for
 from daemon.phases.manifest import Inputs, write_manifest
 from daemon.phases.real_episodes import all_starts, anchored_episodes, proven_episodes
@@ -56,17 +57,17 @@ def run(context: PhaseContext) -> Outcome:
     """
     rows = {kind: refreshed(context, kind) for kind in ("policy", "world_model", "judge")}
     policy, judge, world_model = load(context, rows)
-    left_out = distrusted(context, {kind: row.id for kind, row in rows.items()})
+    left_out, audit = left_out_of_it(context, rows, judge, size=world_model.image_size)
     horizon = trusted_steps(context, rows["world_model"])
     own = brought(context, size=world_model.image_size, without=left_out)
     starts, tasks, begun_from = all_starts(context, own, size=world_model.image_size, without=left_out)
     proven, imitated = proven_episodes(context, size=policy.image_size)
-    anchored, held = anchored_episodes(context, left_out, size=policy.image_size)
+    anchored, held = anchored_episodes(context, tasks.values(), size=policy.image_size)
     trusted = {"imagined_steps": horizon, "tasks_left_out": left_out}
     more = {"trusted": trusted, **({"start_images": own.entries} if own.rows else {})}
-    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held], more=more)
+    read = Inputs(checkpoints=rows, episodes=[*begun_from, *imitated, *held, *audit.entries], more=more)
     write_manifest(context, read)
-    done = {**trusted, "read": {kind: found.id for kind, found in rows.items()}}
+    done = {**trusted, **audit.outcome, "read": {kind: found.id for kind, found in rows.items()}}
     why_not = _in_the_way(starts, world_model, steps=horizon, chunk=policy.chunk)
     if starts is None or why_not:
         log.warning("no policy update iteration=%d reason=%s", context.iteration_number, why_not)
@@ -74,10 +75,10 @@ def run(context: PhaseContext) -> Outcome:
     env = ImaginedEnv(world_model, seed=context.spec.seed, engine=context.settings.imagination_engine)
     progress = ToldUpdates(context, chunks=horizon // policy.chunk)
     state = state_of(context, read, start_images=[row.id for row in own.rows], steps=horizon)
-    said = VerdictLog(state.file)
+    said, asked = VerdictLog(state.file), judge_for(context, judge, say=progress.say)
     arena = Arena(
         env=ToldEnv(env, progress.chunk),
-        judge=judge_for(context, judge, say=progress.say),
+        judge=asked,
         starts=starts,
         tasks=tasks,
         proven=proven,
@@ -87,13 +88,22 @@ def run(context: PhaseContext) -> Outcome:
     config = config_of(context.spec, policy.chunk, steps=horizon)
     report = resumed(context, state, lambda: updated(policy, arena, config, progress=progress, state=state))
     imagined = rates(report.imagined_success)
-    made: dict[str, str] = {}
+    made = {}
     if report.optimizer_steps:  # what is still the champion need not be tried against it
         made["policy"] = keep_candidate(context, policy, imagined, parent=rows["policy"]).id
     did = {**shares_of(report), "frame_passes": env.frame_passes, "verdicts": said.keep(context.blobs)}
     state.file.unlink(missing_ok=True)
     said.drop()
     return {**done, "imagined_success": imagined, "made": made, **did}
+
+
+def left_out_of_it(
+    context: PhaseContext, rows: Mapping[str, CheckpointRow], judge: ClassifierJudge, *, size: int
+) -> tuple[dict[str, str], FirstAudit]:
+    """Tasks that are not to be trusted, each with the reason, and the audit if it had to be made for that."""
+    used = {kind: row.id for kind, row in rows.items()}
+    audit = first_audit(context, judge, used, size=size)
+    return distrusted(context, used, audit=audit.outcome), audit
 
 
 def state_of(context: PhaseContext, read: Inputs, *, start_images: Sequence[str], steps: int) -> Resumable:
@@ -161,7 +171,7 @@ def updated(
         arena,
         config=config,
         on_update=progress.update,
-        on_begin=progress.begun,
+        on_step=progress.step,
         resumable=state,
     )
 

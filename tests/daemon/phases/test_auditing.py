@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,12 +13,16 @@ from daemon.learning.reward.judge import Verdicts
 from daemon.learning.trust import Outcomes, counted
 from daemon.phases import collect, finetune_world_model, update_policy
 from daemon.phases.auditing import audit_judge, distrusted, with_interval
+from daemon.phases.first_audit import first_audit
 from daemon.phases.material import Episodes
 from daemon.spec import parse_spec
 from daemon.statistics import wilson_interval
 from storage import episodes, labels, phase_runs, replay
 from storage.episodes import Provenance
-from tests.daemon.phases.conftest import SMALL, Lab, wall_clock
+from tests.daemon.judges.emulator import Endpoint, running
+from tests.daemon.phases.conftest import SMALL, Lab, a_coin, wall_clock
+from tests.daemon.phases.test_judges import asking
+from tests.robot_bridge.toy_driver import TASKS
 from tests.storage.conftest import build_episode, some_label
 
 USED = {"judge": "j", "world_model": "w"}  # the checkpoints of an update
@@ -200,6 +204,58 @@ def test_where_the_judges_budget_was_spent_nothing_is_learned(lab: Lab) -> None:
 
 
 @pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """It sees success everywhere."""
+    with running(Endpoint()) as found:
+        yield found
+
+
+def test_a_judge_that_nobody_has_audited_is_audited_before_a_policy_learns_from_it(
+    lab: Lab, endpoint: Endpoint
+) -> None:
+    some_episodes(lab, *[("open_drawer", 255, False)] * 3, ("close_drawer", 255, True))
+    for _ in range(2):  # the second by what was audited of another kind of judge
+        context = asking(lab, "vlm_http", endpoint.url)
+        coin = a_coin(tuple(TASKS.values()))
+        audit = first_audit(context, coin, USED, size=64)
+        assert {entry["use"] for entry in audit.entries} == {"audited"}
+        assert len(audit.entries) == 4
+        assert audit.outcome["judge_audit"]["open_drawer"]["false_hopes"] == 3
+        assert distrusted(context, USED, audit=audit.outcome) == {
+            "open_drawer": "the judge on real ends agrees with the label in 0 of 3, 75% is asked"
+        }
+        lab.end(context, {})
+        lab.request(SMALL)
+        lab.end(lab.context("finetune_world_model"), {"judge_audit": {"open_drawer": outcomes(20, 0)}})
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [({}, False), ({"max_usd": 1.0}, False), ({"model": "other-eyes"}, True), ({"votes": 3}, True)],
+)
+def test_who_is_asked_otherwise_is_another_judge(
+    lab: Lab, endpoint: Endpoint, change: dict[str, Any], again: bool
+) -> None:
+    some_episodes(lab, ("open_drawer", 255, False))
+    before = asking(lab, "vlm_http", endpoint.url)
+    lab.end(before, {})
+    lab.end(lab.context("finetune_world_model"), {"judge_audit": {"open_drawer": outcomes(20, 0)}})
+    context = asking(lab, "vlm_http", endpoint.url, **change)
+    audit = first_audit(context, a_coin(tuple(TASKS.values())), USED, size=64)
+    assert bool(audit.outcome) is again
+
+
+def test_the_audit_of_an_update_is_in_its_outcome(lab: Lab) -> None:
+    lab.do("collect", collect.run)
+    outcome = lab.do("update_policy", update_policy.run)
+    assert set(outcome["judge_audit"]) == {"open_drawer", "close_drawer"}
+
+
+def test_what_the_finetuning_has_audited_the_update_does_not_audit_again(finetuned: Lab) -> None:
+    assert "judge_audit" not in finetuned.do("update_policy", update_policy.run)
+
+
+@pytest.fixture
 def finetuned(lab: Lab) -> Lab:
     lab.do("collect", collect.run)
     lab.do("finetune_world_model", finetune_world_model.run)
@@ -224,7 +280,7 @@ def test_rollouts_start_only_at_trusted_tasks(finetuned: Lab) -> None:
 def test_a_task_that_is_left_out_is_held_where_it_is_by_its_real_episodes(finetuned: Lab) -> None:
     overwrite(finetuned, {"open_drawer": outcomes(0, 20), "close_drawer": outcomes(20, 0)})
     context = finetuned.context("update_policy")
-    clips, named = update_policy.anchored_episodes(context, {"open_drawer"}, size=64)
+    clips, named = update_policy.anchored_episodes(context, {"close_drawer"}, size=64)
     with finetuned.database.read() as session:
         query = replay.EpisodeQuery(tasks=("open_drawer",), held_out=False)
         stored = [row.id for row in replay.select(session, query)]
@@ -234,13 +290,23 @@ def test_a_task_that_is_left_out_is_held_where_it_is_by_its_real_episodes(finetu
     assert any("anchor" in moment for moment in finetuned.moments)
 
 
-@pytest.mark.parametrize(("anchor", "left_out"), [(0.0, {"open_drawer"}), (1.0, set())])
-def test_nothing_is_held_where_nothing_is_left_out_or_the_spec_lets_it_go(
-    lab: Lab, anchor: float, left_out: set[str]
+def test_a_task_that_the_spec_does_not_name_is_held_where_it_is_too(finetuned: Lab) -> None:
+    finetuned.request({**SMALL, "seed": 9, "tasks": ["close_drawer"]})
+    outcome = finetuned.do("update_policy", update_policy.run)
+    assert set(outcome["imagined_success"]) == {"close_drawer"}
+    assert any("anchor" in moment for moment in finetuned.moments)
+
+
+BOTH = {"open_drawer", "close_drawer"}
+
+
+@pytest.mark.parametrize(("anchor", "imagined"), [(0.0, {"close_drawer"}), (1.0, BOTH)])
+def test_nothing_is_held_where_everything_is_imagined_or_the_spec_lets_it_go(
+    lab: Lab, anchor: float, imagined: set[str]
 ) -> None:
     lab.request({**SMALL, "policy": {**SMALL["policy"], "anchor": anchor}})
     lab.do("collect", collect.run)
-    assert update_policy.anchored_episodes(lab.context("update_policy"), left_out, size=64) == ([], [])
+    assert update_policy.anchored_episodes(lab.context("update_policy"), imagined, size=64) == ([], [])
 
 
 def test_where_no_task_is_trusted_the_policy_stays_as_it_is(finetuned: Lab) -> None:

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from daemon.errors import SettingInvalid
-from daemon.judges.vlm_local import VlmLocalJudge
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.ensemble import EnsembleJudge
 from daemon.phases import collect, finetune_world_model, update_policy
@@ -69,9 +68,10 @@ def test_a_model_in_a_folder_judges_with_the_rubrics_of_the_spec(lab: Lab, tmp_p
     llava(tmp_path)
     context = asking(lab, "vlm_local", None, done={"open the drawer": "it gapes"})
     settings = context.settings.model_copy(update={"judge_model_dir": tmp_path})
-    judge = judge_for(replace(context, settings=settings), a_coin(("a",)), say=str)
-    assert isinstance(judge, VlmLocalJudge)
+    said: list[str] = []
+    judge = judge_for(replace(context, settings=settings), a_coin(("a",)), say=said.append)
     assert judge.judge(_grey(judge.frames), ["open the drawer"]).probability.shape == (1,)
+    assert said == ["1 of 1 rollouts are judged"]
 
 
 def test_rubrics_and_the_key_of_the_settings_reach_the_endpoint(lab: Lab, endpoint: Endpoint) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
 from daemon.judges.errors import JudgeBudgetSpent, JudgeDaySpent
+from daemon.learning.errors import BadTensor
+from daemon.learning.reward.judge import Verdicts, require_films
 from daemon.phases.judges import judge_for
-from daemon.phases.telling import Spell, ToldJudge, ToldUpdates, tell
+from daemon.phases.telling import Spell, ToldJudge, ToldUpdates, ToldVerdicts, tell
 from storage import events
 from tests.daemon.judges.emulator import Endpoint, running
 from tests.daemon.phases.conftest import SMALL, Lab, a_coin
@@ -90,10 +93,38 @@ def test_an_update_tells_of_every_chunk_because_it_may_take_longer_than_a_phase_
     total = context.spec.policy.updates
     told = ToldUpdates(replace(context, report=lambda share, text: said.append((share, text))), chunks=8)
     told.chunk(8)
+    told.step(0, 3)
     told.update(1, {"imagined_success": 0.5})
     told.update(2, {})
     assert said == [
         (0.0, f"update 0 of {total}, imagining the next, chunk 8 of 8"),
+        (0.0, f"update 0 of {total}, learning the next, step 3"),
         (1 / total, f"update 1 of {total}, imagined success 0.50"),
         (2 / total, f"update 2 of {total}, nothing judged"),
     ]
+
+
+class DarkIsSuccess:
+    """Judges by the mean of the last picture, and refuses what is no batch."""
+
+    frames = 1
+
+    def judge(self, frames: torch.Tensor, instructions: Sequence[str]) -> Verdicts:
+        require_films(frames, instructions)
+        mean = frames[:, -1].float().mean((1, 2, 3))
+        return Verdicts(success=mean < 100, known=mean != 100, probability=1 - mean / 255)
+
+
+def test_a_slow_judge_tells_of_every_verdict_and_says_the_same() -> None:
+    said: list[str] = []
+    slow, frames = ToldVerdicts(DarkIsSuccess(), said.append), grey(1).repeat(3, 1, 1, 1, 1)
+    frames[0], frames[1] = 0, 100
+    for count in (3, 0):
+        asked = frames[:count], ["open the drawer"] * count
+        own, plain = slow.judge(*asked), DarkIsSuccess().judge(*asked)
+        for name in ("success", "known", "probability"):
+            assert torch.equal(getattr(own, name), getattr(plain, name))
+    assert said == ["1 of 3 rollouts are judged", "2 of 3 rollouts are judged", "3 of 3 rollouts are judged"]
+    assert slow.frames == 1
+    with pytest.raises(BadTensor):
+        slow.judge(frames, ["one sentence for three"])
