@@ -109,6 +109,7 @@ def sft(
         str, typer.Option(help="Whose copy imitates: an id, champion, or newest, taught or not.")
     ] = "champion",
     updates: Annotated[int, typer.Option(min=1)] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Decisions of one update; fewer need less memory.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=0.1)] = 1e-4,
     lora_rank: Annotated[
         int,
@@ -141,7 +142,7 @@ def sft(
         lineage=lineage,
         all_lineages=all_lineages,
     )
-    config = SftConfig(updates=updates, lr=learning_rate, seed=seed)
+    config = SftConfig(updates=updates, batch=batch, lr=learning_rate, seed=seed)
     with aside(as_json), Bars() as bars:
         row = sft_offline(settings, wanted, config=config, bars=bars)
     tell_made(settings, row.id, as_json)

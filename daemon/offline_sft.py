@@ -27,7 +27,7 @@ from daemon.phases.clips import Shelf, load_clips
 from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
-from storage import checkpoints, replay
+from storage import checkpoints, labels, replay
 from storage.adoption import CANDIDATE
 from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
@@ -163,8 +163,11 @@ def imitable(database: Database, shelf: Shelf, wanted: Wanted, *, size: int, hel
         newest_first=False,
     )
     with database.read() as session:
-        clips = load_clips(session, shelf, replay.select(session, query), size=size)
-    return [clip for clip in clips if wanted.failures or clip.success]
+        rows = replay.select(session, query)
+        if not wanted.failures:  # before their pictures are decoded
+            found = labels.effective_labels(session, [row.id for row in rows])
+            rows = [row for row in rows if row.id in found and found[row.id].success]
+        return load_clips(session, shelf, rows, size=size)
 
 
 @torch.no_grad()

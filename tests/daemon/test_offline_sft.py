@@ -175,7 +175,7 @@ def test_the_command_can_answer_with_the_checkpoint_alone(
 ) -> None:
     put(store, ("open_drawer", True, False), ("open_drawer", True, True))
     monkeypatch.setenv("GYMNASTD_DATA_DIR", str(settings.data_dir))
-    done = CliRunner().invoke(app, ["sft", "--updates", "2", "--json"])
+    done = CliRunner().invoke(app, ["sft", "--updates", "2", "--batch", "3", "--json"])
     assert done.exit_code == 0, done.output or done.exception
     made = json.loads(done.stdout)
     with store[0].read() as session:
