@@ -23,11 +23,11 @@ from daemon.learning.policy.policy import Policy
 from daemon.learning.sft import SftConfig, demonstrations_of, train_policy
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import Made, bring_in
-from daemon.phases.clips import Shelf, load_clips
+from daemon.phases.clips import Shelf, load_clips, succeeded
 from daemon.progress_bar import Bars
 from daemon.settings import Settings
 from daemon.stores import open_blobs, open_database, utc_now
-from storage import checkpoints, labels, replay
+from storage import checkpoints, replay
 from storage.adoption import CANDIDATE
 from storage.array_cache import ArrayCache
 from storage.blobs import BlobStore
@@ -164,10 +164,8 @@ def imitable(database: Database, shelf: Shelf, wanted: Wanted, *, size: int, hel
     )
     with database.read() as session:
         rows = replay.select(session, query)
-        if not wanted.failures:  # before their pictures are decoded
-            found = labels.effective_labels(session, [row.id for row in rows])
-            rows = [row for row in rows if row.id in found and found[row.id].success]
-        return load_clips(session, shelf, rows, size=size)
+        wished = rows if wanted.failures else succeeded(session, rows)
+        return load_clips(session, shelf, wished, size=size)
 
 
 @torch.no_grad()

@@ -102,7 +102,7 @@ def last_measured(context: PhaseContext, used: Mapping[str, str]) -> Measured:
 
 
 def distrusted(
-    context: PhaseContext, used: Mapping[str, str], *, audit: Mapping[str, Any] | None = None
+    context: PhaseContext, last: Measured, *, audit: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
     """Tasks that the next update is to leave out, each with the reason, as this iteration measured them.
 
@@ -110,10 +110,8 @@ def distrusted(
     same world model and the same judge.
 
     Args:
-        used: ids of the checkpoints that the update acts in and is judged by.
         audit: `judge_audit` and `judge_exhausted` of this judge, where it was audited since.
     """
-    last = last_measured(context, used)
     told = audit or (last.outcome if last.same_judge else {})
     audited = told.get("judge_audit") or {}
     trust = (last.outcome.get("trust") or {}) if last.same_judge and last.same_world else {}

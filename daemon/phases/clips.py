@@ -44,6 +44,12 @@ def shelf_of(context: PhaseContext) -> Shelf:
     return Shelf(blobs=context.blobs, cache=ArrayCache(context.settings.data_dir / "cache"))
 
 
+def succeeded(session: Session, rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
+    """Those of the episodes that count as successes; nothing is decoded for that."""
+    verdicts = labels.effective_labels(session, [row.id for row in rows])
+    return [row for row in rows if row.id in verdicts and verdicts[row.id].success]
+
+
 def load_clips(
     session: Session, shelf: Shelf, rows: Sequence[EpisodeRow], *, size: int = IMAGE_SIZE
 ) -> list[Clip]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.reward.judge import WhileItLasts
-from daemon.phases.auditing import audit_judge, last_measured
+from daemon.phases.auditing import Measured, audit_judge
 from daemon.phases.clips import load_clips, shelf_of
 from daemon.phases.context import PhaseContext
 from daemon.phases.judges import judge_for
@@ -36,20 +36,19 @@ class FirstAudit:
 
 
 def first_audit(
-    context: PhaseContext, classifier: ClassifierJudge, used: Mapping[str, str], *, size: int
+    context: PhaseContext, classifier: ClassifierJudge, last: Measured, *, size: int
 ) -> FirstAudit:
     """Audit the spec's judge on the lineage's newest held-out episodes, unless that was done.
 
     Args:
         classifier: this iteration's.
-        used: ids of the checkpoints that the update acts in and is judged by.
         size: pixels on a side of the pictures.
 
     Raises:
         StorageError, ClipInvalid: an episode is damaged.
         JudgeUnreachable, JudgeRefused: the judge cannot be asked.
     """
-    if last_measured(context, used).same_judge:
+    if last.same_judge:
         return FirstAudit()
     query = replay.EpisodeQuery(
         origin="collect", lineage=context.spec.lineage, held_out=True, limit=OLDER_HELD_OUT

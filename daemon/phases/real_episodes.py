@@ -15,12 +15,12 @@ from daemon.errors import NothingCollected
 from daemon.learning.batch import Clip
 from daemon.learning.confines import together
 from daemon.learning.rollout import Starts
-from daemon.phases.clips import load_clips, shelf_of
+from daemon.phases.clips import load_clips, shelf_of, succeeded
 from daemon.phases.context import PhaseContext
 from daemon.phases.manifest import episode_entries
 from daemon.phases.material import was_collected
 from daemon.phases.user_starts import Brought
-from storage import labels, replay
+from storage import replay
 from storage.tables import EpisodeRow
 from storage.tasks import list_tasks
 
@@ -74,9 +74,7 @@ def proven_episodes(context: PhaseContext, *, size: int) -> tuple[list[Clip], li
         return [], []
     query = earlier(context, at_most=IMITABLE)
     with context.database.read() as session:
-        rows = replay.select(session, query)
-        succeeded = labels.effective_labels(session, [row.id for row in rows])
-        rows = [row for row in rows if row.id in succeeded and succeeded[row.id].success]
+        rows = succeeded(session, replay.select(session, query))
         clips = load_clips(session, shelf_of(context), rows, size=size)
         return clips, episode_entries(session, {"proven": rows})
 

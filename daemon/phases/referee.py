@@ -60,9 +60,9 @@ class Referee:
                 self._decision = self._decide(evidence, spent=False)
                 if self._decision is not None:
                     self._record(self._decision, evidence)
-        losers = {trials.PROMOTED: CHAMPION, trials.REJECTED: CANDIDATE}
-        if self._decision in losers:
-            todo.give_up(lambda slot: slot.arm == losers[str(self._decision)])
+        loser = {trials.PROMOTED: CHAMPION, trials.REJECTED: CANDIDATE}.get(self._decision or "")
+        if loser is not None:
+            todo.give_up(lambda slot: slot.arm == loser)
 
     def conclude(self) -> dict[str, Any] | None:
         """Decide, now that no episode is to come, and keep the decision; None where there was nothing to.

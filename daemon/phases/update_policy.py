@@ -24,7 +24,7 @@ from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.rollout import Starts, ToldEnv
 from daemon.learning.world_model.model import WorldModel
 from daemon.phases.arms import champion
-from daemon.phases.auditing import distrusted
+from daemon.phases.auditing import distrusted, last_measured
 from daemon.phases.checkpoints import Made, keep, made_by, newest
 from daemon.phases.context import Outcome, PhaseContext
 from daemon.phases.first_audit import FirstAudit, first_audit
@@ -101,9 +101,9 @@ def left_out_of_it(
     context: PhaseContext, rows: Mapping[str, CheckpointRow], judge: ClassifierJudge, *, size: int
 ) -> tuple[dict[str, str], FirstAudit]:
     """Tasks that are not to be trusted, each with the reason, and the audit if it had to be made for that."""
-    used = {kind: row.id for kind, row in rows.items()}
-    audit = first_audit(context, judge, used, size=size)
-    return distrusted(context, used, audit=audit.outcome), audit
+    last = last_measured(context, {kind: row.id for kind, row in rows.items()})
+    audit = first_audit(context, judge, last, size=size)
+    return distrusted(context, last, audit=audit.outcome), audit
 
 
 def state_of(context: PhaseContext, read: Inputs, *, start_images: Sequence[str], steps: int) -> Resumable:

@@ -12,7 +12,8 @@ from daemon.learning.batch import Clip
 from daemon.learning.reward.judge import Verdicts
 from daemon.learning.trust import Outcomes, counted
 from daemon.phases import collect, finetune_world_model, update_policy
-from daemon.phases.auditing import audit_judge, distrusted, with_interval
+from daemon.phases.auditing import Measured, audit_judge, distrusted, last_measured, with_interval
+from daemon.phases.context import PhaseContext
 from daemon.phases.first_audit import first_audit
 from daemon.phases.material import Episodes
 from daemon.spec import parse_spec
@@ -98,6 +99,10 @@ def outcomes(right: int, wrong: int) -> dict[str, Any]:
     return with_interval(Outcomes(hits=right, false_hopes=wrong, missed=0, rightly_failed=0, declined=0))
 
 
+def measured_last(context: PhaseContext, used: dict[str, str] = USED) -> tuple[PhaseContext, Measured]:
+    return context, last_measured(context, used)
+
+
 def measured(lab: Lab, said: tuple[int, int], imagined: tuple[int, int], **spec: Any) -> dict[str, str]:
     """What is left out after a finetuning that measured this of one task, (right, wrong)."""
     lab.request({**SMALL, **spec})
@@ -108,7 +113,7 @@ def measured(lab: Lab, said: tuple[int, int], imagined: tuple[int, int], **spec:
             "trust": {"outcomes": {"open_drawer": outcomes(*imagined)}},
         },
     )
-    return distrusted(lab.context("update_policy"), USED)
+    return distrusted(*measured_last(lab.context("update_policy")))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_the_reason_names_what_was_measured_and_what_was_asked(lab: Lab) -> None
 
 
 def test_an_iteration_that_measured_nothing_leaves_nothing_out(lab: Lab) -> None:
-    assert distrusted(lab.context("update_policy"), USED) == {}
+    assert distrusted(*measured_last(lab.context("update_policy"))) == {}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_an_iteration_that_does_not_finetune_goes_by_what_was_measured_last(
 ) -> None:
     assert measured(lab, (0, 20), (20, 0)).keys() == {"open_drawer"}
     lab.request({**SMALL, "phases": ["update_policy"], "seed": 9, **spec})
-    assert set(distrusted(lab.context("update_policy"), USED)) == left_out
+    assert set(distrusted(*measured_last(lab.context("update_policy")))) == left_out
 
 
 @pytest.mark.parametrize(
@@ -192,13 +197,13 @@ def test_what_was_measured_of_others_says_nothing(
     trust = {"trust": {"outcomes": {"open_drawer": outcomes(*imagined)}}}
     lab.end(lab.context("finetune_world_model"), {**found, **trust})
     asked = {**USED, **used}
-    assert set(distrusted(lab.context("update_policy"), asked)) == left_out
+    assert set(distrusted(*measured_last(lab.context("update_policy"), asked))) == left_out
 
 
 def test_where_the_judges_budget_was_spent_nothing_is_learned(lab: Lab) -> None:
     audit = {"open_drawer": outcomes(0, 0), "close_drawer": outcomes(20, 0)}
     lab.end(lab.context("finetune_world_model"), {"judge_audit": audit, "judge_exhausted": True})
-    assert distrusted(lab.context("update_policy"), USED) == {
+    assert distrusted(*measured_last(lab.context("update_policy"))) == {
         "open_drawer": "the judge's budget was spent before it could be audited here"
     }
 
@@ -217,11 +222,11 @@ def test_a_judge_that_nobody_has_audited_is_audited_before_a_policy_learns_from_
     for _ in range(2):  # the second by what was audited of another kind of judge
         context = asking(lab, "vlm_http", endpoint.url)
         coin = a_coin(tuple(TASKS.values()))
-        audit = first_audit(context, coin, USED, size=64)
+        audit = first_audit(context, coin, last_measured(context, USED), size=64)
         assert {entry["use"] for entry in audit.entries} == {"audited"}
         assert len(audit.entries) == 4
         assert audit.outcome["judge_audit"]["open_drawer"]["false_hopes"] == 3
-        assert distrusted(context, USED, audit=audit.outcome) == {
+        assert distrusted(*measured_last(context), audit=audit.outcome) == {
             "open_drawer": "the judge on real ends agrees with the label in 0 of 3, 75% is asked"
         }
         lab.end(context, {})
@@ -241,7 +246,7 @@ def test_who_is_asked_otherwise_is_another_judge(
     lab.end(before, {})
     lab.end(lab.context("finetune_world_model"), {"judge_audit": {"open_drawer": outcomes(20, 0)}})
     context = asking(lab, "vlm_http", endpoint.url, **change)
-    audit = first_audit(context, a_coin(tuple(TASKS.values())), USED, size=64)
+    audit = first_audit(context, a_coin(tuple(TASKS.values())), last_measured(context, USED), size=64)
     assert bool(audit.outcome) is again
 
 
