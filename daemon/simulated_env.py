@@ -21,7 +21,7 @@ from daemon.learning.rollout import Starts
 from robot_bridge.drivers.cell import cell_variant
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.drivers.tasks import task_of
-from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.safety import SafetyPipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,10 @@ class SimulatedEnv:
         self._limits = []
         for row, found in enumerate(shown):
             scene = self._scenes[int(found[0])]
-            self._limits.append(SafetyPipeline(_limits_of(scene)))
-            self._copy(row).reset(scene.task_id, seed=scene.seed)
+            copy = self._copy(row)
+            limits = SafetyPipeline.of_station(copy, scene.task_id)
+            limits.begin(copy.reset(scene.task_id, seed=scene.seed))
+            self._limits.append(limits)
         self._frames = [images.cpu()]
 
     def step(self, actions: Tensor) -> Tensor:
@@ -119,13 +121,16 @@ class SimulatedEnv:
 
     def _confines(self, scene: Scene) -> Confines:
         """Of the scene that the first copy stands in."""
-        limits, place = _limits_of(scene), self._copy(0).target.position
+        copy = self._copy(0)
+        limits, place = copy.description.limits(scene.task_id), copy.target.position
         return Confines.around(place, low=limits.box_low, high=limits.box_high, step=limits.step_xyz_max)
 
     def _moved(self, row: int, action: np.ndarray) -> Tensor:
-        copy = self._copies[row]
-        command = self._limits[row].apply(copy.target, action)
-        return self._picture(copy.step(command.target, command.gripper).sample.image)
+        copy, limits = self._copies[row], self._limits[row]
+        command = limits.apply(copy.target, action)
+        outcome = copy.step(command.target, command.gripper)
+        limits.took(outcome)
+        return self._picture(outcome.sample.image)
 
     def _picture(self, image: np.ndarray) -> Tensor:
         return resize_frames(image[None], self._size)
@@ -134,8 +139,3 @@ class SimulatedEnv:
         while len(self._copies) <= row:
             self._copies.append(MujocoWidowX(cell=self._cell))
         return self._copies[row]
-
-
-def _limits_of(scene: Scene) -> Limits:
-    task = task_of(scene.task_id)
-    return Limits(box_low=task.box_low, box_high=task.box_high)

@@ -23,7 +23,7 @@ from robot_bridge.conventions import (
     compose_target,
     delta_between,
 )
-from robot_bridge.drivers.driver import ArmModel, Sample, StepOutcome
+from robot_bridge.drivers.driver import ArmModel, RobotDriver, Sample, StepOutcome
 from robot_bridge.effort import EffortGuard
 from robot_bridge.limits import Corner, Limits
 from robot_bridge.momentum import Momentum
@@ -128,6 +128,16 @@ class SafetyPipeline:
         )
         self._effort: NDArray[np.floating] | None = None
         self._told: tuple[Motion, Pose, int] | None = None  # what, from where, its flags
+
+    @classmethod
+    def of_station(cls, driver: RobotDriver, task_id: str) -> SafetyPipeline:
+        """As a station makes it where nobody asks for narrower limits; for episodes without a station.
+
+        Raises:
+            UnknownTask: the driver has no such task.
+        """
+        robot = driver.description
+        return cls(robot.limits(task_id), arm=driver.arm, control_hz=robot.control_hz)
 
     def begin(self, first: Sample) -> None:
         """An episode starts with this observation: its joints and currents are where the arm is."""

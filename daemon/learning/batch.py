@@ -57,13 +57,15 @@ class Clip:
 
     Attributes:
         frames: uint8 [T + 1, 3, H, W], frame t is observation o_t.
-        actions: float32 [T, 7] in bridge_v2 metres, radians and gripper opening 0..1.
+        actions: float32 [T, 7] in bridge_v2 metres, radians and gripper opening 0..1, as they were executed.
         instruction: the sentence the robot was given; empty when unknown.
         episode_id: where the clip comes from, for error messages and lineage.
         success: verdict at the end of the episode, None when nobody judged it.
         success_by_frame: bool [T + 1], would it count as success if it ended here; None when unknown.
         subject: bool [T + 1, H, W], pixels that show what the task is about; None when unknown.
         confines: of its beginning, one; None when the limits that were in force are unknown.
+        asked: float32 [T, 7], what was asked for as far as `confines` let it through, as in imagination; None
+            where that is what was executed.
     """
 
     frames: Tensor
@@ -74,6 +76,12 @@ class Clip:
     success_by_frame: Tensor | None = None
     subject: Tensor | None = None
     confines: Confines | None = None
+    asked: Tensor | None = None
+
+    @property
+    def told(self) -> Tensor:
+        """What a world model is told of this episode, float32 [T, 7]; why, see `daemon.learning.confines`."""
+        return self.actions if self.asked is None else self.asked
 
     @property
     def steps(self) -> int:
@@ -114,7 +122,9 @@ class Clip:
                 and min(frames.shape[2:]) >= 1
             ),
         )
-        broken = (~actions.isfinite()).nonzero()
+        alike = (self.told.dtype, self.told.shape) == (actions.dtype, actions.shape)
+        yield "asked", f"as actions, {_described(actions)}, or None", _described(self.asked), alike
+        broken = (~(actions.isfinite() & self.told.isfinite())).nonzero()
         yield (
             "actions",
             "finite",

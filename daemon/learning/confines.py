@@ -1,12 +1,14 @@
 """What a station would let through of the moves that a policy asks for, worked out before anybody moves.
 
-A robot's episodes hold the moves that were executed, and a world model learns from those. In imagination
-nobody stops an arm: a policy that presses its hand against the floor of its box is told there that the hand
-went through, and learns to. So rollouts that begin at an episode are confined as its arm was: by the largest
-step and by the box, which need nothing but the place of the target and the limits that were in force.
+In imagination nobody stops an arm: a policy that presses its hand against the floor of its box would be told
+there that the hand went through, and learn to. So rollouts that begin at an episode are confined as its arm
+was: by the largest step and by the box, which need nothing but the place of the target and the limits that
+were in force.
 
 What takes the arm's geometry or its motors, `robot_bridge.safety`'s cone, reach, speeds, accelerations and
-effort, is not worked out here, nor is the largest turn.
+effort, is not worked out here, nor is the largest turn. A world model has to know it: of a robot's episodes
+it is told what was asked for, confined in the same way, and not what was executed. Told that, it would see
+hands go back wherever the effort guard turned them round, and never learn that pressing makes them go.
 """
 
 from __future__ import annotations
@@ -71,6 +73,11 @@ class Confines:
         """Those with these numbers, in this order."""
         return Confines(low=self.low[rows], high=self.high[rows], step=self.step[rows])
 
+    def after(self, moves: Tensor) -> Confines:
+        """Of the places that these moves [T, 7] lead to, each beginning by the same ones."""
+        gone = moves[:, XYZ].sum(0)
+        return Confines(low=self.low - gone, high=self.high - gone, step=self.step)
+
 
 def unconfined(count: int = 1) -> Confines:
     """Of beginnings of which no limits are known: everything that is asked is let through."""
@@ -88,6 +95,11 @@ def together(parts: Sequence[Confines | None]) -> Confines | None:
         high=torch.cat([part.high for part in known]),
         step=torch.cat([part.step for part in known]),
     )
+
+
+def let_through(asked: Tensor, confines: Confines | None) -> Tensor:
+    """An episode's moves [T, 7] as they are imagined for whoever asks for them."""
+    return asked if confines is None else ConfinedArms(confines).let_through(asked[None])[0]
 
 
 class ConfinedArms:

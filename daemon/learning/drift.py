@@ -109,7 +109,7 @@ def replayed(
         actions = torch.zeros(len(part), length, part[0].actions.shape[1])
         for row, clip in zip(actions, part, strict=True):
             reached = min(length, clip.steps)
-            row[:reached] = clip.actions[:reached]
+            row[:reached] = clip.told[:reached]
             row[reached:, GRIPPER] = row[reached - 1, GRIPPER]  # what was held is not let go
         env = ImaginedEnv(world_model, seed=seed)
         seeds = range(seed + start, seed + start + len(part))

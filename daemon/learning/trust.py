@@ -118,14 +118,14 @@ def with_strangers_actions(clips: Sequence[Clip]) -> list[Clip]:
     mixed = []
     for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
         steps = min(clip.steps, other.steps)
-        mixed.append(replace(_cut(clip, steps), actions=other.actions[:steps]))
+        mixed.append(replace(_cut(clip, steps), actions=other.told[:steps], asked=None))
     return mixed
 
 
 def _cut(clip: Clip, steps: int) -> Clip:
     """The first steps of an episode."""
-    frames, actions = clip.frames[: steps + 1], clip.actions[:steps]
-    return replace(clip, frames=frames, actions=actions, success_by_frame=None, subject=None)
+    frames, told = clip.frames[: steps + 1], clip.told[:steps]
+    return replace(clip, frames=frames, actions=told, asked=None, success_by_frame=None, subject=None)
 
 
 def _as_long(

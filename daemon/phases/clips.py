@@ -21,7 +21,7 @@ from daemon.learning.batch import IMAGE_SIZE, Clip, fitted, resize_frames
 from daemon.learning.reward.classifier import ClassifierJudge
 from daemon.learning.world_model.latents import LatentClip, LatentClips, emphasis_of, world_actions
 from daemon.learning.world_model.model import WorldModel
-from daemon.phases.confining import confines_of
+from daemon.phases.confining import confines_of, told_of
 from daemon.phases.context import PhaseContext
 from robot_bridge.episode import Episode
 from robot_bridge.frames import FrameBlob
@@ -87,6 +87,7 @@ def clip_of(episode: Episode, frames: NDArray[np.uint8], *, success: bool | None
         episode_id=episode.manifest.episode_id,
         success=success,
         confines=confines_of(episode),
+        asked=told_of(episode),
     )
     clip.validate()
     return clip
@@ -120,7 +121,7 @@ def load_latents(
         found.append(
             LatentClip(
                 latents=torch.from_numpy(latents),
-                actions=world_actions(clip.actions),
+                actions=world_actions(clip.told),
                 episode_id=clip.episode_id,
                 emphasis=emphasis_seen(judge, clip, grid=latents.shape[-1]),
             )

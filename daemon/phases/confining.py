@@ -7,8 +7,10 @@ import logging
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from daemon.learning.confines import UNCONFINED, Confines
+from daemon.learning.confines import UNCONFINED, Confines, let_through
 from daemon.learning.errors import BadTensor
 from robot_bridge.conventions import F32
 from robot_bridge.episode import LIMITS_KEY, Episode
@@ -17,8 +19,13 @@ from robot_bridge.steps import StepArrays
 log = logging.getLogger(__name__)
 
 
-def confines_of(episode: Episode, *, at: int = 0) -> Confines | None:
-    """What would be let through of moves from observation `at` on; None where the episode names no limits.
+def told_of(episode: Episode) -> Tensor:
+    """The moves [T, 7] that a world model is told of an episode: what was asked for, confined."""
+    return let_through(torch.from_numpy(episode.steps.raw_action.copy()), confines_of(episode))
+
+
+def confines_of(episode: Episode) -> Confines | None:
+    """What would be let through from the beginning on; None where the episode names no limits.
 
     Limits that cannot be read are told in the log and count as none.
     """
@@ -29,7 +36,7 @@ def confines_of(episode: Episode, *, at: int = 0) -> Confines | None:
     try:
         limits: dict[str, Any] = json.loads(stated)
         return Confines.around(
-            _target(episode.steps, at),
+            _target(episode.steps),
             low=limits["box_low"],
             high=limits["box_high"],
             step=limits.get("step_xyz_max", UNCONFINED),
@@ -39,10 +46,8 @@ def confines_of(episode: Episode, *, at: int = 0) -> Confines | None:
         return None
 
 
-def _target(steps: StepArrays, at: int) -> F32:
-    """Where the arm was told to be at observation `at`, metres [3]; where it was, if nothing says that."""
+def _target(steps: StepArrays) -> F32:
+    """Where the arm was told to be at first, metres [3]; where it was, if nothing says that."""
     if steps.target_pose is None:
-        return np.asarray(steps.state[at, :3])
-    if at:
-        return np.asarray(steps.target_pose[at - 1, :3])
+        return np.asarray(steps.state[0, :3])
     return np.asarray(steps.target_pose[0, :3] - steps.motion[0, :3])

@@ -55,7 +55,7 @@ def imagined(world_model: WorldModel, clip: Clip, *, seed: int, every: int = 1) 
     """Every so many frames imagined from a clip's start and actions, uint8 [F, 3, H, W]."""
     env = ImaginedEnv(world_model, seed=seed)
     env.reset(clip.frames[:1])
-    env.replay(clip.actions[None])
+    env.replay(clip.told[None])
     return env.film(every=every)[0, : clip.steps // every + 1]
 
 

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from daemon.learning.batch import Clip, resize_frames
+from daemon.learning.confines import Confines, let_through
 from daemon.learning.policy.policy import Policy
 from robot_bridge.drivers.cell import cell_variant
 from robot_bridge.drivers.experts import scripted_action
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.drivers.tasks import task_of
-from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.safety import SafetyPipeline
 
 STEPS = 40  # actions per episode at nano scale, real and imagined
 SUBJECT_CONTRAST = 8  # of 255: a pixel that changes more when the subject moves shows it
@@ -74,18 +75,26 @@ def policy_actor(policy: Policy, *, instruction: str, temperature: float, seed: 
 def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
     """Run one episode of STEPS actions to its end and keep every frame and whether it counted as success."""
     task = task_of(plan.task_id)
-    pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
-    image = driver.reset(plan.task_id, seed=plan.seed).image
+    pipeline = SafetyPipeline.of_station(driver, plan.task_id)
+    first = driver.reset(plan.task_id, seed=plan.seed)
+    pipeline.begin(first)
+    image, limits = first.image, pipeline.limits
+    confines = Confines.around(
+        driver.target.position, low=limits.box_low, high=limits.box_high, step=limits.step_xyz_max
+    )
 
     def shown() -> tuple[torch.Tensor, torch.Tensor]:
         as_is, otherwise = resize_frames(np.stack((image, driver.look_otherwise())))
         subject = (as_is.short() - otherwise.short()).abs().amax(0) > SUBJECT_CONTRAST
         return otherwise if plan.emptied else as_is, subject
 
-    pictures, marks, actions = [shown()], [driver.success()], []
+    pictures, marks, asked, actions = [shown()], [driver.success()], [], []
     for step in range(STEPS):
-        command = pipeline.apply(driver.target, actor(driver, image, step))
-        image = driver.step(command.target, command.gripper).sample.image
+        asked.append(actor(driver, image, step))
+        command = pipeline.apply(driver.target, asked[-1])
+        outcome = driver.step(command.target, command.gripper)
+        pipeline.took(outcome)
+        image = outcome.sample.image
         pictures.append(shown())
         marks.append(driver.success())
         actions.append(command.executed)
@@ -98,6 +107,7 @@ def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
         episode_id=plan.name,
         success=marks[-1],
         success_by_frame=torch.tensor(marks),
+        asked=let_through(torch.from_numpy(np.stack(asked)), confines),
     )
 
 

@@ -18,6 +18,7 @@ def save_clips(path: Path, clips: Sequence[Clip]) -> None:
     tensors = {
         "frames": torch.stack([clip.frames for clip in clips]).contiguous(),  # [X, T+1, 3, H, W]
         "actions": torch.stack([clip.actions for clip in clips]),  # [X, T, 7]
+        "asked": torch.stack([clip.told for clip in clips]),  # [X, T, 7]
         "success_by_frame": torch.stack([marks_of(clip) for clip in clips]),  # [X, T+1]
         "subject": torch.stack([subject_of(clip) for clip in clips]),  # [X, T+1, H, W]
     }
@@ -31,12 +32,13 @@ def load_clips(path: Path) -> list[Clip]:
     """The clips of one shard, in the order in which they were written."""
     with safe_open(path, framework="pt") as shard:
         names = json.loads(shard.metadata()["clips"])
-        frames, actions = shard.get_tensor("frames"), shard.get_tensor("actions")
+        frames, actions, asked = (shard.get_tensor(name) for name in ("frames", "actions", "asked"))
         marks, subject = shard.get_tensor("success_by_frame"), shard.get_tensor("subject")
     return [
         Clip(
             frames=frames[i],
             actions=actions[i],
+            asked=asked[i],
             success_by_frame=marks[i],
             success=bool(marks[i, -1]),
             subject=subject[i],

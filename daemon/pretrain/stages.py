@@ -222,6 +222,7 @@ def thinned(clip: Clip) -> Clip:
         clip,
         frames=clip.frames[kept],
         actions=clip.actions[: clip.steps // 2],
+        asked=None,
         success_by_frame=marks_of(clip)[kept],
         subject=None if clip.subject is None else clip.subject[kept],
     )

@@ -28,7 +28,7 @@ from daemon.learning.world_model.model import WorldModel
 from daemon.learning.world_model.path import PATH_DIM
 from daemon.phases.arms import champion_of
 from daemon.phases.checkpoints import current
-from daemon.phases.confining import confines_of
+from daemon.phases.confining import confines_of, told_of
 from daemon.phases.film import EVERY, rounded, strip_jpeg
 from daemon.statistics import wilson_interval
 from daemon.video import encode_video
@@ -156,8 +156,11 @@ def beginning(context: WhatIfContext) -> Beginning:
     step: int = request.get("step") or 0
     with context.database.read() as session:
         episode = episodes.load(session, context.blobs, request["episode"])
-    moves = world_actions(torch.from_numpy(episode.steps.motion[:step].copy()))
-    return Beginning(path=moves[:, :PATH_DIM].sum(0), confines=confines_of(episode, at=step))
+    moves, confines = told_of(episode)[:step], confines_of(episode)
+    return Beginning(
+        path=world_actions(moves)[:, :PATH_DIM].sum(0),
+        confines=None if confines is None else confines.after(moves),
+    )
 
 
 def chunks_of(policy: Policy, request: Mapping[str, Any]) -> int:

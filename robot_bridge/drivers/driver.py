@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_bridge.conventions import Pose
-from robot_bridge.errors import DriverError
-from robot_bridge.limits import EE_ACCEL_MAX, JOINT_ACCEL_MAX
+from robot_bridge.errors import DriverError, UnknownTask
+from robot_bridge.limits import CEILINGS, EE_ACCEL_MAX, JOINT_ACCEL_MAX, Limits
 
 SceneReset: TypeAlias = Literal["auto", "human", "none"]
 Judge: TypeAlias = Literal["classifier", "sim", "human"]
@@ -160,6 +160,26 @@ class DriverDescription:
     effort_max_mA: float = 1000.0  # noqa: N815 - above 1300 mA the servos are in danger
     tilt_max: float = float(np.pi)
     tracking_max_m: float = 0.10
+
+    def task(self, task_id: str) -> TaskDescription:
+        """The task of that id.
+
+        Raises:
+            UnknownTask: this robot has none.
+        """
+        tasks = {task.task_id: task for task in self.tasks}
+        if task_id not in tasks:
+            raise UnknownTask(task_id=task_id, known=", ".join(tasks))
+        return tasks[task_id]
+
+    def limits(self, task_id: str) -> Limits:
+        """All that this robot allows in an episode of a task.
+
+        Raises:
+            UnknownTask: it has no such task.
+        """
+        task, ceilings = self.task(task_id), {name: getattr(self, name) for name in CEILINGS}
+        return Limits(box_low=task.box_low, box_high=task.box_high, **ceilings)
 
 
 class MotionStopped(DriverError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from robot_bridge.drivers.driver import DriverDescription, TaskDescription
+from robot_bridge.drivers.driver import DriverDescription
 from robot_bridge.errors import (
     BadRequest,
     EpisodeState,
@@ -12,25 +12,12 @@ from robot_bridge.errors import (
     StepOutOfOrder,
     StepStale,
     UnknownOutcome,
-    UnknownTask,
 )
-from robot_bridge.limits import CEILINGS, Limits
+from robot_bridge.limits import Limits
 from robot_bridge.protocol import EpisodeMode, EpisodeRequest, StepsRequest
 from robot_bridge.station.policy import StationPolicy
 from robot_bridge.station.recording import Recording
 from robot_bridge.station.spool import Spool
-
-
-def task_of(description: DriverDescription, task_id: str) -> TaskDescription:
-    """The task of that id.
-
-    Raises:
-        UnknownTask: this robot has none.
-    """
-    tasks = {task.task_id: task for task in description.tasks}
-    if task_id not in tasks:
-        raise UnknownTask(task_id=task_id, known=", ".join(tasks))
-    return tasks[task_id]
 
 
 def limits_of(description: DriverDescription, request: EpisodeRequest) -> Limits:
@@ -40,12 +27,7 @@ def limits_of(description: DriverDescription, request: EpisodeRequest) -> Limits
         UnknownTask: this robot has no such task.
         LimitsViolation: the request would widen one of them.
     """
-    task = task_of(description, request.task_id)
-    own = Limits(
-        box_low=task.box_low,
-        box_high=task.box_high,
-        **{name: getattr(description, name) for name in CEILINGS},
-    )
+    own = description.limits(request.task_id)
     if request.limits is None:
         return own
     wanted = {name: value for name, value in request.limits if value is not None}

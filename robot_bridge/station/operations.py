@@ -15,7 +15,6 @@ from robot_bridge.errors import (
     UnknownTask,
 )
 from robot_bridge.protocol import Maintenance, ResetAnswer, ResetRequest
-from robot_bridge.station.admission import task_of
 from robot_bridge.station.core import StationCore
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class Operations:
             core.settle_now()
             core.estop.require_clear()
             core.leases.require(fence, call="resets")
-            task_of(core.keeper.description, request.task_id)
+            core.keeper.description.task(request.task_id)
             core.make_way()
             core.keeper.require_fit()
             with core.going_home():

@@ -22,7 +22,7 @@ from robot_bridge.errors import (
 )
 from robot_bridge.protocol import EpisodeRequest, StepAnswer, StepsAnswer, StepsRequest
 from robot_bridge.safety import HELD, SafetyPipeline
-from robot_bridge.station.admission import limits_of, task_of
+from robot_bridge.station.admission import limits_of
 from robot_bridge.station.deadman import DeadMan
 from robot_bridge.station.keeper import ArmKeeper
 from robot_bridge.station.parts import Station
@@ -192,7 +192,7 @@ class EpisodeRunner:
         started_at = station.now()
         first = self._keeper.reset(request.task_id, seed=request.seed)
         pipeline.begin(first)
-        task = task_of(robot, request.task_id)
+        task = robot.task(request.task_id)
         circumstances = Circumstances(
             station_id=station.station_id,
             instruction=task.instruction if request.instruction is None else request.instruction,

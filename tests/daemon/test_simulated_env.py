@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from daemon.learning.batch import resize_frames
 from daemon.learning.errors import BadTensor
 from daemon.pretrain.cell_episodes import EpisodePlan, expert, record
 from daemon.simulated_env import Scene, SimulatedEnv
 from robot_bridge.drivers.cell import cell_variant
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
+from robot_bridge.episode import PolicyRef
+from robot_bridge.protocol import EpisodeRequest
+from robot_bridge.safety import SafetyPipeline
+from robot_bridge.station.admission import limits_of
 
 CELL = 3
 SCENES = (Scene(task_id="open_drawer", seed=5), Scene(task_id="close_drawer", seed=6))
@@ -56,6 +61,37 @@ def test_an_episode_of_the_expert_is_the_one_that_pretraining_records(
     verdict = env.judge(env.recent_frames(1), [clip.instruction])
     assert (verdict.success.tolist(), verdict.known.tolist()) == ([clip.success], [True])
     assert clip.success, "or it tells nothing"
+
+
+def test_an_arm_that_presses_is_eased_as_it_is_on_a_station(env: SimulatedEnv) -> None:
+    """The effort guard turns it round there; without it every bound that is measured here was too high."""
+    scene, asked = SCENES[0], np.float32([0.03, 0.03, -0.03, 0, 0, 0, 1])
+    driver = MujocoWidowX(cell=cell_variant(CELL))
+    request = EpisodeRequest(
+        task_id=scene.task_id, seed=scene.seed, max_steps=20, policy=PolicyRef(name="test")
+    )
+    pipeline = SafetyPipeline(
+        limits_of(driver.description, request), arm=driver.arm, control_hz=driver.description.control_hz
+    )
+    pipeline.begin(driver.reset(scene.task_id, seed=scene.seed))
+    pictures = []
+    for _ in range(20):
+        command = pipeline.apply(driver.target, asked)
+        outcome = driver.step(command.target, command.gripper)
+        pipeline.took(outcome)
+        pictures.append(resize_frames(outcome.sample.image[None])[0])
+    driver.close()
+    assert pipeline.counts["effort"] > 0, "or it tells nothing"
+    env.reset(env.starts.images[:1])
+    env.step(torch.from_numpy(asked).expand(1, 20, 7))
+    assert torch.equal(env.recent_frames(20)[0], torch.stack(pictures))
+    driver = MujocoWidowX(cell=cell_variant(CELL))
+    plan = EpisodePlan(task_id=scene.task_id, cell_seed=CELL, seed=scene.seed)
+    clip = record(driver, plan, lambda *_: asked)
+    driver.close()
+    assert torch.equal(clip.frames[1:21], torch.stack(pictures))
+    assert clip.asked is not None
+    assert not torch.allclose(clip.asked, clip.actions), "what was asked is told, what ran is another thing"
 
 
 def test_who_does_nothing_does_not_succeed(env: SimulatedEnv) -> None:

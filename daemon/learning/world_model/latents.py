@@ -148,7 +148,7 @@ def _encoded(world_model: WorldModel, clip: Clip) -> LatentClip:
     latents = world_model.encode(clip.frames).cpu()
     return LatentClip(
         latents=latents,
-        actions=world_actions(clip.actions),
+        actions=world_actions(clip.told),
         episode_id=clip.episode_id,
         emphasis=emphasis_on(clip, grid=latents.shape[-1]),
     )

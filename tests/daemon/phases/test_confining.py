@@ -14,7 +14,8 @@ import torch
 from daemon.learning.confines import ConfinedArms
 from daemon.learning.rollout import Starts
 from daemon.phases import closed_loop, collect, finetune_world_model, update_policy
-from daemon.phases.confining import confines_of
+from daemon.phases.clips import clip_of
+from daemon.phases.confining import confines_of, told_of
 from robot_bridge.conventions import Pose
 from robot_bridge.episode import LIMITS_KEY, Episode
 from robot_bridge.safety import Limits, SafetyPipeline
@@ -62,10 +63,29 @@ def pressed(episode: Episode) -> Episode:
 def test_what_a_policy_asked_for_becomes_what_its_robot_executed(lab: Lab, at: int) -> None:
     lab.do("collect", collect.run)
     episode = pressed(recorded(lab)[0])
-    confines = confines_of(episode, at=at)
+    confines = confines_of(episode)
     assert confines is not None
-    found = ConfinedArms(confines).let_through(torch.from_numpy(episode.steps.raw_action[None, at:]))
+    there = confines.after(told_of(episode)[:at])
+    found = ConfinedArms(there).let_through(torch.from_numpy(episode.steps.raw_action[None, at:]))
     np.testing.assert_allclose(found[0].numpy(), episode.steps.motion[at:], atol=1e-6)
+
+
+def test_a_world_model_is_told_what_was_asked_for_where_an_arm_felt_resistance(lab: Lab) -> None:
+    """What presses is turned round by motors, which imagination has none of; box and step it does have."""
+    lab.do("collect", collect.run)
+    episode = pressed(recorded(lab)[0])
+    ran = episode.steps.motion.copy()
+    ran[-1, :3] = 0.01  # the guard turned the last one round
+    eased = replace(episode, steps=replace(episode.steps, executed_action=ran))
+    frames = np.zeros((len(ran) + 1, 3, 8, 8), dtype=np.uint8)
+    for told, of in (
+        (clip_of(episode, frames, success=True), episode),
+        (clip_of(eased, frames, success=True), eased),
+    ):
+        np.testing.assert_allclose(told.actions.numpy(), of.steps.motion)
+        np.testing.assert_allclose(told.told.numpy(), episode.steps.motion, atol=1e-6)
+    unlimited = clip_of(saying(eased, None), frames, success=True)
+    assert torch.equal(unlimited.told, torch.from_numpy(episode.steps.raw_action)), "as its rollouts are told"
 
 
 def test_every_rollout_of_an_update_begins_confined(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +143,7 @@ def test_where_targets_are_not_told_the_measured_place_counts(lab: Lab) -> None:
     lab.do("collect", collect.run)
     episode = recorded(lab)[0]
     limits = json.loads(episode.manifest.metadata[LIMITS_KEY])
-    confines = confines_of(replace(episode, steps=replace(episode.steps, target_pose=None)), at=2)
+    confines = confines_of(replace(episode, steps=replace(episode.steps, target_pose=None)))
     assert confines is not None
-    expected = torch.tensor(limits["box_low"]) - torch.from_numpy(episode.steps.state[2, :3].copy())
+    expected = torch.tensor(limits["box_low"]) - torch.from_numpy(episode.steps.state[0, :3].copy())
     assert torch.allclose(confines.low[0], expected.float(), atol=1e-6)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from robot_bridge.errors import EndpointRefused, LimitsViolation, UnknownTask
 from robot_bridge.limits import CEILINGS, Limits
 from robot_bridge.protocol import NarrowedLimits
-from robot_bridge.station.admission import check_mode, limits_of, task_of
+from robot_bridge.station.admission import check_mode, limits_of
 from robot_bridge.station.policy import StationPolicy
 from tests.robot_bridge.builders import a_request
 from tests.robot_bridge.toy_driver import BOX_HIGH, BOX_LOW, ToyDriver
@@ -85,7 +85,7 @@ def test_a_request_never_widens_them(wanted):
 
 def test_an_unknown_task_is_told_the_known_ones():
     with pytest.raises(UnknownTask, match="open_drawer, close_drawer"):
-        task_of(ROBOT, "fold_cloth")
+        limits_of(ROBOT, a_request(task_id="fold_cloth"))
 
 
 def test_only_a_callback_episode_needs_a_policy_that_may_be_called():
