@@ -25,9 +25,10 @@ from daemon.phases.checkpoints import ASSETS
 from daemon.pretrain.cell_episodes import EpisodePlan, policy_actor
 from daemon.pretrain.recipe import EGGPLANT_TASKS
 from robot_bridge.drivers.cell import cell_variant
+from robot_bridge.drivers.driver import Sample
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.drivers.tasks import Task, task_of
-from robot_bridge.safety import Limits, SafetyPipeline
+from robot_bridge.safety import SafetyPipeline
 
 JITTERS_MM = (0.0, 0.35, 0.7, 1.5, 3.0)  # standard deviation of each coordinate
 TURN_PER_MM = np.deg2rad(2.0)  # the ends of the eggplant then move by about as much as its middle
@@ -70,26 +71,34 @@ class Recorded:
     success: bool
 
 
+def moved_by(driver: MujocoWidowX, pipeline: SafetyPipeline, action: NDArray[np.float32]) -> Sample:
+    """One step as a station takes it."""
+    command = pipeline.apply(driver.target, action)
+    outcome = driver.step(command.target, command.gripper)
+    pipeline.took(outcome)
+    return outcome.sample
+
+
 def recorded(driver: MujocoWidowX, policy: Policy, task: Task, *, seed: int, steps: int) -> Recorded:
     plan = EpisodePlan(task_id=task.task_id, cell_seed=0, seed=seed)
     actor = policy_actor(policy, instruction=task.instruction, temperature=0.0, seed=plan.seed)
-    pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
-    image, actions = driver.reset(task.task_id, seed=seed).image, []
+    pipeline = SafetyPipeline.of_station(driver, task.task_id)
+    first = driver.reset(task.task_id, seed=seed)
+    pipeline.begin(first)
+    image, actions = first.image, []
     for step in range(steps):
         actions.append(actor(driver, image, step))
-        command = pipeline.apply(driver.target, actions[-1])
-        image = driver.step(command.target, command.gripper).sample.image
+        image = moved_by(driver, pipeline, actions[-1]).image
     return Recorded(seed=seed, actions=actions, success=driver.success())
 
 
 def replayed(driver: BlindCell, task: Task, episode: Recorded, *, moved: NDArray[np.float64]) -> bool:
     """Whether it succeeds when the eggplant lies elsewhere by moved [x mm, y mm, turn in radians]."""
-    pipeline = SafetyPipeline(Limits(box_low=task.box_low, box_high=task.box_high))
-    driver.reset(task.task_id, seed=episode.seed)
+    pipeline = SafetyPipeline.of_station(driver, task.task_id)
+    pipeline.begin(driver.reset(task.task_id, seed=episode.seed))
     driver.move_eggplant(moved[:2], float(moved[2]))
     for action in episode.actions:
-        command = pipeline.apply(driver.target, action)
-        driver.step(command.target, command.gripper)
+        moved_by(driver, pipeline, action)
     return driver.success()
 
 
