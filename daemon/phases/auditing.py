@@ -2,8 +2,9 @@
 
 And what follows for the next policy update: a task whose judge, or whose imagined ends, surely agree with
 reality less often than the spec asks is left out of it. "Surely" is Wilson's upper bound: a few episodes that
-went wrong do not stop a task, and none at all say nothing. Optimism is held to its bound as it is measured: a
-policy that is rewarded for what will not happen unlearns what it could do.
+went wrong do not stop a task, and none at all say nothing. Optimism is held to its bound as it is measured,
+of replayed real actions and of the policy itself from its own starts (`closed_loop.py`): a policy that is
+rewarded for what will not happen unlearns what it could do.
 
 Nor does a judge that is surely too wrong at a task end the robot's episodes of it early.
 """
@@ -74,6 +75,7 @@ class Measured:
     outcome: Mapping[str, Any]
     same_judge: bool
     same_world: bool
+    same_policy: bool
 
 
 def last_measured(context: PhaseContext, used: Mapping[str, str]) -> Measured:
@@ -82,22 +84,25 @@ def last_measured(context: PhaseContext, used: Mapping[str, str]) -> Measured:
     A judge is the same if the classifier is, and what a vision-language model is asked, and where.
 
     Args:
-        used: ids of the checkpoints that the update acts in and is judged by.
+        used: ids of the policy that the update goes on from, and of what it acts in and is judged by.
     """
     with context.database.read() as session:
         run = outcomes.last_finished(session, context.iteration_id, phase="finetune_world_model")
         if run is None:
-            return Measured(outcome={}, same_judge=False, same_world=False)
+            return Measured(outcome={}, same_judge=False, same_world=False, same_policy=False)
         spec = iterations.get(session, run.iteration_id).spec
         kept = manifests.of_iteration(session, run.iteration_id).get("finetune_world_model")
     outcome: Mapping[str, Any] = run.outcome or {}
     went_on = {**used, **(outcome.get("read") or {}), **(outcome.get("made") or {})}
-    same_judge, same_world = (went_on[kind] == used[kind] for kind in ("judge", "world_model"))
+    same = {kind: went_on[kind] == of for kind, of in used.items()}
     here = judge_version(context)
     asked_there = kept is None or json.loads(kept.manifest.content).get("judge", here) == here
     asked_so = _asked(spec) == _asked(context.spec.document())
     return Measured(
-        outcome=outcome, same_judge=same_judge and asked_there and asked_so, same_world=same_world
+        outcome=outcome,
+        same_judge=same["judge"] and asked_there and asked_so,
+        same_world=same["world_model"],
+        same_policy=same["policy"],
     )
 
 
@@ -116,15 +121,17 @@ def distrusted(
     audited = told.get("judge_audit") or {}
     trust = (last.outcome.get("trust") or {}) if last.same_judge and last.same_world else {}
     imagined = trust.get("outcomes") or {}
+    acted = ((trust.get("closed_loop") or {}).get("tasks") or {}) if last.same_policy else {}
     spec = context.spec
     reasons: dict[str, str] = {}
-    for task in sorted({*audited, *imagined}):
+    for task in sorted({*audited, *imagined, *acted}):
         unasked = told.get("judge_exhausted") and not _counts(audited.get(task))[1]
         found = [
             *(["the judge's budget was spent before it could be audited here"] if unasked else []),
             *_too_wrong("the judge on real ends agrees", audited.get(task), least=spec.judge.min_agreement),
             *_too_wrong("imagination agrees", imagined.get(task), least=spec.trust.min_agreement),
-            *_too_hopeful(imagined.get(task), most=spec.trust.max_optimism),
+            *_too_hopeful("imagined success", imagined.get(task), most=spec.trust.max_optimism),
+            *_too_hopeful("the policy's imagined success", acted.get(task), most=spec.trust.max_optimism),
         ]
         if found:
             reasons[task] = found[0]
@@ -177,15 +184,13 @@ def _too_wrong(who: str, own: Mapping[str, int] | None, *, least: float) -> list
     return [f"{who} with the label in {right} of {known}, {least:.0%} is asked"]
 
 
-def _too_hopeful(own: Mapping[str, int] | None, *, most: float) -> list[str]:
+def _too_hopeful(what: str, own: Mapping[str, int] | None, *, most: float) -> list[str]:
     """That imagined episodes end so much better than real ones that a policy would learn to live on it."""
     _, known = _counts(own)
     if own is None or known < FEWEST_FOR_OPTIMISM:
         return []
     optimism = (own["false_hopes"] - own["missed"]) / known
-    return (
-        [f"imagined success is {optimism:+.2f} above real, {most:+.2f} is allowed"] if optimism > most else []
-    )
+    return [f"{what} is {optimism:+.2f} above real, {most:+.2f} is allowed"] if optimism > most else []
 
 
 def _counts(own: Mapping[str, int] | None) -> tuple[int, int]:

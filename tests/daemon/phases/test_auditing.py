@@ -26,7 +26,7 @@ from tests.daemon.phases.test_judges import asking
 from tests.robot_bridge.toy_driver import TASKS
 from tests.storage.conftest import build_episode, some_label
 
-USED = {"judge": "j", "world_model": "w"}  # the checkpoints of an update
+USED = {"judge": "j", "world_model": "w", "policy": "p"}  # the checkpoints of an update
 
 
 class BrightJudge:
@@ -143,6 +143,31 @@ def test_agreement_that_may_be_low_by_luck_leaves_nothing_out(lab: Lab) -> None:
 def test_the_reason_tells_how_hopeful_imagination_is(lab: Lab) -> None:
     reasons = measured(lab, (20, 0), (14, 6))
     assert reasons["open_drawer"] == "imagined success is +0.30 above real, +0.25 is allowed"
+
+
+@pytest.mark.parametrize(
+    ("acted", "measured_of", "left_out"),
+    [
+        ((10, 10), "p", {"open_drawer"}),
+        ((10, 10), "another", set()),  # how another policy does says little of this one
+        ((15, 5), "p", set()),
+        ((4, 3), "p", set()),  # so few say little
+    ],
+)
+def test_a_task_where_the_policy_itself_does_better_in_imagination_is_left_out(
+    lab: Lab, acted: tuple[int, int], measured_of: str, left_out: set[str]
+) -> None:
+    """Replayed actions end as they did: they were decided on by real pictures."""
+    trust = {
+        "outcomes": {"open_drawer": outcomes(20, 0)},
+        "closed_loop": {"tasks": {"open_drawer": outcomes(*acted)}},
+    }
+    lab.end(lab.context("finetune_world_model"), {"read": {**USED, "policy": measured_of}, "trust": trust})
+    reasons = distrusted(*measured_last(lab.context("update_policy")))
+    assert reasons.keys() == left_out
+    if left_out:
+        expected = "the policy's imagined success is +0.50 above real, +0.25 is allowed"
+        assert reasons["open_drawer"] == expected
 
 
 def test_what_is_asked_of_judge_and_imagination_is_in_the_spec(lab: Lab) -> None:
