@@ -106,7 +106,7 @@ class TrustSpec(SpecModel):
         description="rollouts end where the error on held-out episodes reaches it; latents have variance 1",
     )
     older_margin: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.1,
+        default=0.2,
         description="share by which the error on older held-out episodes may rise before the gate rejects",
     )
     min_agreement: Share = Field(
