@@ -25,7 +25,6 @@ from daemon.phases.checkpoints import ASSETS
 from daemon.pretrain.cell_episodes import EpisodePlan, policy_actor
 from daemon.pretrain.recipe import EGGPLANT_TASKS
 from robot_bridge.drivers.cell import cell_variant
-from robot_bridge.drivers.driver import Sample
 from robot_bridge.drivers.mujoco_widowx import MujocoWidowX
 from robot_bridge.drivers.tasks import Task, task_of
 from robot_bridge.safety import SafetyPipeline
@@ -71,14 +70,6 @@ class Recorded:
     success: bool
 
 
-def moved_by(driver: MujocoWidowX, pipeline: SafetyPipeline, action: NDArray[np.float32]) -> Sample:
-    """One step as a station takes it."""
-    command = pipeline.apply(driver.target, action)
-    outcome = driver.step(command.target, command.gripper)
-    pipeline.took(outcome)
-    return outcome.sample
-
-
 def recorded(driver: MujocoWidowX, policy: Policy, task: Task, *, seed: int, steps: int) -> Recorded:
     plan = EpisodePlan(task_id=task.task_id, cell_seed=0, seed=seed)
     actor = policy_actor(policy, instruction=task.instruction, temperature=0.0, seed=plan.seed)
@@ -88,7 +79,8 @@ def recorded(driver: MujocoWidowX, policy: Policy, task: Task, *, seed: int, ste
     image, actions = first.image, []
     for step in range(steps):
         actions.append(actor(driver, image, step))
-        image = moved_by(driver, pipeline, actions[-1]).image
+        _, outcome = pipeline.drive(driver, actions[-1])
+        image = outcome.sample.image
     return Recorded(seed=seed, actions=actions, success=driver.success())
 
 
@@ -98,7 +90,7 @@ def replayed(driver: BlindCell, task: Task, episode: Recorded, *, moved: NDArray
     pipeline.begin(driver.reset(task.task_id, seed=episode.seed))
     driver.move_eggplant(moved[:2], float(moved[2]))
     for action in episode.actions:
-        moved_by(driver, pipeline, action)
+        pipeline.drive(driver, action)
     return driver.success()
 
 

@@ -126,10 +126,7 @@ class SimulatedEnv:
         return Confines.around(place, low=limits.box_low, high=limits.box_high, step=limits.step_xyz_max)
 
     def _moved(self, row: int, action: np.ndarray) -> Tensor:
-        copy, limits = self._copies[row], self._limits[row]
-        command = limits.apply(copy.target, action)
-        outcome = copy.step(command.target, command.gripper)
-        limits.took(outcome)
+        _, outcome = self._limits[row].drive(self._copies[row], action)
         return self._picture(outcome.sample.image)
 
     def _picture(self, image: np.ndarray) -> Tensor:

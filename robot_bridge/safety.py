@@ -194,6 +194,18 @@ class SafetyPipeline:
         self._count(IK_FAILED & ~flags)
         return IK_FAILED
 
+    def drive(self, driver: RobotDriver, action: ArrayLike) -> tuple[SafeCommand, StepOutcome]:
+        """One step of an episode without a station: the action made safe, and what the driver made of it.
+
+        Raises:
+            BadAction: not seven finite numbers; nothing moved.
+            DriverError: what the driver raises.
+        """
+        command = self.apply(driver.target, action)
+        outcome = driver.step(command.target, command.gripper)
+        self.took(outcome)
+        return command, outcome
+
     def rest(self) -> None:
         """The arm was held between two steps: the next one speeds up from rest."""
         self._reach.rest()

@@ -1,4 +1,4 @@
-"""From stored episodes to what learning learns from: pictures decoded and shrunk, latents, executed actions.
+"""From stored episodes to what learning learns from: pictures decoded and shrunk, latents, actions.
 
 Pictures and latents are cached (`storage.array_cache`): an episode is decoded once per size, and encoded once
 per autoencoder and precision. Its blobs stay the truth and are checked whenever it is loaded.
@@ -80,14 +80,15 @@ def shrunk(frames: FrameBlob, size: int) -> NDArray[np.uint8]:
 
 def clip_of(episode: Episode, frames: NDArray[np.uint8], *, success: bool | None) -> Clip:
     """One episode as tensors: frames uint8 [T + 1, 3, H, W], executed actions float32 [T, 7]."""
+    confines = confines_of(episode)
     clip = Clip(
         frames=torch.from_numpy(frames),
         actions=torch.from_numpy(episode.steps.motion.copy()),
         instruction=episode.manifest.instruction,
         episode_id=episode.manifest.episode_id,
         success=success,
-        confines=confines_of(episode),
-        asked=told_of(episode),
+        confines=confines,
+        asked=told_of(episode, confines),
     )
     clip.validate()
     return clip

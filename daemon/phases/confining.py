@@ -1,4 +1,7 @@
-"""How far an arm could be moved where an episode began, by the limits that it says were in force."""
+"""How far an arm could be moved where an episode began, by the limits that it says were in force.
+
+And what a world model is told of its moves: what was asked for, as far as these limits let it through.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ from robot_bridge.steps import StepArrays
 log = logging.getLogger(__name__)
 
 
-def told_of(episode: Episode) -> Tensor:
-    """The moves [T, 7] that a world model is told of an episode: what was asked for, confined."""
-    return let_through(torch.from_numpy(episode.steps.raw_action.copy()), confines_of(episode))
+def told_of(episode: Episode, confines: Confines | None) -> Tensor:
+    """The moves [T, 7] that a world model is told of an episode: what was asked for, so confined."""
+    return let_through(torch.from_numpy(episode.steps.raw_action.copy()), confines)
 
 
 def confines_of(episode: Episode) -> Confines | None:

@@ -91,9 +91,7 @@ def record(driver: MujocoWidowX, plan: EpisodePlan, actor: Actor) -> Clip:
     pictures, marks, asked, actions = [shown()], [driver.success()], [], []
     for step in range(STEPS):
         asked.append(actor(driver, image, step))
-        command = pipeline.apply(driver.target, asked[-1])
-        outcome = driver.step(command.target, command.gripper)
-        pipeline.took(outcome)
+        command, outcome = pipeline.drive(driver, asked[-1])
         image = outcome.sample.image
         pictures.append(shown())
         marks.append(driver.success())

@@ -156,7 +156,8 @@ def beginning(context: WhatIfContext) -> Beginning:
     step: int = request.get("step") or 0
     with context.database.read() as session:
         episode = episodes.load(session, context.blobs, request["episode"])
-    moves, confines = told_of(episode)[:step], confines_of(episode)
+    confines = confines_of(episode)
+    moves = told_of(episode, confines)[:step]
     return Beginning(
         path=world_actions(moves)[:, :PATH_DIM].sum(0),
         confines=None if confines is None else confines.after(moves),

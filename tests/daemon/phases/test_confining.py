@@ -65,7 +65,7 @@ def test_what_a_policy_asked_for_becomes_what_its_robot_executed(lab: Lab, at: i
     episode = pressed(recorded(lab)[0])
     confines = confines_of(episode)
     assert confines is not None
-    there = confines.after(told_of(episode)[:at])
+    there = confines.after(told_of(episode, confines)[:at])
     found = ConfinedArms(there).let_through(torch.from_numpy(episode.steps.raw_action[None, at:]))
     np.testing.assert_allclose(found[0].numpy(), episode.steps.motion[at:], atol=1e-6)
 

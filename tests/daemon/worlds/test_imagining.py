@@ -16,7 +16,7 @@ from daemon.learning.policy.policy import new_policy
 from daemon.learning.world_model.latents import world_actions
 from daemon.learning.world_model.sampling import FrameSampler
 from daemon.phases import collect
-from daemon.phases.confining import told_of
+from daemon.phases.confining import confines_of, told_of
 from daemon.settings import Settings
 from daemon.statistics import wilson_interval
 from daemon.worlds import imagining
@@ -135,7 +135,8 @@ def test_a_what_if_from_the_middle_of_an_episode_is_told_the_path_that_led_there
     lab.do("collect", collect.run)
     with lab.database.read() as session:
         row = replay.select(session, replay.EpisodeQuery(limit=1))[0]
-        moves = world_actions(told_of(episodes.load(session, lab.blobs, row.id)))
+        episode = episodes.load(session, lab.blobs, row.id)
+    moves = world_actions(told_of(episode, confines_of(episode)))
     assert torch.allclose(beginning(asked(lab, episode=row.id, step=4)).path, moves[:4, :6].sum(0), atol=1e-5)
     assert beginning(asked(lab, episode=row.id, step=0)).path.tolist() == [0] * 6
     assert beginning(asked(lab, episode=None, step=None)).path.tolist() == [0] * 6, "a picture"
