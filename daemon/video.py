@@ -1,4 +1,4 @@
-"""Frames in, an mp4 that every browser plays out. No storage, no HTTP.
+"""Frames in, an mp4 that every browser plays out, the same bytes every time. No store, no HTTP.
 
 As a process (`python -m daemon.video`) it reads a line of JSON and raw frames, see `film`, and writes the mp4
 to its output.
@@ -14,6 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.interchange.video import STEADY
+
 
 def encode_video(frames: NDArray[np.uint8], *, frames_per_s: float) -> bytes:
     """Encode frames [N, H, W, 3] as h264 (yuv420p, so H and W are even) with the index in front."""
@@ -28,7 +30,7 @@ def _write(path: Path, frames: NDArray[np.uint8], rate: Fraction) -> None:
     with av.open(str(path), mode="w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "20", "preset": "veryfast"}
+        stream.options = {"crf": "20", "preset": "veryfast", "x264-params": STEADY}
         stream.thread_count = 1
         for frame in frames:
             container.mux(

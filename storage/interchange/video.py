@@ -19,8 +19,8 @@ U8: TypeAlias = NDArray[np.uint8]
 
 PIXEL_FORMAT: Final = "yuv420p"
 CODEC: Final = "libx264"
-X264: Final = "mbtree=0"  # with it, x264 reads memory that nobody wrote, and bytes change from run to run
-ENCODER: Final = f"{CODEC} {X264}, PyAV {av.__version__}, libavcodec {av.library_versions['libavcodec']}"
+STEADY: Final = "mbtree=0"  # for x264, whose bytes change with what else is in memory where mbtree is on
+ENCODER: Final = f"{CODEC} {STEADY}, PyAV {av.__version__}, libavcodec {av.library_versions['libavcodec']}"
 LEVELS: Final = 3.0  # mean error per channel, of 255, that camera pictures keep below; a test holds it
 OFF_S: Final = 0.01  # how far a picture may be from its time
 
@@ -34,8 +34,13 @@ class VideoWriter:
         self._stream = self._container.add_stream(CODEC, rate=Fraction(fps))
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = PIXEL_FORMAT
-        asked = {"crf": str(crf), "preset": "veryfast", "bf": "0", "g": str(keyframes)}
-        self._stream.options = {**asked, "x264-params": X264}
+        self._stream.options = {
+            "crf": str(crf),
+            "preset": "veryfast",
+            "bf": "0",
+            "g": str(keyframes),
+            "x264-params": STEADY,
+        }
         self._stream.thread_count = 1
         self.count = self.bytes = 0  # pictures taken, and what they came to so far
 

@@ -45,6 +45,11 @@ def smooth_pictures(count: int, *, seed: int, width: int = SIDE, height: int = S
     return np.stack([still + 4 * t for t in range(count)]).clip(0, 255).round().astype(np.uint8)
 
 
+def rubbish(random: np.random.Generator) -> list[np.ndarray]:
+    """Memory with something in it, in pieces of many sizes, half of them freed again."""
+    return [random.integers(0, 256, random.integers(1, 60_000), dtype=np.uint8) for _ in range(8)][::2]
+
+
 def arrays(steps: int, *, seed: int) -> StepArrays:
     """Actions inside WorldGym's clip range, grippers 0 or 1; what may be unknown is unknown now and then."""
     random = np.random.default_rng(seed)
